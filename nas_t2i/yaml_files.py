@@ -87,7 +87,7 @@ def load_document(file: str | Path) -> Document:
     try:
         text = path.read_bytes().decode("utf-8")
     except FileNotFoundError:
-        parent = path.parent if path.parent.is_dir() else Path(".")
+        parent = path.parent if path.parent.is_dir() else Path()
         hint = did_you_mean(path.name, sorted(p.name for p in parent.iterdir()))
         raise ConfigError(str(path), "no such file", hint=hint) from None
     except UnicodeDecodeError as error:
@@ -205,7 +205,7 @@ def parse_model(document: Document, model: type[ModelT], data: Any = None) -> Mo
 
 def config_error(document: Document, model: type[BaseModel], error: ValidationError) -> ConfigError:
     """Turn pydantic's report into the one line a user reads: the first problem by line."""
-    problems = []
+    problems: list[tuple[int, int, int, Where, ErrorDetails]] = []
     for detail in error.errors(include_url=False):
         path = _real_path(document.data, detail["loc"])
         where = document.where(path)
@@ -222,10 +222,8 @@ def _real_path(data: Any, loc: tuple[Key, ...]) -> Path_:
     """Drop the parts of a pydantic location that name a union member and no key of the data."""
     path: list[Key] = []
     for part in loc:
-        if isinstance(data, dict) and part in data:
-            path.append(part)
-            data = data[part]
-        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+        in_list = isinstance(data, list) and isinstance(part, int) and part < len(data)
+        if in_list or (isinstance(data, dict) and part in data):
             path.append(part)
             data = data[part]
         elif part == loc[-1] and isinstance(data, dict):

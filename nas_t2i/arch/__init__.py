@@ -1,0 +1,1 @@
+"""What is searched: architectures, their families, profiles and spaces."""

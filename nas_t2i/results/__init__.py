@@ -1,0 +1,1 @@
+"""What came out: stored trials, rankings, exports."""

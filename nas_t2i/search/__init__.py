@@ -1,0 +1,1 @@
+"""From a space and a budget to ranked trials."""

@@ -1,0 +1,1 @@
+"""One trial's training: noise schedule, engine, loop, checkpoint."""

@@ -1,0 +1,1 @@
+"""Visual question answering back ends, one file each."""

@@ -1,0 +1,242 @@
+"""The embedded benchmark's visual question answering: reads the pixels, knows nothing else.
+
+A picture is cut into connected regions of one palette colour; each region's shape is the one whose
+ideal picture, at the region's own centre and area, overlaps it best, and only if the overlap is
+good enough for the eye to agree. Questions are answered from that list of objects. Where it holds
+no evidence (no such object to give the colour of), the answer is a guess among the choices, drawn
+from a hash of the picture and the question: deterministic, and right as often as chance.
+
+The ideal pictures are the renderer's own, so that a perfect score on rendered scenes says that the
+geometry is consistent, and nothing about a malformed object: that is what the overlap is for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from nas_t2i.data.shapes import (
+    AREAS,
+    BACKGROUND,
+    COLORS,
+    NUMBERS,
+    PALETTE,
+    PLACES,
+    PLURALS,
+    SHAPES,
+    Question,
+    coverage,
+)
+
+MIN_OVERLAP = 0.8  # soft intersection over union of a region and its ideal shape
+MIN_AREA = 3.0  # pixels; smaller regions are specks
+_SOLID = 0.5  # share of an object's colour from which a pixel belongs to it
+
+_NOUNS = {name: i for names in (SHAPES, PLURALS) for i, name in enumerate(names)}
+_WORD = "|".join(sorted(_NOUNS, key=len, reverse=True))
+_COLOR = "|".join(COLORS)
+_IS_THERE = re.compile(rf"Is there a ({_COLOR}) ({_WORD})\?")
+_WHAT_COLOR = re.compile(rf"What color (?:is|are) the ({_WORD})\?")
+_WHAT_SHAPE = re.compile(rf"What shape (?:is|are) the ({_COLOR}) objects?\?")
+_HOW_MANY = re.compile(rf"How many ({_WORD}) are there\?")
+_WHERE = re.compile(rf"Where (?:is|are) the ({_WORD}), seen from the ({_WORD})\?")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One object found in a picture."""
+
+    color: int  # index into COLORS
+    shape: int  # index into SHAPES, -1 if it looks like none of them
+    x: float  # centre of mass, pixels from the left
+    y: float  # pixels from the top
+    area: float  # pixels
+    overlap: float  # with the ideal picture of the nearest shape, 0..1
+
+
+def look(images: npt.NDArray[np.uint8]) -> list[list[Seen]]:
+    """The objects in each of (N, H, W, 3) pictures, in reading order of their first pixel."""
+    n, height, width, _ = images.shape
+    light = images.astype(np.float32) - np.array(BACKGROUND, dtype=np.float32)
+    rays = (np.array(PALETTE) - np.array(BACKGROUND)).astype(np.float32)  # (colours, 3)
+    # A pixel at an object's edge lies on the line from the background to the object's colour:
+    # its position on the line is the share covered, its distance from the line the misfit.
+    share = np.clip(light @ rays.T / (rays**2).sum(axis=1), 0.0, 1.0)  # (N, H, W, colours)
+    misfit = ((light[..., None, :] - share[..., None] * rays) ** 2).sum(axis=-1)
+    color = misfit.argmin(axis=-1)
+    best = np.take_along_axis(share, color[..., None], axis=-1)[..., 0]
+    solid = best >= _SOLID
+    labels = _components(np.where(solid, color, -1))
+    found: list[list[Seen]] = [[] for _ in range(n)]
+    names = np.unique(labels[labels >= 0])
+    if not len(names):
+        return found
+    picture, first = names // (height * width), names % (height * width)
+    region = labels[picture] == names[:, None, None]  # (regions, H, W)
+    hue = color[picture, first // width, first % width]
+    # The soft edge: neighbours of the region that belong to no other one.
+    padded = np.pad(region, ((0, 0), (1, 1), (1, 1)))
+    near = np.zeros_like(region)
+    for dy in range(3):
+        for dx in range(3):
+            near |= padded[:, dy : dy + height, dx : dx + width]
+    zone = near & (region | ~solid[picture])
+    alpha = np.where(zone, share[picture, :, :, hue], 0.0)
+    area = alpha.sum(axis=(1, 2))
+    ys, xs = np.arange(height) + 0.5, np.arange(width) + 0.5
+    cx = (alpha * xs).sum(axis=(1, 2)) / area
+    cy = (alpha * ys[:, None]).sum(axis=(1, 2)) / area
+    overlaps = np.empty((len(names), len(SHAPES)))
+    x = xs[None, None, :] - cx[:, None, None]
+    y = ys[None, :, None] - cy[:, None, None]
+    for shape, unit in enumerate(AREAS):
+        radius = np.sqrt(area / unit)[:, None, None]
+        ideal = coverage(shape, x, y, radius)
+        overlaps[:, shape] = np.minimum(alpha, ideal).sum(axis=(1, 2)) / np.maximum(
+            alpha, ideal
+        ).sum(axis=(1, 2))
+    shape_of = overlaps.argmax(axis=1)
+    overlap = overlaps.max(axis=1)
+    for i in np.flatnonzero(area >= MIN_AREA):
+        found[picture[i]].append(
+            Seen(
+                color=int(hue[i]),
+                shape=int(shape_of[i]) if overlap[i] >= MIN_OVERLAP else -1,
+                x=float(cx[i]),
+                y=float(cy[i]),
+                area=float(area[i]),
+                overlap=float(overlap[i]),
+            )
+        )
+    return found
+
+
+def _components(color: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Labels of the 4-connected regions of equal value in (N, H, W); -1 where the value is -1.
+
+    A region's label is the flat index of its first pixel: labels spread to equal neighbours until
+    nothing changes, all pictures at once.
+    """
+    index = np.arange(color.size).reshape(color.shape)
+    labels = np.where(color >= 0, index, -1)
+    down = (color[:, 1:] == color[:, :-1]) & (color[:, 1:] >= 0)
+    right = (color[:, :, 1:] == color[:, :, :-1]) & (color[:, :, 1:] >= 0)
+    while True:
+        before = labels.copy()
+        for near, far, same in (
+            (labels[:, :-1], labels[:, 1:], down),
+            (labels[:, :, :-1], labels[:, :, 1:], right),
+        ):
+            # near and far are views of one array: the second write must not undo the first
+            np.minimum(near, far, out=near, where=same)
+            np.minimum(far, near, out=far, where=same)
+        if np.array_equal(before, labels):
+            return labels
+
+
+def answer(
+    images: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64], questions: Sequence[Question]
+) -> list[str]:
+    """Answers to ``questions``; question i is about picture ``images[rows[i]]``.
+
+    Only a question's text and choices are read; its answer, element and caption are not.
+    """
+    seen = look(images)
+    return [
+        _answer_one(seen[row], images[row], question["question"], question["choices"])
+        for row, question in zip(rows.tolist(), questions, strict=True)
+    ]
+
+
+def _answer_one(
+    objects: list[Seen], image: npt.NDArray[np.uint8], question: str, choices: list[str]
+) -> str:
+    said = _evidence(objects, question)
+    return said if said in choices else _guess(image, question, choices)
+
+
+def _evidence(objects: list[Seen], question: str) -> str | None:
+    """What the objects say, None if they say nothing."""
+    if match := _IS_THERE.fullmatch(question):
+        color, shape = COLORS.index(match[1]), _NOUNS[match[2]]
+        return "yes" if any(o.color == color and o.shape == shape for o in objects) else "no"
+    if match := _WHAT_COLOR.fullmatch(question):
+        color = _largest([(o.color, o.area) for o in objects if o.shape == _NOUNS[match[1]]])
+        return None if color < 0 else COLORS[color]
+    if match := _WHAT_SHAPE.fullmatch(question):
+        color = COLORS.index(match[1])
+        shape = _largest([(o.shape, o.area) for o in objects if o.color == color])
+        return None if shape < 0 else SHAPES[shape]
+    if match := _HOW_MANY.fullmatch(question):
+        number = sum(o.shape == _NOUNS[match[1]] for o in objects)
+        return NUMBERS[number - 1] if 0 < number <= len(NUMBERS) else None
+    if match := _WHERE.fullmatch(question):
+        ends = []
+        for word in (match[1], match[2]):
+            those = [o for o in objects if o.shape == _NOUNS[word]]
+            if not those:
+                return None
+            weight = sum(o.area for o in those)
+            ends.append(
+                (
+                    sum(o.x * o.area for o in those) / weight,
+                    sum(o.y * o.area for o in those) / weight,
+                )
+            )
+        dx, dy = ends[0][0] - ends[1][0], ends[0][1] - ends[1][1]
+        if abs(dx) >= abs(dy):
+            return PLACES[0] if dx < 0 else PLACES[1]
+        return PLACES[2] if dy < 0 else PLACES[3]
+    raise ValueError(f"not a question of the embedded benchmark: {question!r}")
+
+
+def _largest(values: list[tuple[int, float]]) -> int:
+    """The value with the largest total area, the smaller of equal ones; -1 for none."""
+    total: defaultdict[int, float] = defaultdict(float)
+    for value, area in values:
+        total[value] += area
+    return min(total, key=lambda value: (-total[value], value), default=-1)
+
+
+def _guess(image: npt.NDArray[np.uint8], question: str, choices: list[str]) -> str:
+    digest = hashlib.blake2b(question.encode(), digest_size=8)
+    digest.update(image.tobytes())
+    return choices[int.from_bytes(digest.digest(), "little") % len(choices)]
+
+
+@dataclass(frozen=True)
+class Chance:
+    """Expected accuracy of an answer that does not depend on the picture."""
+
+    tifa: float  # mean over captions of the mean over their questions
+    by_type: dict[str, float]  # mean over the questions of a type
+    questions: dict[str, int]  # how many questions of a type
+
+
+def chance_level(questions: Sequence[Question]) -> Chance:
+    """Accuracy of a uniform guess among the choices, exactly.
+
+    The gold answers of each form of question are spread evenly over its choices, so that a constant
+    answer, or one read off an unrelated picture, expects the same.
+    """
+    by_type: defaultdict[str, list[float]] = defaultdict(list)
+    by_caption: defaultdict[str, list[float]] = defaultdict(list)
+    for question in questions:
+        p = 1.0 / len(question["choices"])
+        by_type[question["element_type"]].append(p)
+        by_caption[question["id"]].append(p)
+    return Chance(
+        tifa=_mean([_mean(v) for v in by_caption.values()]),
+        by_type={k: _mean(v) for k, v in sorted(by_type.items())},
+        questions={k: len(v) for k, v in sorted(by_type.items())},
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else float("nan")
