@@ -208,8 +208,14 @@ def config_error(document: Document, model: type[BaseModel], error: ValidationEr
     problems: list[tuple[int, int, int, Where, ErrorDetails]] = []
     for detail in error.errors(include_url=False):
         path = _real_path(document.data, detail["loc"])
+        # A validator over several keys starts its message with the key that it blames.
+        blamed = re.match(r"(\w+): ", str(detail.get("ctx", {}).get("error", "")))
+        if blamed and (*path, blamed[1]) in document.positions:
+            path = (*path, blamed[1])
         where = document.where(path)
-        problems.append((where.line or 0, where.column or 0, len(problems), where, detail))
+        # A misspelt key also leaves a missing one: name what is there before what is not.
+        line = 0 if detail["type"] == "extra_forbidden" else where.line or 0
+        problems.append((line, where.column or 0, len(problems), where, detail))
     _, _, _, where, detail = min(problems, key=lambda p: p[:3])
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     problem, expected, hint = _explain(detail, model)
@@ -238,10 +244,14 @@ def _explain(detail: ErrorDetails, model: type[BaseModel]) -> tuple[str, str, st
         names = _field_names(model, detail["loc"][:-1])
         key = str(detail["loc"][-1])
         return f"unknown key {key!r}", "one of " + ", ".join(names), did_you_mean(key, names)
+    if kind == "missing" and isinstance(detail["loc"][-1], int):
+        return f"got {got}", f"at least {detail['loc'][-1] + 1} items", ""
     if kind == "missing":
         return f"the key {str(detail['loc'][-1])!r} is missing", "", ""
     if kind == "value_error":
-        return str(context.get("error", detail["msg"])), "", ""
+        message = str(context.get("error", detail["msg"]))
+        problem, _, expected = message.partition("; expected ")
+        return re.sub(r"^\w+: ", "", problem), expected, ""
     if kind in ("literal_error", "enum", "union_tag_invalid"):
         expected = str(context.get("expected") or context.get("expected_tags"))
         names = re.findall(r"'([^']*)'", expected)

@@ -35,7 +35,7 @@ from nas_t2i.data.shapes import (
 )
 
 MIN_OVERLAP = 0.8  # soft intersection over union of a region and its ideal shape
-MIN_AREA = 3.0  # pixels; smaller regions are specks
+MIN_AREA = 3  # pixels; smaller regions are specks
 _SOLID = 0.5  # share of an object's colour from which a pixel belongs to it
 
 _NOUNS = {name: i for names in (SHAPES, PLURALS) for i, name in enumerate(names)}
@@ -74,7 +74,8 @@ def look(images: npt.NDArray[np.uint8]) -> list[list[Seen]]:
     solid = best >= _SOLID
     labels = _components(np.where(solid, color, -1))
     found: list[list[Seen]] = [[] for _ in range(n)]
-    names = np.unique(labels[labels >= 0])
+    names, pixels = np.unique(labels[labels >= 0], return_counts=True)
+    names = names[pixels >= MIN_AREA]
     if not len(names):
         return found
     picture, first = names // (height * width), names % (height * width)
@@ -103,7 +104,7 @@ def look(images: npt.NDArray[np.uint8]) -> list[list[Seen]]:
         ).sum(axis=(1, 2))
     shape_of = overlaps.argmax(axis=1)
     overlap = overlaps.max(axis=1)
-    for i in np.flatnonzero(area >= MIN_AREA):
+    for i in range(len(names)):
         found[picture[i]].append(
             Seen(
                 color=int(hue[i]),
