@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 RECORD_VERSION = 1
 
@@ -22,7 +22,9 @@ class TrialState(StrEnum):
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A diverged trial has a loss that is no number: written as "NaN", so that every line stays
+    # strict JSON, and read back as the number it was.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class LevelProfile(_Record):
@@ -118,5 +120,99 @@ class TrialRecord(_Record):
     control: str = Field(default="", description="'' or the control this trial is")
     state: TrialState
     reason: str = ""
+    steps_done: int = Field(default=0, description="training steps taken, at a rung or between two")
     curve: list[CurvePoint] = Field(default_factory=list)
     environment: Environment | None = None
+
+
+class StartEvent(_Record):
+    """A trial starts, or starts again after an interruption."""
+
+    event: Literal["start"] = "start"
+    record: TrialRecord = Field(description="without its curve, in state running")
+    pid: int = Field(default=0, description="process of the trial; tells its starts apart")
+
+
+class ProgressEvent(_Record):
+    """A sign of life between two rungs."""
+
+    event: Literal["progress"] = "progress"
+    step: int
+    loss: float = Field(description="mean training loss since the last report")
+    seconds: float = Field(description="training time so far, evaluation and start excluded")
+
+
+class RungEvent(_Record):
+    """A trial was evaluated at a rung."""
+
+    event: Literal["rung"] = "rung"
+    point: CurvePoint
+
+
+class EndEvent(_Record):
+    """The last word on a trial, its own or the driver's: how it ended and why."""
+
+    event: Literal["end"] = "end"
+    state: TrialState
+    reason: str = ""
+
+    @field_validator("reason", mode="before")
+    @classmethod
+    def _writable(cls, reason: object) -> object:
+        # The output of a dying process may hold anything; it must not keep its end from being told.
+        if isinstance(reason, str):
+            return reason.encode("utf-8", "replace").decode("utf-8")
+        return reason
+
+    @field_validator("state")
+    @classmethod
+    def _ended(cls, state: TrialState) -> TrialState:
+        if state is TrialState.RUNNING:
+            raise ValueError("a trial can't end in the state 'running'")
+        return state
+
+
+TrialEvent = StartEvent | ProgressEvent | RungEvent | EndEvent
+
+
+class SpaceUsed(_Record):
+    """The search space of a study, as it was when the study began."""
+
+    name: str
+    space_id: str
+    data: dict[str, Any] = Field(description="the validated file")
+
+
+class BudgetUsed(_Record):
+    """The budget of a study, as it was when the study began."""
+
+    name: str = ""
+    budget_id: str
+    data: dict[str, Any] = Field(description="the validated file")
+
+
+class StudyRecord(_Record):
+    """What all trials of a study share; written once, when the study is made."""
+
+    version: int = RECORD_VERSION
+    study: str
+    space: SpaceUsed
+    budget: BudgetUsed
+    budget_id: str
+    seed: int
+    storage: str = Field(description="URL of the Optuna storage, without a password")
+    created: AwareDatetime = Field(description="UTC")
+    environment: Environment
+    seeds_per_arch: int
+    rungs: list[int] = Field(description="training steps at which a trial is evaluated")
+    metric: str = Field(description="the score the search maximises, at the last rung")
+    chance: float | None = Field(default=None, description="the metric for uninformed answers")
+    stop_rule: str = Field(default="", description="how trials are stopped early, in words")
+    note: str = Field(default="", description="what was trained and what is shown, in words")
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> StudyRecord:
+        if self.budget_id != self.budget.budget_id:
+            ids = f"{self.budget_id!r} and {self.budget.budget_id!r}"
+            raise ValueError(f"budget_id and budget.budget_id differ: {ids}")
+        return self

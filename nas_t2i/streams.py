@@ -17,7 +17,7 @@ _PER_BLOCK = 4  # 64-bit numbers that one Philox counter value gives
 
 
 def raw_rows(seed: int, purpose: str, start: int, count: int, width: int) -> npt.NDArray[np.uint64]:
-    """Rows ``start .. start + count`` of the stream (seed, purpose) as (count, width) 64-bit words."""
+    """Rows ``start .. start + count`` of stream (seed, purpose) as (count, width) 64-bit words."""
     if min(start, count, width) < 0:
         raise ValueError(f"start, count and width must not be negative: {start}, {count}, {width}")
     digest = hashlib.blake2b(f"{seed}/{purpose}".encode(), digest_size=16).digest()
@@ -50,3 +50,9 @@ def normal_rows(
     angle = np.float32(2.0 * math.pi) * second
     both = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
     return both[:, :width]
+
+
+def derive_seed(seed: int, purpose: str, index: int = 0) -> int:
+    """A 63-bit seed for a library's own generator, from (seed, purpose, index)."""
+    digest = hashlib.blake2b(f"{seed}/{purpose}/{index}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -21,6 +21,8 @@ from nas_t2i.errors import ConfigError, Where, did_you_mean
 
 Key = str | int
 Path_ = tuple[Key, ...]
+_MOST_DIGITS = 300  # far above any setting; int() itself gives up at 4300
+_MOST_VALUES = 100_000  # an alias repeats its value: ten lines can name a billion of them
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
@@ -60,7 +62,17 @@ class Document:
         while known and known not in self.positions:
             known = known[:-1]
         line, column = self.positions.get(known, (1, 1))
-        return Where(self.file, line, column, dotted(path))
+        return Where(self.file, line, column, dotted(self._as_written(path)))
+
+    def _as_written(self, path: Sequence[Key]) -> Iterator[Key]:
+        """Yield the keys of `path`, numbers that are keys of a mapping as text: ``depth.4``."""
+        data = self.data
+        for key in path:
+            in_list = isinstance(data, list)
+            yield key if in_list else str(key)
+            inside = isinstance(data, dict) and key in data
+            inside = inside or (in_list and isinstance(key, int) and 0 <= key < len(data))
+            data = data[key] if inside else None
 
     def fail(
         self, path: Sequence[Key], problem: str, *, expected: str = "", hint: str = ""
@@ -69,7 +81,7 @@ class Document:
         raise ConfigError(self.where(path), problem, expected=expected, hint=hint)
 
 
-def dotted(path: Sequence[Key]) -> str:
+def dotted(path: Iterable[Key]) -> str:
     """Write a key path as people do: ``training.rungs[2].step``."""
     text = ""
     for key in path:
@@ -112,8 +124,14 @@ def parse_document(text: str, file: str) -> Document:
             raise ConfigError(where, "a tab in the indentation", expected="spaces") from None
         problem = " ".join(p for p in (error.context, error.problem) if p)
         raise ConfigError(where, f"not valid YAML: {problem}") from None
+    except yaml.reader.ReaderError as error:
+        before = text[: error.position].splitlines() or [""]
+        where = Where(file, len(before), len(before[-1]) + 1)
+        raise ConfigError(where, f"the control character U+{error.character:04X}") from None
     except yaml.YAMLError as error:
         raise ConfigError(Where(file), f"not valid YAML: {error}") from None
+    except RecursionError:
+        raise ConfigError(Where(file), "lists or mappings nested too deeply") from None
     if root is None:
         raise ConfigError(Where(file), "the file is empty", expected="a mapping of keys to values")
     positions: dict[Path_, tuple[int, int]] = {}
@@ -135,6 +153,8 @@ def _plain(
     place = (node.start_mark.line + 1, node.start_mark.column + 1)
     positions.setdefault(path, place)
     where = Where(file, *place, dotted(path))
+    if len(positions) > _MOST_VALUES:
+        raise ConfigError(where, "the aliases expand too far", expected="under 100,000 values")
     if id(node) in open_nodes:
         raise ConfigError(where, "an anchor that contains itself")
     if isinstance(node, yaml.ScalarNode):
@@ -171,6 +191,8 @@ def _scalar(node: yaml.ScalarNode, where: Where) -> str | int | float | bool | N
     text: str = node.value
     if kind == "str":
         return text
+    if kind == "int" and len(text) > _MOST_DIGITS:
+        raise ConfigError(where, f"a number of {len(text)} digits", expected="a shorter one")
     if kind == "int":
         return int(text)
     if kind == "float":
@@ -237,6 +259,23 @@ def _real_path(data: Any, loc: tuple[Key, ...]) -> Path_:
     return tuple(path)
 
 
+# Where pydantic speaks of Python, and people write YAML.
+_EXPECTED = {
+    "dict_type": "a mapping of keys to values",
+    "model_type": "a mapping of keys to values",
+    "model_attributes_type": "a mapping of keys to values",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "string_type": "text",
+    "string_pattern_mismatch": "text that matches {pattern}",
+    "float_type": "a number",
+    "greater_than_equal": "at least {ge}",
+    "greater_than": "more than {gt}",
+    "less_than_equal": "at most {le}",
+    "less_than": "less than {lt}",
+}
+
+
 def _explain(detail: ErrorDetails, model: type[BaseModel]) -> tuple[str, str, str]:
     kind, got = detail["type"], describe(detail.get("input"))
     context = detail.get("ctx", {})
@@ -256,6 +295,8 @@ def _explain(detail: ErrorDetails, model: type[BaseModel]) -> tuple[str, str, st
         expected = str(context.get("expected") or context.get("expected_tags"))
         names = re.findall(r"'([^']*)'", expected)
         return f"got {got}", expected, did_you_mean(str(detail.get("input")), names)
+    if kind in _EXPECTED:
+        return f"got {got}", _EXPECTED[kind].format(**context), ""
     message = detail["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     return f"got {got}", message[:1].lower() + message[1:], ""
 

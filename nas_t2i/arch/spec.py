@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from nas_t2i.errors import ArchError
+from nas_t2i.yaml_files import Document, Key, config_error
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,7 +46,7 @@ class ProxyRule(BaseModel):
         return max(1, steps) * self.channel_multiple
 
 
-class Arch(BaseModel):
+class Arch(BaseModel, ABC):
     """One denoising backbone: a family and its parameters, frozen, with defaults filled in.
 
     Families subclass it (``nas_t2i.arch.families``), validate their own parameters in the
@@ -50,6 +56,25 @@ class Arch(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     FAMILY: ClassVar[str]
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any], origin: str = "") -> Self:
+        """Validate plain data (the parameters, without ``family``) into an architecture.
+
+        `origin` names the source in messages: a file, an option, a catalogue entry.
+
+        Raises:
+            ArchError: one line, ``origin: key: got X; expected Y``.
+        """
+        try:
+            return cls.model_validate(dict(data))
+        except ValidationError as error:
+            report = config_error(Document("", dict(data), {}), cls, error)
+            # The data came from no file: keep the key path, drop the line and column.
+            where = report.where
+            text = str(report).removeprefix(f"{where}: ")
+            key_path = where if isinstance(where, str) else where.key_path
+            raise ArchError(": ".join(p for p in (origin, key_path, text) if p)) from None
 
     def canonical(self) -> JsonDict:
         """Return the architecture as plain JSON: family first, every parameter, none unused."""
@@ -61,26 +86,47 @@ class Arch(BaseModel):
         text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"))
         return f"{self.FAMILY}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
+    @abstractmethod
     def label(self) -> str:
         """Return a short readable name, e.g. ``unet-C320-m1.2.4-TD0.4.6``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def diffusers_config(self, latent_size: int) -> tuple[str, JsonDict]:
-        """Return (diffusers class name, constructor arguments) for square latents of that side."""
-        raise NotImplementedError
+        """Return (diffusers class name, constructor arguments) for square latents of that side.
+
+        Raises:
+            ArchError: latents of that side do not fit the architecture.
+        """
 
     def build(self, latent_size: int) -> nn.Module:
-        """Build the randomly initialised diffusers model (imports torch and diffusers)."""
+        """Build the randomly initialised diffusers model (imports torch and diffusers).
+
+        The model of every family is called alike:
+        ``model(latents, timestep=t, encoder_hidden_states=text, return_dict=False)[0]`` with
+        latents ``[batch, latent_channels, side, side]``, t ``[batch]`` and text
+        ``[batch, tokens, text_dim]``.
+
+        Raises:
+            ArchError: latents of that side do not fit the architecture.
+        """
         import diffusers
 
         class_name, config = self.diffusers_config(latent_size)
         model: nn.Module = getattr(diffusers, class_name).from_config(config)
         return model
 
+    @abstractmethod
     def proxy(self, rule: ProxyRule, *, latent_channels: int, text_dim: int) -> Self:
         """Return the stand-in that a budget trains: narrower by `rule`, for its latents and text.
 
         Raises:
             ArchError: the rule gives no buildable model (the message names rule and numbers).
         """
-        raise NotImplementedError
+
+
+def invalid(title: str, path: tuple[Key, ...], got: object, problem: str) -> ValidationError:
+    """Return the error of a check across parameters, placed at `path` as pydantic's own are."""
+    custom = PydanticCustomError("value_error", "{error}", {"error": problem})
+    return ValidationError.from_exception_data(
+        title, [InitErrorDetails(type=custom, loc=path, input=got)]
+    )

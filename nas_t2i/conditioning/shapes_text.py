@@ -54,9 +54,9 @@ class TextSettings:
     width: int = 64
     layers: int = 2
     heads: int = 4
-    steps: int = 300
-    batch: int = 256
-    learning_rate: float = 2e-3
+    steps: int = 250
+    batch: int = 128
+    learning_rate: float = 3e-3
     seed: int = 0
 
     @property
@@ -88,7 +88,9 @@ class _Block(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
         self.norm_mlp = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         n, tokens, width = x.shape
@@ -144,21 +146,23 @@ class ShapesTextEncoder(nn.Module):
         return features[torch.tensor([place[text] for text in texts], dtype=torch.int64)].clone()
 
 
-def _targets(scenes: Scenes, texts: list[str]) -> Tensor:
+def _targets(scenes: Scenes, tokens: Tensor) -> Tensor:
     """(N, TOKENS, heads) class indices, `_NONE` where a word is not asked."""
-    out = torch.full((len(texts), TOKENS, len(_PHRASE_HEADS) + 1), _NONE)
-    for n, text in enumerate(texts):
-        length = len(text.split())
-        relation, paired = int(scenes.relation[n]), bool(scenes.count[n, 1])
-        for group, where in enumerate((slice(0, 3), slice(length - 3, length))):
-            if group and not paired:
-                continue
-            side = len(RELATIONS) if not paired else relation if group == 0 else relation ^ 1
-            facts = (scenes.shape, scenes.color, scenes.count - 1)
-            row = [int(fact[n, group]) for fact in facts]
-            out[n, where, : len(_PHRASE_HEADS)] = torch.tensor([*row, side])
-        if paired:
-            out[n, 3 : length - 3, -1] = relation
+    lengths = (tokens != _INDEX[_PAD]).sum(dim=1, keepdim=True)
+    place = torch.arange(TOKENS)
+    paired = torch.from_numpy(scenes.count[:, 1] > 0)[:, None]
+    relation = torch.from_numpy(scenes.relation)[:, None]
+    facts = [torch.from_numpy(f) for f in (scenes.shape, scenes.color, scenes.count - 1)]
+    out = torch.full((len(scenes), TOKENS, len(_PHRASE_HEADS) + 1), _NONE)
+    for group in (0, 1):
+        # a noun phrase is three words: the first three, and the last three of two groups
+        inside = (place < 3) if group == 0 else paired & (place >= lengths - 3)
+        inside = inside & (place < lengths)
+        side = torch.where(paired, relation ^ group, len(RELATIONS))
+        for head, fact in enumerate([*(f[:, group : group + 1] for f in facts), side]):
+            out[..., head] = torch.where(inside, fact, out[..., head])
+    between = paired & (place >= 3) & (place < lengths - 3)
+    out[..., -1] = torch.where(between, relation, out[..., -1])
     return out
 
 
@@ -173,8 +177,8 @@ def train_encoder(settings: TextSettings) -> ShapesTextEncoder:
         optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, fused=True)
         count = settings.steps * settings.batch
         scenes = sample_scenes(settings.seed, "text", count, mixture=Mixture(0.6, 0.2))
-        texts = captions(scenes)
-        tokens, targets = tokenize(texts), _targets(scenes, texts)
+        tokens = tokenize(captions(scenes))
+        targets = _targets(scenes, tokens)
         for step in range(settings.steps):
             for group in optimizer.param_groups:
                 group["lr"] = settings.learning_rate * (1 - step / settings.steps)
@@ -201,10 +205,10 @@ def _loss(logits: Tensor, targets: Tensor) -> Tensor:
 def head_accuracy(model: ShapesTextEncoder, count: int = 2000, seed: int = 1) -> float:
     """Share of the asked facts that the encoder's heads get right on fresh captions."""
     scenes = sample_scenes(seed, "text-check", count, mixture=Mixture(0.6, 0.2))
-    texts = captions(scenes)
-    targets = _targets(scenes, texts)
+    tokens = tokenize(captions(scenes))
+    targets = _targets(scenes, tokens)
     with torch.inference_mode():
-        parts = model.heads(model(tokenize(texts))).split([*_PHRASE_HEADS, _RELATION_HEAD], dim=-1)
+        parts = model.heads(model(tokens)).split([*_PHRASE_HEADS, _RELATION_HEAD], dim=-1)
     said = torch.stack([part.argmax(dim=-1) for part in parts], dim=-1)
     asked = targets != _NONE
     return float((said == targets)[asked].float().mean())

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from nas_t2i.streams import uniform_rows
 
 SIZE = 16  # picture side, pixels
-RADIUS = 2.45  # nominal radius of an object, pixels
+RADIUS = 2.7  # nominal radius of an object, pixels
 SHAPES = ("circle", "square", "triangle", "cross")
 PLURALS = ("circles", "squares", "triangles", "crosses")
 COLORS = ("red", "green", "blue", "yellow", "purple", "white")
@@ -40,10 +40,11 @@ PALETTE = (
 KINDS = ("one", "count", "two", "groups")  # one object; 2-4 equal; two objects; two groups
 
 _SLOT = 3.9  # distance of a slot's centre from the picture's middle, along either axis, pixels
-_SLOT_JITTER = 0.5  # each object, each axis, either way
-_SHIFT = 2.5  # two single objects together, across their axis, either way
+_SLOT_JITTER = 0.35  # each object, each axis, either way
+_SHIFT = 2.0  # two single objects together, across their axis, either way
 _OWN_SHIFT = 1.0  # each of two single objects, across their axis, either way
-_WANDER = 3.5  # a single object, each axis, either way
+_WANDER = 2.0  # a single object, each axis, either way
+_GRID = 0.5  # objects stand on a lattice, pixels: what differs is what is drawn, not its fringe
 _DRAWS = 24  # random numbers a scene may use
 
 # Quadrants (x sign, y sign) a group takes: on one side of a relation, or the whole picture.
@@ -182,7 +183,7 @@ def _layout(
     # A single object wanders.
     single = rows[count.sum(axis=1) == 1]
     offset[single, 0] += _WANDER * stray[single] * spread[single, 11:13]
-    return owner, SIZE / 2 + offset
+    return owner, SIZE / 2 + np.rint(offset / _GRID) * _GRID
 
 
 # Area of each shape at radius 1, in the order of SHAPES; see `coverage`.

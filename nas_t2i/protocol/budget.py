@@ -47,16 +47,15 @@ class PixelUnshuffle(_Part):
 
     codec: Literal["pixel_unshuffle"]
     factor: int = Field(ge=1, description="down-sampling per side")
+    scale: float = Field(gt=0, description="latent units per 127.5 grey levels")
 
 
 class Objective(_Part):
     """The diffusion objective on LDM's schedule (1000 steps, scaled-linear 0.00085..0.012)."""
 
     prediction: Literal["epsilon", "v", "sample"]
-    snr_clip: float | None = Field(
-        gt=0, description="min-SNR clip of the loss weight (Hang et al. 2023); null: no weighting"
-    )
-    snr_offset: float = Field(ge=0, description="constant added to the clipped SNR weight")
+    weighting: Literal["uniform", "min_snr", "min_snr_plus_one"]
+    snr_clip: float = Field(gt=0, description="clip of the min-SNR weight (Hang et al. 2023)")
     caption_drop: float = Field(ge=0, lt=1, description="share of captions replaced by the null")
 
 
@@ -79,8 +78,9 @@ class Training(_Part):
     batch: int = Field(ge=1, description="global batch, images per optimiser step")
     optimizer: Optimizer
     ema_decay: float = Field(ge=0, lt=1, description="0: evaluate the raw weights")
-    precision: Literal["fp32", "bf16"]
-    zero_stage: Literal[0, 1, 2, 3]
+    device: Literal["cpu"]
+    precision: Literal["fp32"]
+    zero_stage: Literal[0] = Field(description="DeepSpeed's ZeRO stage")
     threads: int = Field(
         ge=1, description="CPU threads per trial; part of the id: sums depend on it"
     )

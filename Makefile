@@ -1,0 +1,37 @@
+# Everything runs in .venv; the first target that needs it makes it.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: search test test-slow check format schemas clean
+
+search: $(STAMP)  ## the main job on the embedded default: no GPU, data or weights needed
+	$(BIN)/nas-t2i search search_spaces/sdxl.yaml --budget budgets/embedded.yaml
+
+test: $(STAMP)  ## the tests, without those marked slow, gpu or postgres
+	$(BIN)/python -m pytest -m "not slow and not gpu and not postgres"
+
+test-slow: $(STAMP)  ## the tests that train for minutes
+	$(BIN)/python -m pytest -m slow
+
+check: $(STAMP)  ## format, lint, types, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(MAKE) test
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+schemas: $(STAMP)  ## rewrite nas_t2i/schemas/ from the code
+	$(BIN)/nas-t2i schema --write
+
+clean:
+	rm -rf .venv build *.egg-info
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $(STAMP)

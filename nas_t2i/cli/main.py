@@ -1,0 +1,61 @@
+"""``nas-t2i``: the command line's entry point."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from nas_t2i import __version__
+from nas_t2i.cli.profile import profile_command
+from nas_t2i.cli.results import results_app
+from nas_t2i.cli.schema import schema_command
+from nas_t2i.cli.search import search_command
+from nas_t2i.cli.validate import validate_command
+from nas_t2i.errors import UserError
+
+app = typer.Typer(
+    name="nas-t2i",
+    help="Which denoising backbone should I train, for my parameter and compute budget?",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command("search")(search_command)
+app.command("profile")(profile_command)
+app.add_typer(results_app, name="results")
+app.command("validate")(validate_command)
+app.command("schema")(schema_command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"nas-t2i {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 the work failed, 2 bad input, 130 interrupted.
+
+    A problem that the user can mend is one line on stderr; anything else keeps its traceback.
+    """
+    try:
+        app(args=list(arguments) if arguments is not None else None)
+    except UserError as error:
+        print(f"nas-t2i: error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

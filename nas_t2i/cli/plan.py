@@ -1,0 +1,55 @@
+"""The screen of ``nas-t2i search --dry-run``."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from nas_t2i.cli.numbers import compact, duration
+from nas_t2i.search.plan import Plan
+from nas_t2i.search.session import SearchRequest
+
+
+def print_plan(request: SearchRequest, plan: Plan, console: Console) -> None:
+    """Print what a search would do. Nothing has been trained or written."""
+    budget = request.budget
+    number = f"{plan.count:,}" if plan.count_is_exact else f"at most {plan.count:,}"
+    console.print(
+        f"space {request.space.name}: {number} architectures\n"
+        f"budget {budget.name} ({budget.budget_id}): {budget.training.steps} steps of batch "
+        f"{budget.training.batch}, rungs {list(budget.rungs)}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if plan.warning:
+        console.print(f"warning: {plan.warning}", highlight=False, soft_wrap=True)
+    title = f"{len(plan.samples)} sampled architectures"
+    table = Table(title=title, title_justify="left", caption_justify="left")
+    table.add_column("architecture")
+    for column in ("params", "GMACs", "attention %", "trained params", "trained GMACs", "s/trial"):
+        table.add_column(column, justify="right")
+    for candidate, speed in plan.samples:
+        full, trained = candidate.profile, candidate.trained_profile
+        seconds = speed.step * budget.training.steps + speed.evaluation * len(budget.rungs)
+        table.add_row(
+            candidate.name,
+            compact(full.params),
+            f"{full.gmacs:.0f}",
+            f"{100 * full.attention_share:.0f}",
+            compact(trained.params),
+            f"{trained.gmacs:.4f}",
+            f"{seconds:.0f}",
+        )
+    table.caption = (
+        "params, GMACs and attention of the full architecture; trained: the budget's stand-in;\n"
+        "s/trial: training and evaluation to the last rung, from a few steps timed here"
+    )
+    console.print(table)
+    console.print(
+        f"{plan.trials} trials, {plan.parallel} side by side: about "
+        f"{duration(plan.seconds_likely)} ({plan.flops_likely / 1e15:.2f} PFLOPs of training), at "
+        f"most {duration(plan.seconds_at_most)} ({plan.flops_at_most / 1e15:.2f} PFLOPs) if none "
+        "stops early",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,166 @@
+"""What a search shows while it runs: a live table on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from nas_t2i.cli.numbers import compact, duration
+from nas_t2i.records import CurvePoint, EndEvent, ProgressEvent, TrialState
+from nas_t2i.results.exports import write_leaderboard
+from nas_t2i.search.candidates import Candidate
+from nas_t2i.search.session import SearchRequest
+
+_GUESS_SECONDS = 90.0  # for a trial, before any has been seen
+
+
+@dataclass
+class _Row:
+    """A trial under way."""
+
+    candidate: Candidate
+    seed: int
+    since: float
+    step: int = 0
+    loss: float | None = None
+    seconds: float = 0.0
+    tifa: str = ""
+
+
+class Progress:
+    """Listens to the driver; keeps the leaderboard on disk current."""
+
+    def __init__(
+        self, request: SearchRequest, candidates: list[Candidate], console: Console
+    ) -> None:
+        self._request, self._candidates, self._console = request, candidates, console
+        self._budget = request.budget
+        self._rows: dict[tuple[str, str, int], _Row] = {}
+        self._begin = time.monotonic()
+        self._trial_seconds: list[float] = []  # of trials that ended here
+        self._had = sum(len(c.ends) for c in candidates)
+        self._best: tuple[float, str] | None = None
+        self._live: Live | None = None
+
+    def begin(self) -> None:
+        """Show the first line, and the live table on a terminal."""
+        known = f", {len(self._candidates)} known from before" if self._candidates else ""
+        self._console.print(
+            f"study {self._request.study}: {self._budget.search.trials} architectures x "
+            f"{len(self._request.seeds)} seed(s), rungs {list(self._budget.rungs)}, "
+            f"{self._request.parallel} side by side{known}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, refresh_per_second=4, transient=True)
+            self._live.start()
+
+    def end(self) -> None:
+        """Take the live table away."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def started(self, candidate: Candidate, seed: int) -> None:
+        """Show a new trial."""
+        self._rows[(*candidate.key, seed)] = _Row(candidate, seed, time.monotonic())
+        profile = candidate.profile
+        self._log(
+            candidate, seed, "start", f"{compact(profile.params)} params, {profile.gmacs:.0f} GMACs"
+        )
+
+    def progress(self, candidate: Candidate, seed: int, event: ProgressEvent) -> None:
+        """Move a trial's bar."""
+        row = self._rows[(*candidate.key, seed)]
+        row.step, row.loss, row.seconds = event.step, event.loss, event.seconds
+
+    def reached_rung(self, candidate: Candidate, seed: int, point: CurvePoint) -> None:
+        """Show a trial's score."""
+        row = self._rows[(*candidate.key, seed)]
+        score = point.scores[self._budget.evaluation.metric]
+        row.step, row.seconds = point.step, point.seconds
+        row.tifa = f"{score.value:.3f} ± {score.stderr:.3f}"
+        if point.step == self._budget.rungs[-1] and not candidate.control:
+            self._best = max(self._best or (0.0, ""), (score.value, candidate.name))
+        self._log(
+            candidate,
+            seed,
+            f"step {point.step}/{self._budget.training.steps}",
+            f"TIFA {row.tifa} (chance {score.chance:.2f}), loss {point.loss:.4f}, "
+            f"{point.seconds:.0f} s",
+        )
+
+    def ended(self, candidate: Candidate, seed: int, end: EndEvent) -> None:
+        """Take a trial's row away and rank anew."""
+        row = self._rows.pop((*candidate.key, seed))
+        if end.state is not TrialState.INTERRUPTED:
+            self._trial_seconds.append(time.monotonic() - row.since)
+        self._log(candidate, seed, end.state.value, end.reason)
+        write_leaderboard(self._request.folder)
+
+    def tick(self) -> None:
+        """Redraw."""
+        if self._live is not None:
+            self._live.update(self._picture())
+
+    def summary(self) -> str:
+        """Return the last line: what was done, how long it took, where it lies."""
+        ran = sum(len(c.ends) for c in self._candidates) - self._had
+        done = f"{ran} trials in {duration(time.monotonic() - self._begin)}"
+        if not ran:
+            done = "the study was complete already; more --trials extend it"
+        return f"{done}; leaderboard, curves and pictures in {self._request.folder}/"
+
+    def _log(self, candidate: Candidate, seed: int, what: str, more: str) -> None:
+        clock = duration(time.monotonic() - self._begin)
+        eta = f" | ETA {duration(self._eta())}" if what.startswith("step") else ""
+        done = sum(c.finished for c in self._candidates if not c.control)
+        line = (
+            f"{clock:>7} [{done}/{self._budget.search.trials}] {candidate.name} "
+            f"seed {seed}: {what}" + (f", {more}" if more else "") + eta
+        )
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def _eta(self) -> float:
+        """Estimate the seconds left: what runs, and what is still to come, side by side."""
+        seen = self._trial_seconds
+        typical = sum(seen) / len(seen) if seen else _GUESS_SECONDS
+        now = time.monotonic()
+        left = sum(max(0.0, typical - (now - row.since)) for row in self._rows.values())
+        known = [c for c in self._candidates if not c.control]
+        waiting = sum(len(c.seeds) - len(c.ends) for c in self._candidates) - len(self._rows)
+        to_come = max(0, self._budget.search.trials - len(known)) * len(self._request.seeds)
+        left += typical * (max(0, waiting) + to_come)
+        return left / self._request.parallel
+
+    def _picture(self) -> Group:
+        done = sum(c.finished for c in self._candidates if not c.control)
+        best = f"  best {self._best[1]} {self._best[0]:.3f}" if self._best else ""
+        head = Text(
+            f"{done}/{self._budget.search.trials} architectures  "
+            f"elapsed {duration(time.monotonic() - self._begin)}  "
+            f"ETA {duration(self._eta())}{best}"
+        )
+        table = Table(box=None, pad_edge=False)
+        for title in ("trial", "", "step", "loss", "TIFA ± SE", "params", "GMACs"):
+            table.add_column(title, justify="left" if title in ("trial", "") else "right")
+        total = self._budget.training.steps
+        for row in self._rows.values():
+            profile = row.candidate.profile
+            table.add_row(
+                f"{row.candidate.name} s{row.seed}",
+                ProgressBar(total=total, completed=row.step, width=20),
+                f"{row.step}/{total}",
+                "" if row.loss is None else f"{row.loss:.4f}",
+                row.tifa,
+                compact(profile.params),
+                f"{profile.gmacs:.0f}",
+            )
+        return Group(head, table)

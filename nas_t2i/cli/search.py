@@ -1,0 +1,198 @@
+"""``nas-t2i search``: from a space and a budget to a ranked leaderboard."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from nas_t2i.errors import UserError
+from nas_t2i.shipped import find_file
+
+if TYPE_CHECKING:
+    from nas_t2i.protocol.budget import Budget
+    from nas_t2i.search.session import SearchRequest
+
+
+def search_command(
+    space: Annotated[str, typer.Argument(help="A search-space file, or a shipped space's name.")],
+    budget: Annotated[
+        str, typer.Option("--budget", "-b", help="A budget file, or a shipped budget's name.")
+    ] = "embedded",
+    study: Annotated[
+        str, typer.Option(help="Name of the study. [default: SPACE-BUDGET]", show_default=False)
+    ] = "",
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Architectures to try, instead of the budget's.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Seeds per architecture, instead of the budget's.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="First seed of the study.")] = 0,
+    storage: Annotated[
+        str,
+        typer.Option(
+            help="URL of the Optuna storage. [default: a journal in the study's folder]",
+            show_default=False,
+        ),
+    ] = "",
+    sampler: Annotated[
+        str | None, typer.Option(help="tpe, random, gp or qmc, instead of the budget's.")
+    ] = None,
+    sampler_option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="An option of the sampler; may be repeated."),
+    ] = None,
+    parallel: Annotated[
+        int | None, typer.Option(min=1, help="Trials side by side. [default: one a core]")
+    ] = None,
+    early_stopping: Annotated[
+        bool, typer.Option("--early-stopping/--no-early-stopping", help="As the budget says.")
+    ] = True,
+    controls: Annotated[
+        bool, typer.Option("--controls", help="Also train the controls that must stay at chance.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run trials again that failed earlier.")
+    ] = False,
+    results_dir: Annotated[Path, typer.Option(help="The folder that holds the studies.")] = Path(
+        "results"
+    ),
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check, count, profile and predict; train nothing.")
+    ] = False,
+) -> None:
+    """Train short runs of the space's architectures under one budget and rank them.
+
+    Runs again with the same words, it continues where it was cut, or says that it is complete.
+
+    \b
+    Examples:
+      nas-t2i search search_spaces/sdxl.yaml --dry-run
+      nas-t2i search search_spaces/sdxl.yaml
+      nas-t2i search sdxl --trials 24 --seed 1 --study sdxl-wide
+      nas-t2i search comparison --seeds 3 --controls --no-early-stopping
+      nas-t2i search sdxl --storage postgresql+psycopg://user:password@host/optuna
+    """
+    from nas_t2i.arch.space import load_space
+    from nas_t2i.protocol.budget import load_budget
+    from nas_t2i.search.session import SearchRequest
+
+    loaded_space = load_space(find_file(space, "search_spaces"))
+    loaded_budget = load_budget(find_file(budget, "budgets"))
+    changes: dict[str, Any] = {}
+    if trials is not None:
+        changes["trials"] = trials
+    if seeds is not None:
+        changes["seeds_per_architecture"] = seeds
+    if parallel is not None:
+        changes["parallel"] = parallel
+    if sampler is not None:
+        changes |= {"sampler": sampler, "sampler_options": {}}
+    if sampler_option:
+        changes["sampler_options"] = _options(sampler_option)
+    if not early_stopping:
+        changes["early_stopping"] = None
+    request = SearchRequest(
+        space=loaded_space,
+        budget=_with_plan(loaded_budget, changes),
+        study=_study_name(study or f"{loaded_space.name}-{loaded_budget.name}"),
+        results_dir=results_dir,
+        storage=storage,
+        seed=seed,
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1,
+        controls=controls,
+        retry_failed=retry_failed,
+    )
+    if dry_run:
+        _dry_run(request)
+    else:
+        raise typer.Exit(_search(request))
+
+
+def _dry_run(request: SearchRequest) -> None:
+    from nas_t2i.cli.plan import print_plan
+    from nas_t2i.search.plan import plan_search
+
+    print_plan(request, plan_search(request), Console())
+
+
+def _search(request: SearchRequest) -> int:
+    """Run the search with a display; return the exit status."""
+    from nas_t2i.cli.progress import Progress
+    from nas_t2i.records import TrialState
+    from nas_t2i.results.exports import render_leaderboard, write_leaderboard
+    from nas_t2i.results.leaderboard import rank_trials
+    from nas_t2i.search.candidates import Candidate, CandidateFactory
+    from nas_t2i.search.driver import Listener
+    from nas_t2i.search.session import run_search
+    from nas_t2i.store import read_study, read_trials
+
+    console, errors = Console(), Console(stderr=True, soft_wrap=True)
+    progress: Progress | None = None
+
+    def listener(candidates: list[Candidate], _factory: CandidateFactory) -> Listener:
+        nonlocal progress
+        progress = Progress(request, candidates, console)
+        progress.begin()
+        return progress
+
+    def say(text: str) -> None:
+        errors.print(f"nas-t2i: note: {text}", highlight=False, markup=False)
+
+    try:
+        candidates = run_search(request, listener, say)
+    except KeyboardInterrupt:
+        errors.print("nas-t2i: interrupted; the same command continues the study", markup=False)
+        return 130
+    finally:
+        if progress is not None:
+            progress.end()
+            write_leaderboard(request.folder)
+    render_leaderboard(
+        rank_trials(read_trials(request.folder)), console, study=read_study(request.folder)
+    )
+    assert progress is not None
+    console.print(progress.summary(), highlight=False, markup=False, soft_wrap=True)
+    states = [end.state for candidate in candidates for end in candidate.ends.values()]
+    return 0 if TrialState.COMPLETE in states or TrialState.STOPPED in states else 1
+
+
+def _with_plan(budget: Budget, changes: dict[str, Any]) -> Budget:
+    """Return the budget with another search plan, checked like a file's."""
+    from pydantic import ValidationError
+
+    from nas_t2i.protocol.budget import SearchPlan
+
+    try:
+        plan = SearchPlan.model_validate(budget.search.model_dump() | changes)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        option = "--" + str(first["loc"][0]).replace("_", "-")
+        raise UserError(f"{option}: got {first['input']!r}; {first['msg']}") from None
+    return budget.model_copy(update={"search": plan})
+
+
+def _options(pairs: list[str]) -> dict[str, Any]:
+    from nas_t2i.yaml_files import parse_document
+
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not (name.isidentifier() and equals):
+            raise UserError(f"--sampler-option: got {pair!r}; expected NAME=VALUE")
+        options |= parse_document(f"{name}: {value}", f"--sampler-option {pair}").data
+    return options
+
+
+def _study_name(name: str) -> str:
+    # It becomes the name of a folder.
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise UserError(
+            f"--study: got {name!r}; expected letters, digits, '.', '_' and '-', at most 100"
+        )
+    return name

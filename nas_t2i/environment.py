@@ -1,0 +1,77 @@
+"""Where and with what a run happens: what a record needs so that another can repeat it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from nas_t2i import __version__
+from nas_t2i.records import Environment
+
+_PACKAGES = ("torch", "diffusers", "deepspeed", "fvcore", "optuna", "numpy", "open_clip_torch")
+
+
+def describe_environment(threads: int) -> Environment:
+    """Return versions, hardware and git revision; `threads` are those of one trial."""
+    return Environment(
+        nas_t2i=__version__,
+        git_revision=_git_revision(),
+        python=platform.python_version(),
+        platform=platform.platform(),
+        cpu=_cpu_name(),
+        cores=len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count() or 1,
+        threads=threads,
+        accelerator="none used",
+        versions={name: _version(name) for name in _PACKAGES},
+    )
+
+
+def cache_dir() -> Path:
+    """Return the folder of things that can be made again: $NAS_T2I_CACHE, else ~/.cache/nas-t2i."""
+    chosen = os.environ.get("NAS_T2I_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(chosen) if chosen else Path(base) / "nas-t2i"
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _git_revision() -> str:
+    """Return the commit of this checkout, "+changes" when it is not clean, "" outside of git."""
+    here = Path(__file__).resolve().parent.parent
+    if not (here / ".git").exists():
+        return ""
+    commands = (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+    try:
+        revision, changes = (
+            subprocess.run(
+                ["git", *command],  # noqa: S607  git is looked up on the user's own PATH
+                cwd=here,
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=10,
+            ).stdout.strip()
+            for command in commands
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return revision + ("+changes" if changes else "")
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

@@ -1,0 +1,325 @@
+"""A ranking on the screen and in files: a table of the terminal, JSON, CSV, Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from nas_t2i.evaluation.statistics import MIN_SEED_DOF
+from nas_t2i.records import StudyRecord, TrialState
+from nas_t2i.results.leaderboard import LeaderboardRow, rank_trials
+from nas_t2i.store import Study, read_contents, write_atomically
+
+Format = Literal["csv", "json", "md"]
+FORMATS: tuple[Format, ...] = ("csv", "json", "md")
+
+# A spreadsheet runs a cell that begins like this as a formula.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+# Widths of the column of names, in characters: at most, before columns are dropped, at least.
+_NAME_WIDTH, _NAME_WIDTH_TIGHT, _NAME_WIDTH_LEAST = 40, 24, 12
+
+
+@dataclass(frozen=True)
+class _Column:
+    title: str
+    cell: Callable[[LeaderboardRow], str]
+    right: bool = True
+    # On a narrow screen the columns with the highest number go first; 0 stays.
+    drop: int = 0
+
+
+def render_leaderboard(
+    rows: Sequence[LeaderboardRow],
+    console: Console,
+    *,
+    title: str = "",
+    study: StudyRecord | None = None,
+) -> None:
+    """Print a ranking as a table, what it means below it, and why trials broke.
+
+    `study` adds what was trained, the budget and the rule of early stopping. On a console that is
+    too narrow the least important columns are left out.
+    """
+    # Piped, a line stays one line: whoever reads it there wraps it or greps it.
+    one_line = not console.is_terminal
+    for line in _headings(rows, title):
+        console.print(Text(_plain(line, console), style="bold"), soft_wrap=one_line)
+    console.print(_table(rows, console))
+    for line in _notes(rows, study):
+        console.print(Text(_plain(line, console), style="dim"), soft_wrap=one_line)
+
+
+def write_leaderboard(folder: str | Path) -> list[LeaderboardRow]:
+    """Rank a study's trials and write leaderboard.json, .csv and .md into its folder, each whole.
+
+    Cheap enough to be called after every trial. Returns the rows.
+
+    Raises:
+        RecordError: the study can't be read.
+        StorageError: a file can't be written.
+    """
+    study = read_contents(folder)
+    rows = rank_trials(study.trials)
+    for kind in FORMATS:
+        write_atomically(study.folder / f"leaderboard.{kind}", export(rows, kind, studies=[study]))
+    return rows
+
+
+def export(rows: Sequence[LeaderboardRow], kind: Format, *, studies: Sequence[Study] = ()) -> str:
+    """Return rows as the text of a file: a JSON list, CSV with a header line, or Markdown.
+
+    `studies` adds the notes below a Markdown table: of one study, or none of several.
+    """
+    if kind == "json":
+        return to_json(rows)
+    if kind == "csv":
+        return to_csv(rows)
+    return to_markdown(rows, study=studies[0].record if len(studies) == 1 else None)
+
+
+def to_json(rows: Sequence[LeaderboardRow]) -> str:
+    """Return a JSON list with one object a row, as LeaderboardRow names its fields."""
+    data = [row.model_dump(mode="json") for row in rows]
+    return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def to_csv(rows: Sequence[LeaderboardRow]) -> str:
+    """Return CSV: lists joined by "; ", `by_type` as "type=value", absent values empty.
+
+    Text that a spreadsheet would take for a formula gets an apostrophe in front.
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(LeaderboardRow.model_fields)
+    for row in rows:
+        writer.writerow([_csv_cell(value) for value in row.model_dump(mode="json").values()])
+    return stream.getvalue()
+
+
+def to_markdown(
+    rows: Sequence[LeaderboardRow], *, title: str = "", study: StudyRecord | None = None
+) -> str:
+    """Return the table of the screen in Markdown, with its notes."""
+    columns = _columns(rows)
+    cells = [[_markdown_cell(column.cell(row)) for column in columns] for row in rows]
+    lines = [f"**{line}**\n" for line in _headings(rows, title)]
+    lines.append("| " + " | ".join(column.title for column in columns) + " |")
+    lines.append("|" + "|".join("---:" if column.right else ":---" for column in columns) + "|")
+    lines += ["| " + " | ".join(row) + " |" for row in cells]
+    lines += [f"\n{_markdown_cell(line)}" for line in _notes(rows, study)]
+    return "\n".join(lines) + "\n"
+
+
+# --- the table -------------------------------------------------------------------------------
+
+
+def _table(rows: Sequence[LeaderboardRow], console: Console) -> Table:
+    """Lay the table out for the console's width.
+
+    Where it is short of space, first the gaps shrink, then the names, then columns go.
+    """
+    columns = _columns(rows)
+    cells = {c.title: [_plain(c.cell(row), console) for row in rows] for c in columns}
+    widths = {
+        title: max(len(text) for text in [_plain(title, console), *texts])
+        for title, texts in cells.items()
+    }
+    widths["name"] = min(widths["name"], _NAME_WIDTH)
+    gap = 2
+    while (over := _table_width(columns, widths, gap) - console.width) > 0:
+        droppable = [column for column in columns if column.drop]
+        if gap > 1:
+            gap = 1
+        elif widths["name"] - over >= _NAME_WIDTH_TIGHT or not droppable:
+            widths["name"] = max(_NAME_WIDTH_LEAST, widths["name"] - over)
+            break
+        else:
+            columns.remove(max(droppable, key=lambda column: column.drop))
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, gap - 1, 0, 0), pad_edge=False, show_edge=False)
+    for column in columns:
+        justify: Literal["left", "right"] = "right" if column.right else "left"
+        width = widths[column.title]
+        table.add_column(_plain(column.title, console), justify=justify, no_wrap=True, width=width)
+    for index, row in enumerate(rows):
+        texts = [_cut(cells[c.title][index], widths[c.title]) for c in columns]
+        table.add_row(*map(Text, texts), style=_style(row))
+    return table
+
+
+def _table_width(columns: Sequence[_Column], widths: Mapping[str, int], gap: int) -> int:
+    return sum(widths[column.title] for column in columns) + gap * (len(columns) - 1)
+
+
+def _columns(rows: Sequence[LeaderboardRow]) -> list[_Column]:
+    ranks = {row.name: row.rank for row in rows}
+
+    def tied(row: LeaderboardRow) -> str:
+        # A row outside of the rows shown (--pareto) has no rank to show here.
+        found = [ranks.get(name) for name in row.tied_with]
+        known = rank_ranges(rank for rank in found if rank is not None)
+        hidden = sum(rank is None for rank in found)
+        return ", ".join(part for part in (known, f"{hidden} not shown" if hidden else "") if part)
+
+    unit, scale = _flops_unit(rows)
+    return [
+        _Column("#", lambda row: str(row.rank)),
+        _Column("name", lambda row: row.name, right=False),
+        _Column("TIFA ± SE", _score),
+        _Column("tied with", tied, right=False, drop=3),
+        _Column("params", lambda row: _count(row.params), drop=2),
+        _Column("GMACs", _gmacs, drop=1),
+        _Column("attn", lambda row: f"{row.attention_share:.0%}", drop=6),
+        _Column(
+            unit,
+            lambda row: "" if row.training_flops is None else f"{row.training_flops / scale:,.2f}",
+            drop=5,
+        ),
+        _Column("s", lambda row: "" if row.seconds is None else f"{row.seconds:,.0f}", drop=7),
+        _Column("step", lambda row: str(row.step or row.steps_done), drop=4),
+        _Column("state", lambda row: str(row.state), right=False),
+    ]
+
+
+def rank_ranges(ranks: Iterable[int]) -> str:
+    """Write ranks shortly: 2, 3, 4 and 7 as "2-4,7"."""
+    runs: list[list[int]] = []
+    for rank in sorted(ranks):
+        if runs and rank == runs[-1][-1] + 1:
+            runs[-1].append(rank)
+        else:
+            runs.append([rank])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def _score(row: LeaderboardRow) -> str:
+    if row.tifa is None:
+        return "-"
+    return f"{row.tifa:.3f}" + ("" if row.tifa_stderr is None else f" ± {row.tifa_stderr:.3f}")
+
+
+def _gmacs(row: LeaderboardRow) -> str:
+    return f"{row.gmacs:,.1f}" if row.gmacs < 100 else f"{row.gmacs:,.0f}"
+
+
+def _count(number: int) -> str:
+    if number >= 1e9:
+        return f"{number / 1e9:.2f} B"
+    return f"{number / 1e6:.0f} M" if number >= 1e7 else f"{number / 1e6:.2f} M"
+
+
+def _flops_unit(rows: Sequence[LeaderboardRow]) -> tuple[str, float]:
+    largest = max((row.training_flops or 0.0 for row in rows), default=0.0)
+    for unit, scale in (("EFLOPs", 1e18), ("PFLOPs", 1e15)):
+        if largest >= scale:
+            return unit, scale
+    return "TFLOPs", 1e12
+
+
+def _style(row: LeaderboardRow) -> str:
+    if row.state in (TrialState.DIVERGED, TrialState.FAILED):
+        return "red"
+    if row.control:
+        return "dim"
+    return "bold green" if row.rank == 1 else ""
+
+
+# --- the words around it ---------------------------------------------------------------------
+
+
+def _headings(rows: Sequence[LeaderboardRow], title: str) -> list[str]:
+    """Return the title with the chance level beside it: no score is read without it."""
+    names = ", ".join(dict.fromkeys(row.study for row in rows))
+    chances = sorted({row.chance for row in rows if row.chance is not None})
+    text = title or (f"Study {names}" if names else "No trials yet")
+    if chances:
+        text += f" (chance level of TIFA: {', '.join(f'{chance:.3f}' for chance in chances)})"
+    return [text]
+
+
+def _notes(rows: Sequence[LeaderboardRow], study: StudyRecord | None) -> list[str]:
+    """Return what a reader must know to read the table right, one note a line."""
+    if not rows:
+        return []
+    unit, _ = _flops_unit(rows)
+    trained = "smaller stand-in that was trained" if _proxied(rows) else "same architecture"
+    told = study.note if study else ""
+    notes = [
+        told
+        or f"params, GMACs and attn are of the full architecture, {unit} and s of the {trained}.",
+        f"attn: attention's share of the GMACs. {unit}, s: training compute and seconds up to the "
+        "step, one seed.",
+    ]
+    notes.append(
+        "tied with: at the last rung both reached, the 95 % interval of the difference (paired "
+        f"bootstrap over prompts, {_seed_noise_text(rows)}) includes 0."
+    )
+    budgets = ", ".join(dict.fromkeys(row.budget_id for row in rows))
+    stopping = f"; early stopping: {study.stop_rule}" if study and study.stop_rule else ""
+    notes.append(f"budget {budgets}; {_seeds_text(rows)}{stopping}")
+    notes += [f"#{row.rank} {row.name}: {_shortened(row.reason)}" for row in rows if _told(row)]
+    return notes
+
+
+def _told(row: LeaderboardRow) -> bool:
+    """Whether the reason of a row belongs under the table: that a trial was stopped is in it."""
+    return bool(row.reason) and (row.state is not TrialState.STOPPED or "left out" in row.reason)
+
+
+def _proxied(rows: Sequence[LeaderboardRow]) -> bool:
+    return any(row.trained_params != row.params for row in rows)
+
+
+def _seed_noise_text(rows: Sequence[LeaderboardRow]) -> str:
+    """Say whether seed noise is in the ties: it is where enough seeds were repeated."""
+    repeats = sum(len(row.tifa_by_seed) - 1 for row in rows if row.tifa_by_seed)
+    return "with seed noise" if repeats >= MIN_SEED_DOF else "without seed noise: too few repeats"
+
+
+def _seeds_text(rows: Sequence[LeaderboardRow]) -> str:
+    """Name the seeds, or how many a row has where the rows differ."""
+    seeds = {tuple(row.seeds) for row in rows}
+    if len(seeds) == 1:
+        (only,) = seeds
+        return f"seed{'s' * (len(only) > 1)} {', '.join(map(str, only))}"
+    counts = sorted({len(some) for some in seeds})
+    return f"{counts[0]} to {counts[-1]} seeds a row" if len(counts) > 1 else "seeds differ by row"
+
+
+def _shortened(text: str, length: int = 160) -> str:
+    return text if len(text) <= length else text[: length - 3] + "..."
+
+
+def _plain(text: str, console: Console) -> str:
+    """Return text as the console can show it: some can only do ASCII."""
+    if not console.options.ascii_only:
+        return text
+    return text.replace("±", "+/-").encode("ascii", "replace").decode()
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 2] + ".."
+
+
+def _csv_cell(value: object) -> object:
+    if isinstance(value, dict):
+        value = [f"{key}={item}" for key, item in value.items()]
+    if isinstance(value, list):
+        value = "; ".join(str(item) for item in value)
+    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
+        return f"'{value}"
+    return value
+
+
+def _markdown_cell(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")

@@ -1,0 +1,486 @@
+"""From trials to a ranking: one row an architecture, with what can't be told apart from it.
+
+How a ranking is made, and what it does not say, is told in docs/reading-a-ranking.md. In short:
+
+- Seeds of one architecture (same id, budget and control) are one row: the mean over seeds.
+- Who reached a later rung stands above who was stopped before; among equals the score decides;
+  diverged and failed trials come last. A control stands below whatever beats it.
+- Two rows are tied where the interval of their difference, at the last rung both have, includes 0.
+- Scores under another budget or another metric signature never stand in one ranking.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from nas_t2i.errors import IncomparableError, UserError, did_you_mean
+from nas_t2i.evaluation.statistics import (
+    FloatArray,
+    mean_over_prompts,
+    seed_effect,
+    tied_pairs,
+)
+from nas_t2i.records import CurvePoint, Score, TrialRecord, TrialState
+
+METRIC = "tifa"
+Cost = Literal["params", "gmacs", "training_flops"]
+COSTS: tuple[Cost, ...] = ("params", "gmacs", "training_flops")
+
+_SETTLED = (TrialState.COMPLETE, TrialState.STOPPED)
+_BROKEN = (TrialState.DIVERGED, TrialState.FAILED)
+# The 97.5 % quantile of the normal distribution: half the width of a 95 % interval.
+_Z95 = 1.959964
+_LARGEST_FIRST = ("tifa", "chance")
+
+
+class LeaderboardRow(BaseModel):
+    """One architecture (or control) of a ranking. Absent numbers are None.
+
+    Sizes and compute of `params`, `gmacs` (1e9 multiply-adds, one forward pass at batch 1) and
+    `attention_share` (0 to 1) are of the full architecture, `trained_*` and `training_flops` (one
+    run up to `step`, in FLOPs) of what was trained.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rank: int
+    name: str
+    arch_id: str
+    family: str
+    control: str
+    tifa: float | None
+    tifa_stderr: float | None
+    """Standard error over prompts of the mean over seeds; it holds no seed noise."""
+    tied_with: list[str]
+    """Names of the rows that can't be told apart from this one, best first."""
+    params: int
+    gmacs: float
+    attention_share: float
+    training_flops: float | None
+    seconds: float | None
+    """Training time of one run up to `step`, mean over seeds; evaluation excluded."""
+    step: int
+    """The rung that `tifa` was measured at; 0 without one."""
+    state: TrialState
+    study: str
+    budget_id: str
+    seed: int
+    """The first of `seeds`."""
+    seeds: list[int]
+    """The seeds whose mean `tifa` is (all of them where no rung was reached)."""
+    tifa_by_seed: list[float]
+    tifa_seed_std: float | None
+    """Sample standard deviation between the seeds; None with one seed."""
+    chance: float | None
+    by_type: dict[str, float]
+    """Accuracy by element type, mean over seeds."""
+    n_prompts: int
+    trained_params: int
+    trained_gmacs: float
+    pareto: list[str]
+    """The costs for which this row is on the Pareto front of TIFA against cost."""
+    steps_done: int
+    """Training steps taken, at a rung or between two; the furthest seed."""
+    reason: str
+    """Why it did not complete, or which seeds are left out and why."""
+    signature: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The trials of one architecture under one budget and control: a seed each, in order."""
+
+    trials: tuple[TrialRecord, ...]
+
+    @property
+    def first(self) -> TrialRecord:
+        """The trial that lends the row what all seeds share."""
+        return self.trials[0]
+
+    @cached_property
+    def state(self) -> TrialState:
+        """The state of the row: any seed that diverged or was stopped decides for all."""
+        states = {trial.state for trial in self.trials}
+        for state in (TrialState.DIVERGED, TrialState.STOPPED, TrialState.COMPLETE):
+            if state in states:
+                return state
+        for state in (TrialState.RUNNING, TrialState.INTERRUPTED):
+            if state in states:
+                return state
+        return TrialState.FAILED
+
+    @cached_property
+    def step(self) -> int:
+        """The rung to compare at: the last one that every seed that was settled has reached.
+
+        A seed that was stopped counts there with its score; leaving it out would flatter the rest.
+        Before any seed is settled it is the furthest rung of any. 0: no rung was reached.
+        """
+        settled = [_last_step(t) for t in self.trials if t.state in _SETTLED and _last_step(t)]
+        return min(settled) if settled else max(_last_step(t) for t in self.trials)
+
+    @cached_property
+    def counted(self) -> tuple[TrialRecord, ...]:
+        """The trials whose mean is the row's score: those with a score at `step`."""
+        return tuple(t for t in self.trials if _point(t, self.step))
+
+    @cached_property
+    def steps(self) -> tuple[int, ...]:
+        """The rungs up to `step` at which every counted seed has a score, in order."""
+        steps = [set(_scored_steps(trial)) for trial in self.counted]
+        return tuple(sorted(s for s in set.intersection(*steps) if s <= self.step)) if steps else ()
+
+    def points(self, step: int) -> list[CurvePoint]:
+        """Return the curve points of the counted seeds at a rung."""
+        return [point for t in self.counted if (point := _point(t, step))]
+
+    def scores(self, step: int) -> list[Score]:
+        """Return the scores of the counted seeds at a rung."""
+        return [point.scores[METRIC] for point in self.points(step)]
+
+    def per_prompt(self, step: int) -> FloatArray:
+        """Return the scores of single prompts, (seeds, prompts); no prompts if not recorded."""
+        rows = [score.per_prompt for score in self.scores(step)]
+        if len({len(row) for row in rows}) > 1:
+            raise IncomparableError(
+                f"{self.first.name}: seeds scored on different numbers of prompts: "
+                f"{', '.join(str(len(row)) for row in rows)}"
+            )
+        return np.array(rows, dtype=np.float64)
+
+    def mean(self, step: int) -> tuple[float, float | None]:
+        """Return score and standard error over prompts at a rung, mean over the counted seeds."""
+        scores = self.scores(step)
+        value = sum(score.value for score in scores) / len(scores)
+        prompts = self.per_prompt(step)
+        if prompts.size:
+            stderr = mean_over_prompts(prompts.mean(axis=0)).stderr
+        else:
+            # Seeds share their prompts: without the single scores, take them as fully correlated.
+            stderr = sum(score.stderr for score in scores) / len(scores)
+        return value, stderr if math.isfinite(stderr) else None
+
+
+def rank_trials(trials: Iterable[TrialRecord]) -> list[LeaderboardRow]:
+    """Return the ranking of trials of one budget, best first; no trials, no rows.
+
+    Raises:
+        IncomparableError: two budgets or two metric signatures among them; names both.
+    """
+    entries = _in_order(group_entries(trials))
+    names = _unique_names(entries)
+    tied = _ties(entries)
+    fronts = {cost: _front(entries, cost) for cost in COSTS}
+    return [
+        _row(
+            entry,
+            rank=index + 1,
+            name=names[index],
+            tied_with=[names[other] for other in sorted(tied[index])],
+            pareto=[cost for cost in COSTS if index in fronts[cost]],
+        )
+        for index, entry in enumerate(entries)
+    ]
+
+
+def group_entries(trials: Iterable[TrialRecord]) -> list[Entry]:
+    """Group trials by architecture and control, in order of their first trial.
+
+    The same seed twice (two studies, one budget) is one measurement: the one that went further
+    counts, of equals the later one.
+
+    Raises:
+        IncomparableError: two budgets or two metric signatures among them; names both.
+    """
+    trials = list(trials)
+    _check_comparable(trials)
+    groups: dict[tuple[str, str], dict[int, TrialRecord]] = {}
+    for trial in trials:
+        seeds = groups.setdefault((trial.arch_id, trial.control), {})
+        known = seeds.get(trial.seed)
+        if known is None or _last_step(trial) >= _last_step(known):
+            seeds[trial.seed] = trial
+    return [Entry(tuple(seeds[seed] for seed in sorted(seeds))) for seeds in groups.values()]
+
+
+def sort_rows(rows: Sequence[LeaderboardRow], column: str) -> list[LeaderboardRow]:
+    """Sort by a numeric column: TIFA largest first, others smallest first, "-column" reversed.
+
+    Absent values come last; equal ones stay in order of rank.
+
+    Raises:
+        UserError: no such column, or one without numbers; names those that there are.
+    """
+    reverse = column.startswith("-")
+    name = column.removeprefix("-")
+    columns = numeric_columns()
+    if name not in columns:
+        what = "is not a number" if name in LeaderboardRow.model_fields else "is no column"
+        hint = did_you_mean(name, columns)
+        text = f"--sort: {name!r} {what}; expected one of {', '.join(columns)}"
+        raise UserError(f"{text}; {hint}" if hint else text)
+    sign = -1 if (name in _LARGEST_FIRST) != reverse else 1
+
+    def key(row: LeaderboardRow) -> tuple[bool, float, int]:
+        value = getattr(row, name)
+        return (value is None, 0.0 if value is None else sign * float(value), row.rank)
+
+    return sorted(rows, key=key)
+
+
+def numeric_columns() -> list[str]:
+    """Return the columns that a ranking can be sorted by."""
+    numbers = ("int", "float", "float | None", "int | None")
+    fields = LeaderboardRow.__annotations__
+    return [name for name, kind in fields.items() if kind in numbers]
+
+
+def pareto_rows(rows: Iterable[LeaderboardRow], cost: Cost) -> list[LeaderboardRow]:
+    """Return the rows on the front of TIFA against a cost, cheapest first."""
+    return sorted((row for row in rows if cost in row.pareto), key=lambda row: getattr(row, cost))
+
+
+# --- the order -------------------------------------------------------------------------------
+
+
+def _in_order(entries: Sequence[Entry]) -> list[Entry]:
+    """Sort entries best first.
+
+    A control may be spared early stopping, so that how far it came says nothing: it stands right
+    below the last entry that beats it at the last rung both have.
+    """
+    controls = [e for e in entries if e.first.control and e.counted and e.state not in _BROKEN]
+    ordered = sorted((e for e in entries if e not in controls), key=_standing)
+    for control in sorted(controls, key=_standing):
+        beaten_by = [i for i, other in enumerate(ordered) if _beats(other, control)]
+        ordered.insert(max(beaten_by, default=-1) + 1, control)
+    return ordered
+
+
+def _beats(entry: Entry, other: Entry) -> bool:
+    if entry.state in _BROKEN:
+        return False
+    common = set(entry.steps) & set(other.steps)
+    return bool(common) and entry.mean(max(common))[0] >= other.mean(max(common))[0]
+
+
+def _standing(entry: Entry) -> tuple[bool, int, float, int, int]:
+    """Sort key: broken trials last; then the rung reached, the score, the steps taken, the number.
+
+    An entry that was stopped at a rung was worse there than those that went on, so it stands below
+    them whatever they score later on. Running ones stand, for now, where they have got to.
+    """
+    score = entry.mean(entry.step)[0] if entry.counted else -math.inf
+    broken = entry.state in _BROKEN
+    steps_done = max(trial.steps_done for trial in entry.trials)
+    return (broken, -entry.step, -score, -steps_done, entry.first.number)
+
+
+def _ties(entries: Sequence[Entry]) -> list[set[int]]:
+    """Return for each entry the indices of those that can't be told apart from it.
+
+    Compared are the entries that have a score and did not break, two at a time, at the last rung
+    that both have: the score of a later rung against that of an earlier one would say nothing.
+    """
+    tied: list[set[int]] = [set() for _ in entries]
+    compared = [
+        i for i, entry in enumerate(entries) if entry.counted and entry.state not in _BROKEN
+    ]
+    pairs: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+    for position, i in enumerate(compared):
+        for j in compared[position + 1 :]:
+            common = set(entries[i].steps) & set(entries[j].steps)
+            if common:
+                pairs[max(common)].append((i, j))
+    for step, at_step in pairs.items():
+        for i, j in _tied_at(entries, step, at_step):
+            tied[i].add(j)
+            tied[j].add(i)
+    return tied
+
+
+def _tied_at(
+    entries: Sequence[Entry], step: int, pairs: Sequence[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    indices = sorted({index for pair in pairs for index in pair})
+    prompts = [entries[i].per_prompt(step) for i in indices]
+    sizes = {p.shape[1] for p in prompts}
+    if 0 in sizes:
+        return [pair for pair in pairs if _tied_without_prompts(entries, step, *pair)]
+    if len(sizes) > 1:
+        counts = ", ".join(str(size) for size in sorted(sizes))
+        raise IncomparableError(
+            f"scores at step {step} are over different numbers of prompts: {counts}"
+        )
+    # A prompt that one entry was not scored on (NaN) is left out for all: pairs stay pairs.
+    kept = ~np.isnan(np.concatenate(prompts)).any(axis=0)
+    if not kept.any():
+        return list(pairs)
+    prompts = [p[:, kept] for p in prompts]
+    tied = tied_pairs(
+        np.stack([p.mean(axis=0) for p in prompts]),
+        seeds=[len(p) for p in prompts],
+        effect=seed_effect(prompts),
+    )
+    place = {index: row for row, index in enumerate(indices)}
+    return [(i, j) for i, j in pairs if tied[place[i], place[j]]]
+
+
+def _tied_without_prompts(entries: Sequence[Entry], step: int, i: int, j: int) -> bool:
+    """Compare by standard errors alone, as if prompts were not shared: the cautious side."""
+    (a, a_stderr), (b, b_stderr) = entries[i].mean(step), entries[j].mean(step)
+    if a_stderr is None or b_stderr is None:
+        return True
+    return abs(a - b) <= _Z95 * math.hypot(a_stderr, b_stderr)
+
+
+def _front(entries: Sequence[Entry], cost: Cost) -> set[int]:
+    """Return the indices of the entries that no other beats in both TIFA and cost.
+
+    Against params and GMACs only those at the furthest rung compete: the score of one that was
+    stopped is of an earlier rung, and would rise. Against training compute all do, because score
+    and compute are of the same moment. Controls and broken trials never do.
+    """
+    candidates = [
+        i
+        for i, entry in enumerate(entries)
+        if entry.counted and entry.state not in _BROKEN and not entry.first.control
+    ]
+    if cost != "training_flops" and candidates:
+        furthest = max(entries[i].step for i in candidates)
+        candidates = [i for i in candidates if entries[i].step == furthest]
+    values = {
+        i: (_cost(entries[i], cost), -entries[i].mean(entries[i].step)[0]) for i in candidates
+    }
+    return {
+        i
+        for i, (price, loss) in values.items()
+        if not any(
+            other != (price, loss) and other[0] <= price and other[1] <= loss
+            for other in values.values()
+        )
+    }
+
+
+def _cost(entry: Entry, cost: Cost) -> float:
+    if cost == "training_flops":
+        return _mean(point.training_flops for point in entry.points(entry.step))
+    return float(getattr(entry.first.profile, cost))
+
+
+# --- rows ------------------------------------------------------------------------------------
+
+
+def _row(
+    entry: Entry, *, rank: int, name: str, tied_with: list[str], pareto: list[str]
+) -> LeaderboardRow:
+    first, points, scores = entry.first, entry.points(entry.step), entry.scores(entry.step)
+    value, stderr = entry.mean(entry.step) if scores else (None, None)
+    values = [score.value for score in scores]
+    types = sorted(set.intersection(*(set(s.by_type) for s in scores))) if scores else []
+    seeds = [trial.seed for trial in entry.counted or entry.trials]
+    return LeaderboardRow(
+        rank=rank,
+        name=name,
+        arch_id=first.arch_id,
+        family=first.family,
+        control=first.control,
+        tifa=value,
+        tifa_stderr=stderr,
+        tied_with=tied_with,
+        params=first.profile.params,
+        gmacs=first.profile.gmacs,
+        attention_share=first.profile.attention_share,
+        training_flops=_mean(p.training_flops for p in points) if points else None,
+        seconds=_mean(p.seconds for p in points) if points else None,
+        step=entry.step,
+        state=entry.state,
+        study=", ".join(dict.fromkeys(trial.study for trial in entry.trials)),
+        budget_id=first.budget_id,
+        seed=seeds[0],
+        seeds=seeds,
+        tifa_by_seed=values,
+        tifa_seed_std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        chance=scores[0].chance if scores else None,
+        by_type={kind: _mean(score.by_type[kind] for score in scores) for kind in types},
+        n_prompts=scores[0].n if scores else 0,
+        trained_params=first.trained_profile.params,
+        trained_gmacs=first.trained_profile.gmacs,
+        pareto=pareto,
+        steps_done=max(trial.steps_done for trial in entry.trials),
+        reason=_reason(entry),
+        signature=scores[0].signature if scores else "",
+    )
+
+
+def _reason(entry: Entry) -> str:
+    """Say why a row did not complete, seed by seed where there are several."""
+    several = len(entry.trials) > 1
+    parts = []
+    for trial in entry.trials:
+        left_out = several and trial not in entry.counted
+        if trial.state is TrialState.COMPLETE or not (trial.reason or left_out):
+            continue
+        text = " ".join(trial.reason.split()) or f"{trial.state} at step {trial.steps_done}"
+        text = f"seed {trial.seed}: {text}" if several else text
+        parts.append(f"{text} (left out)" if left_out and entry.counted else text)
+    return "; ".join(parts)
+
+
+def _unique_names(entries: Sequence[Entry]) -> list[str]:
+    """Return one name an entry: a control says so, equal names get the end of their id."""
+    names = []
+    for entry in entries:
+        name, control = entry.first.name, entry.first.control
+        names.append(name if not control or control in name else f"{name} [{control}]")
+    counts = Counter(names)
+    return [
+        name if counts[name] == 1 else f"{name} ({entry.first.arch_id[-6:]})"
+        for name, entry in zip(names, entries, strict=True)
+    ]
+
+
+def _check_comparable(trials: Sequence[TrialRecord]) -> None:
+    budgets: dict[str, TrialRecord] = {}
+    signatures: dict[str, TrialRecord] = {}
+    for trial in trials:
+        budgets.setdefault(trial.budget_id, trial)
+        for point in trial.curve:
+            if METRIC in point.scores:
+                signatures.setdefault(point.scores[METRIC].signature, trial)
+    for what, seen in (("budgets", budgets), ("metric signatures", signatures)):
+        if len(seen) > 1:
+            (one, a), (other, b) = list(seen.items())[:2]
+            raise IncomparableError(
+                f"scores of different {what} can't stand in one ranking: {one} "
+                f"({_place(a)}) and {other} ({_place(b)})"
+            )
+
+
+def _place(trial: TrialRecord) -> str:
+    return f"study {trial.study}, {trial.name}"
+
+
+def _point(trial: TrialRecord, step: int) -> CurvePoint | None:
+    return next((p for p in trial.curve if p.step == step and METRIC in p.scores), None)
+
+
+def _scored_steps(trial: TrialRecord) -> list[int]:
+    return [point.step for point in trial.curve if METRIC in point.scores]
+
+
+def _last_step(trial: TrialRecord) -> int:
+    return max(_scored_steps(trial), default=0)
+
+
+def _mean(values: Iterable[float]) -> float:
+    numbers = list(values)
+    return sum(numbers) / len(numbers)

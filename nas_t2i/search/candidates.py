@@ -1,0 +1,226 @@
+"""Who is tried: included architectures, controls, then the sampler's proposals; nobody twice."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+
+from nas_t2i.arch.catalog import name_of
+from nas_t2i.arch.families import arch_from_dict
+from nas_t2i.arch.profile import profile
+from nas_t2i.arch.space import Space
+from nas_t2i.arch.spec import Arch
+from nas_t2i.errors import ArchError
+from nas_t2i.protocol.budget import Budget
+from nas_t2i.records import CurvePoint, EndEvent, Profile, TrialState
+from nas_t2i.search.study import OptunaStudy
+from nas_t2i.search.trial_config import Control, TrialConfig
+from nas_t2i.streams import derive_seed
+from nas_t2i.training.inputs import Geometry
+
+_ASKS = 30  # proposals in a row that may be unusable before the sampler is passed over
+_DRAWS = 2000  # uniform draws before the space counts as used up
+
+
+@dataclass
+class Candidate:
+    """An architecture under the study's budget: one trial for each of its seeds."""
+
+    name: str
+    arch: Arch
+    trained: Arch
+    profile: Profile
+    trained_profile: Profile
+    seeds: tuple[int, ...]
+    control: Control = ""
+    optuna_number: int | None = None
+    points: dict[int, dict[int, CurvePoint]] = field(default_factory=dict)  # rung -> seed -> point
+    ends: dict[int, EndEvent] = field(default_factory=dict)  # seed -> last word
+    stopped: bool = False  # a rung decided against it; its other seeds stop at their next rung
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """No two candidates of a study share it."""
+        return self.arch.arch_id, self.control
+
+    @property
+    def finished(self) -> bool:
+        """Whether every seed had its last word."""
+        return all(
+            seed in self.ends and self.ends[seed].state is not TrialState.INTERRUPTED
+            for seed in self.seeds
+        )
+
+    def prompt_scores(self, rung: int, metric: str) -> list[float]:
+        """Return the score of each prompt at a rung, the mean over the seeds seen there."""
+        columns = [point.scores[metric].per_prompt for point in self.points[rung].values()]
+        return [sum(scores) / len(scores) for scores in zip(*columns, strict=True)]
+
+    def config(self, study: str, number: int, budget: Budget, seed: int) -> TrialConfig:
+        """Return the frozen config of one seed's trial."""
+        return TrialConfig(
+            study=study,
+            number=number,
+            optuna_number=self.optuna_number,
+            name=self.name,
+            arch=self.arch.canonical(),
+            trained_arch=self.trained.canonical(),
+            profile=self.profile,
+            trained_profile=self.trained_profile,
+            budget=budget.model_dump(mode="json"),
+            budget_id=budget.budget_id,
+            seed=seed,
+            control=self.control,
+        )
+
+
+class CandidateFactory:
+    """Turns architectures into candidates under one budget; profiles each only once."""
+
+    def __init__(self, budget: Budget, geometry: Geometry, seeds: tuple[int, ...]) -> None:
+        self._budget, self._geometry, self._seeds = budget, geometry, seeds
+        self.profile = cache(profile)
+
+    def trained(self, arch: Arch) -> Arch:
+        """Return what the budget trains for `arch`. Raises ArchError if the rule gives nothing."""
+        rule = self._budget.proxy
+        if rule is None:
+            return arch
+        return arch.proxy(
+            rule, latent_channels=self._geometry.channels, text_dim=self._budget.text.width
+        )
+
+    def make(self, arch: Arch, *, name: str = "", control: Control = "") -> Candidate:
+        """Return the candidate of an architecture."""
+        trained = self.trained(arch)
+        return Candidate(
+            name=name or name_of(arch),
+            arch=arch,
+            trained=trained,
+            profile=self.profile(arch).model_copy(update={"levels": []}),
+            trained_profile=profile(
+                trained, latent_size=self._geometry.size, text_tokens=self._geometry.tokens
+            ).model_copy(update={"levels": []}),
+            seeds=self._seeds,
+            control=control,
+        )
+
+
+class Proposals:
+    """An endless-looking supply of new candidates, until the space is used up."""
+
+    def __init__(
+        self,
+        space: Space,
+        factory: CandidateFactory,
+        study: OptunaStudy,
+        *,
+        seed: int,
+        controls: bool,
+        known: dict[tuple[str, str], Candidate],
+        say: Callable[[str], None],
+    ) -> None:
+        self._space, self._factory, self._study = space, factory, study
+        self._seed, self._say = seed, say
+        self._known = known
+        self._stand_ins = {c.trained.arch_id: c.name for c in known.values() if not c.control}
+        self._planned = self._plan(controls)
+
+    def next(self, *, planned_only: bool) -> Candidate | None:
+        """Return the next new candidate: planned ones first; None when there is no other."""
+        candidate = next(self._planned, None)
+        if candidate is None and not planned_only:
+            candidate = self._from_sampler() or self._from_uniform()
+        if candidate is not None:
+            self._known[candidate.key] = candidate
+            self._stand_ins.setdefault(candidate.trained.arch_id, candidate.name)
+        return candidate
+
+    def _plan(self, controls: bool) -> Iterator[Candidate]:
+        for name, arch in self._space.included:
+            if (arch.arch_id, "") not in self._known:
+                yield self._enqueue(self._factory.make(arch, name=name))
+        if controls:
+            for candidate in control_candidates(self._space, self._factory):
+                if candidate.key not in self._known:
+                    yield candidate
+
+    def _enqueue(self, candidate: Candidate) -> Candidate:
+        """Register a chosen architecture with Optuna, if it is a point of the space."""
+        labels = self._space.encode(candidate.arch)
+        if labels is not None:
+            self._study.enqueue(labels)
+            candidate.optuna_number, _ = self._study.ask(self._space.suggest)
+            self._note(candidate)
+        return candidate
+
+    def _note(self, candidate: Candidate) -> None:
+        assert candidate.optuna_number is not None
+        self._study.note(
+            candidate.optuna_number, name=candidate.name, arch=candidate.arch.canonical()
+        )
+
+    def _from_sampler(self) -> Candidate | None:
+        if not self._space.parameters:
+            return None
+        for _ in range(_ASKS):
+            try:
+                number, arch = self._study.ask(self._space.suggest)
+            except ArchError:
+                continue
+            problem = self._why_not(arch)
+            if not problem:
+                candidate = self._factory.make(arch)
+                candidate.optuna_number = number
+                self._note(candidate)
+                return candidate
+            self._study.note(number, rejected=problem)
+            self._study.tell(number, None)
+        return None
+
+    def _from_uniform(self) -> Candidate | None:
+        """Draw from the space when the sampler keeps proposing what is known or out of bounds."""
+        if not self._space.parameters:
+            return None
+        rng = random.Random(derive_seed(self._seed, "uniform proposal", len(self._known)))  # noqa: S311
+        for _ in range(_DRAWS):
+            arch = self._space.sample(rng)
+            if not self._why_not(arch):
+                return self._enqueue(self._factory.make(arch))
+        self._say("the space holds no further architecture within its limits")
+        return None
+
+    def _why_not(self, arch: Arch) -> str:
+        if (arch.arch_id, "") in self._known:
+            return "already in the study"
+        try:
+            stand_in = self._factory.trained(arch).arch_id
+        except ArchError as error:
+            return str(error)
+        if stand_in in self._stand_ins:
+            return f"the budget trains the same stand-in as for {self._stand_ins[stand_in]}"
+        return self._space.limits.check(self._factory.profile(arch)) or ""
+
+
+def control_candidates(space: Space, factory: CandidateFactory) -> list[Candidate]:
+    """Return the two controls, made from the space's first architecture.
+
+    Without cross-attention the text can't reach the picture; with shuffled captions there is
+    nothing to learn from it. Both must end at chance, or the benchmark measures something else.
+    """
+    if space.included:
+        name, arch = space.included[0]
+    else:
+        arch = space.sample(random.Random(0))  # noqa: S311
+        name = name_of(arch)
+    shuffled = factory.make(arch, name=f"{name} (shuffled captions)", control="shuffled-captions")
+    canonical = arch.canonical()
+    if "transformer_depth" not in canonical:
+        return [shuffled]  # a pure transformer without cross-attention is another family
+    blind = arch_from_dict(
+        {**canonical, "transformer_depth": [0] * len(canonical["channel_mult"]), "mid_depth": 0}
+    )
+    no_text = factory.make(blind, name=f"{name} (no cross-attention)", control="no-cross-attention")
+    return [no_text, shuffled]

@@ -1,0 +1,92 @@
+"""What a search would do: the size of the space, a few candidates, time and compute."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nas_t2i.arch.limits import check_reachable
+from nas_t2i.protocol.budget import Budget
+from nas_t2i.search.candidates import Candidate
+from nas_t2i.search.session import SearchRequest, make_factory
+from nas_t2i.streams import derive_seed
+from nas_t2i.training.flops import training_flops
+from nas_t2i.training.speed import Speed, measure_speed
+
+_SAMPLES = 3
+_START_SECONDS = 8.0  # process start to first step; measured by benchmarks/trial_start.py
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The outcome of a dry run. Times are seconds on this machine, compute is in FLOPs."""
+
+    count: int
+    count_is_exact: bool
+    warning: str
+    samples: Sequence[tuple[Candidate, Speed]]
+    trials: int  # architectures times seeds
+    parallel: int
+    seconds_likely: float
+    seconds_at_most: float
+    flops_likely: float
+    flops_at_most: float
+
+
+def plan_search(request: SearchRequest) -> Plan:
+    """Check everything, profile and time a few sampled architectures; train and write nothing."""
+    space, budget = request.space, request.budget
+    factory = make_factory(budget, request.seeds)
+    warning = check_reachable(space, factory.profile)
+    rng = random.Random(derive_seed(request.seed, "dry run"))  # noqa: S311
+    archs = {}
+    for _ in range(100 * _SAMPLES):
+        arch = space.sample(rng)
+        if space.limits.check(factory.profile(arch)) is None:
+            archs[arch.arch_id] = arch
+        if len(archs) == min(_SAMPLES, space.count()):
+            break
+    candidates = [factory.make(arch) for arch in archs.values()]
+    samples = [(c, measure_speed(c.trained, budget)) for c in candidates]
+
+    architectures = min(max(budget.search.trials, len(space.included)), space.count())
+    trials = architectures * len(request.seeds)
+    steps_likely, rungs_likely = expected_length(budget)
+    mean_step = sum(speed.step for _, speed in samples) / len(samples)
+    mean_evaluation = sum(speed.evaluation for _, speed in samples) / len(samples)
+    mean_gmacs = sum(c.trained_profile.gmacs for c in candidates) / len(candidates)
+
+    def seconds(steps: float, rungs: float) -> float:
+        one = _START_SECONDS + steps * mean_step + rungs * mean_evaluation
+        return one * trials / request.parallel
+
+    def flops(steps: float) -> float:
+        return trials * training_flops(mean_gmacs, int(steps * budget.training.batch))
+
+    return Plan(
+        count=space.count(),
+        count_is_exact=space.count_is_exact,
+        warning=warning,
+        samples=samples,
+        trials=trials,
+        parallel=request.parallel,
+        seconds_likely=seconds(steps_likely, rungs_likely),
+        seconds_at_most=seconds(budget.training.steps, len(budget.rungs)),
+        flops_likely=flops(steps_likely),
+        flops_at_most=flops(budget.training.steps),
+    )
+
+
+def expected_length(budget: Budget) -> tuple[float, float]:
+    """Return the mean (steps, rungs) of a trial if each rung lets just its share go on."""
+    stopping = budget.search.early_stopping
+    keep = stopping.keep if stopping else 1.0
+    # The first trials at a rung all go on, whatever their share.
+    free = min(1.0, (stopping.min_peers - 1) / budget.search.trials) if stopping else 1.0
+    share, steps, rungs, previous = 1.0, 0.0, 0.0, 0
+    for rung in budget.rungs:
+        steps += share * (rung - previous)
+        rungs += share
+        share, previous = share * (free + (1 - free) * keep), rung
+    return steps, rungs

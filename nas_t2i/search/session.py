@@ -1,0 +1,253 @@
+"""Open a study or continue it, put the parts of a search together, and run it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+from nas_t2i.arch.families import arch_from_dict
+from nas_t2i.arch.limits import check_reachable
+from nas_t2i.arch.space import Space
+from nas_t2i.environment import cache_dir, describe_environment
+from nas_t2i.errors import StorageError
+from nas_t2i.evaluation.evaluator import make_prompts
+from nas_t2i.protocol.budget import Budget
+from nas_t2i.records import (
+    BudgetUsed,
+    EndEvent,
+    SpaceUsed,
+    StudyRecord,
+    TrialRecord,
+    TrialState,
+)
+from nas_t2i.search.candidates import Candidate, CandidateFactory, Proposals
+from nas_t2i.search.driver import Driver, Listener, WallClock
+from nas_t2i.search.runner import ProcessRunner
+from nas_t2i.search.study import OptunaStudy, hide_password
+from nas_t2i.search.trial_config import Control, load_trial_config
+from nas_t2i.store import STUDY_FILE, StudyLock, read_contents, read_study, write_study
+from nas_t2i.training.inputs import latent_geometry, make_encoder
+
+
+@dataclass(frozen=True)
+class SearchRequest:
+    """What the user asked for, defaults filled in."""
+
+    space: Space
+    budget: Budget
+    study: str
+    results_dir: Path
+    storage: str  # "" for the journal in the study's own folder
+    seed: int
+    cores: int
+    controls: bool
+    retry_failed: bool
+
+    @property
+    def folder(self) -> Path:
+        """Where the study lies."""
+        return self.results_dir / self.study
+
+    @property
+    def storage_url(self) -> str:
+        """The Optuna storage: the journal in the study's folder unless another was given."""
+        return self.storage or f"journal:{self.folder / 'optuna.journal'}"
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of every architecture's trials."""
+        return tuple(range(self.seed, self.seed + self.budget.search.seeds_per_architecture))
+
+    @property
+    def parallel(self) -> int:
+        """How many trials run side by side."""
+        return self.budget.search.parallel or max(1, self.cores // self.budget.training.threads)
+
+
+def make_factory(budget: Budget, seeds: tuple[int, ...]) -> CandidateFactory:
+    """Return the maker of candidates for a budget's latents and text."""
+    return CandidateFactory(budget, latent_geometry(budget), seeds)
+
+
+def run_search(
+    request: SearchRequest,
+    make_listener: Callable[[list[Candidate], CandidateFactory], Listener],
+    say: Callable[[str], None],
+) -> list[Candidate]:
+    """Search until the study is complete; return its candidates.
+
+    Everything that can be wrong with the input is found before the study's folder is made.
+
+    Raises:
+        UserError: limits nobody meets, a storage that can't be used, a study of other settings.
+    """
+    factory = make_factory(request.budget, request.seeds)
+    if warning := check_reachable(request.space, factory.profile):
+        say(warning)
+    _check_same_settings(request)
+    with StudyLock(request.folder):
+        if not (request.folder / STUDY_FILE).exists():
+            write_study(request.folder, _study_record(request))
+        optuna = OptunaStudy(
+            request.study,
+            request.storage_url,
+            seed=request.seed,
+            sampler=request.budget.search.sampler,
+            sampler_options=request.budget.search.sampler_options,
+            warn=say,
+        )
+        candidates = _known_candidates(request, factory, optuna, say)
+        make_encoder(request.budget, cache_dir())  # once, before trials that all need it
+        proposals = Proposals(
+            request.space,
+            factory,
+            optuna,
+            seed=request.seed,
+            controls=request.controls,
+            known={candidate.key: candidate for candidate in candidates},
+            say=say,
+        )
+        driver = Driver(
+            budget=request.budget,
+            study_name=request.study,
+            trials=request.budget.search.trials,
+            parallel=request.parallel,
+            proposals=proposals,
+            optuna=optuna,
+            runner=ProcessRunner(
+                request.folder / "trials",
+                threads=request.budget.training.threads,
+                stall_seconds=60 * request.budget.search.stall_minutes,
+            ),
+            clock=WallClock(),
+            listener=make_listener(candidates, factory),
+            candidates=candidates,
+        )
+        driver.run()
+    return candidates
+
+
+def _check_same_settings(request: SearchRequest) -> None:
+    """A study has one space, one budget and one seed. Raises StorageError naming what differs."""
+    if not (request.folder / STUDY_FILE).exists():
+        return
+    record = read_study(request.folder)
+    differences = [
+        f"{what} {old} then, {new} now"
+        for what, old, new in (
+            ("space", record.space.space_id, request.space.space_id),
+            ("budget", record.budget_id, request.budget.budget_id),
+            ("seed", record.seed, request.seed),
+        )
+        if old != new
+    ]
+    if differences:
+        raise StorageError(
+            f"study {request.study!r} in {request.results_dir} was started with other settings "
+            f"({'; '.join(differences)}); choose another --study, or the settings it began with"
+        )
+
+
+def _study_record(request: SearchRequest) -> StudyRecord:
+    budget, space = request.budget, request.space
+    stopping = budget.search.early_stopping
+    rule = "none: every trial runs to the end"
+    if stopping:
+        rule = (
+            f"at a rung, from {stopping.min_peers} trials on, those outside the best "
+            f"{stopping.keep:.0%} stop if {stopping.margin:g} standard errors short"
+        )
+    trained = "the full architecture"
+    if budget.proxy:
+        trained = f"a stand-in of channels / {budget.proxy.channel_divisor}"
+    return StudyRecord(
+        study=request.study,
+        space=SpaceUsed(name=space.name, space_id=space.space_id, data=space.document.data),
+        budget=BudgetUsed(
+            name=budget.name, budget_id=budget.budget_id, data=budget.model_dump(mode="json")
+        ),
+        budget_id=budget.budget_id,
+        seed=request.seed,
+        storage=hide_password(request.storage_url),
+        created=datetime.now(UTC),
+        environment=describe_environment(budget.training.threads),
+        seeds_per_arch=len(request.seeds),
+        rungs=list(budget.rungs),
+        metric=budget.evaluation.metric,
+        chance=make_prompts(budget).chance.tifa,
+        stop_rule=rule,
+        note=(
+            "Params, GMACs and attention share are of the full architecture; TIFA, training "
+            f"compute and seconds are of what was trained: {trained}."
+        ),
+    )
+
+
+def _known_candidates(
+    request: SearchRequest,
+    factory: CandidateFactory,
+    optuna: OptunaStudy,
+    say: Callable[[str], None],
+) -> list[Candidate]:
+    """Return the candidates that are on disk or open in Optuna, as an earlier process left them.
+
+    The folder is the truth about what was trained; Optuna's trials are brought in line with it.
+    """
+    candidates: dict[tuple[str, str], Candidate] = {}
+    contents = read_contents(request.folder)
+    for record in contents.trials:
+        candidate = _candidate_of(record, request, factory, candidates)
+        _take_over(candidate, record, retry=request.retry_failed)
+    open_numbers = {trial.number: trial for trial in optuna.open_trials()}
+    for candidate in candidates.values():
+        number = candidate.optuna_number
+        if number is not None and number >= optuna.count():
+            say(f"Optuna's storage does not know trial {number}: going on without it")
+            candidate.optuna_number = None
+        elif number in open_numbers:
+            del open_numbers[number]
+    for number, trial in open_numbers.items():
+        if "arch" in trial.attributes:  # cut between being proposed and being started
+            arch = arch_from_dict(trial.attributes["arch"])
+            candidate = factory.make(arch, name=trial.attributes["name"])
+            if candidate.key not in candidates:
+                candidate.optuna_number = number
+                candidates[candidate.key] = candidate
+                continue
+        optuna.tell(number, None)
+    return list(candidates.values())
+
+
+def _candidate_of(
+    record: TrialRecord,
+    request: SearchRequest,
+    factory: CandidateFactory,
+    candidates: dict[tuple[str, str], Candidate],
+) -> Candidate:
+    key = (record.arch_id, record.control)
+    if key not in candidates:
+        arch = arch_from_dict(record.arch)
+        candidate = factory.make(arch, name=record.name, control=cast(Control, record.control))
+        path = request.folder / "trials" / record_key(record) / "config.json"
+        candidate.optuna_number = load_trial_config(path).optuna_number
+        candidates[key] = candidate
+    return candidates[key]
+
+
+def record_key(record: TrialRecord) -> str:
+    """Return the name of a record's trial folder (as TrialConfig.key)."""
+    control = f"-{record.control}" if record.control else ""
+    return f"{record.arch_id}-s{record.seed}{control}"
+
+
+def _take_over(candidate: Candidate, record: TrialRecord, *, retry: bool) -> None:
+    for point in record.curve:
+        candidate.points.setdefault(point.step, {})[record.seed] = point
+    open_states = {TrialState.RUNNING, TrialState.INTERRUPTED}
+    if record.state in open_states or (retry and record.state is TrialState.FAILED):
+        return
+    candidate.ends[record.seed] = EndEvent(state=record.state, reason=record.reason)
+    candidate.stopped |= record.state is TrialState.STOPPED

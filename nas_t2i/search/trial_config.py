@@ -1,0 +1,68 @@
+"""The frozen configuration of one trial: all that its process is told, written once as JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from nas_t2i.errors import RecordError
+from nas_t2i.records import Profile, TrialRecord, TrialState
+
+Control = Literal["", "no-cross-attention", "shuffled-captions"]
+
+
+class TrialConfig(BaseModel):
+    """One trial. Its key is (arch_id of `arch`, budget_id of `budget`, seed, control)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    study: str
+    number: int = Field(description="order of start within the study")
+    optuna_number: int | None = Field(description="the Optuna trial it belongs to, if any")
+    name: str
+    arch: dict[str, Any] = Field(description="canonical form of the full architecture")
+    trained_arch: dict[str, Any] = Field(description="canonical form of what is trained")
+    profile: Profile
+    trained_profile: Profile
+    budget: dict[str, Any] = Field(description="the whole budget")
+    budget_id: str
+    seed: int
+    control: Control = ""
+
+    @property
+    def key(self) -> str:
+        """Name of the trial's folder: no two trials of a study share it."""
+        return f"{self.profile.arch_id}-s{self.seed}" + (f"-{self.control}" if self.control else "")
+
+    def new_record(self) -> TrialRecord:
+        """Return the record of this trial as it starts."""
+        return TrialRecord(
+            study=self.study,
+            number=self.number,
+            name=self.name,
+            arch=self.arch,
+            arch_id=self.profile.arch_id,
+            family=self.profile.family,
+            trained_arch=self.trained_arch,
+            profile=self.profile,
+            trained_profile=self.trained_profile,
+            budget_id=self.budget_id,
+            seed=self.seed,
+            control=self.control,
+            state=TrialState.RUNNING,
+        )
+
+
+def load_trial_config(path: Path) -> TrialConfig:
+    """Read a trial's config. Raises RecordError when it is missing or not one."""
+    try:
+        return TrialConfig.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise RecordError(f"{path}: can't be read: {error.strerror}") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise RecordError(f"{path}: not a trial config: {where}: {first['msg']}") from None

@@ -1,0 +1,153 @@
+"""Rankings as JSON, CSV, Markdown and on screens of several widths."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from nas_t2i.records import TrialState
+from nas_t2i.results.exports import (
+    export,
+    rank_ranges,
+    render_leaderboard,
+    to_csv,
+    to_json,
+    to_markdown,
+    write_leaderboard,
+)
+from nas_t2i.results.leaderboard import LeaderboardRow, rank_trials
+from nas_t2i.store import EventLog, read_contents, write_study
+from tests.results.record_factory import study, trial
+
+FIXTURE = Path(__file__).parent.parent / "fixtures" / "records_v1" / "embedded-demo"
+PROMISED = {
+    *("rank", "name", "arch_id", "family", "tifa", "tifa_stderr", "tied_with", "params", "gmacs"),
+    *("attention_share", "training_flops", "seconds", "step", "state", "study", "budget_id"),
+    "seed",
+}
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[LeaderboardRow]:
+    return rank_trials(read_contents(FIXTURE).trials)
+
+
+def screen(rows: list[LeaderboardRow], width: int, encoding: str = "utf-8") -> list[str]:
+    buffer = io.BytesIO()
+    stream = io.TextIOWrapper(buffer, encoding=encoding, errors="strict")
+    console = Console(
+        file=stream, width=width, force_terminal=True, no_color=True, color_system=None
+    )
+    render_leaderboard(rows, console, study=study())
+    stream.flush()
+    return buffer.getvalue().decode(encoding).splitlines()
+
+
+def test_json_has_the_promised_fields(rows: list[LeaderboardRow]) -> None:
+    data = json.loads(to_json(rows))
+    assert len(data) == 8
+    assert all(set(row) >= PROMISED for row in data)
+    first, last = data[0], data[-1]
+    assert (first["rank"], first["name"], first["state"]) == (1, "SDXL-C320", "complete")
+    assert first["tied_with"] == ["SDXL-TD4_4"]
+    assert (last["tifa"], last["training_flops"], last["tied_with"]) == (None, None, [])
+    assert [LeaderboardRow.model_validate(row) for row in data] == rows
+
+
+def test_csv_has_a_line_a_row(rows: list[LeaderboardRow]) -> None:
+    table = list(csv.DictReader(io.StringIO(to_csv(rows))))
+    assert [row["name"] for row in table] == [row.name for row in rows]
+    assert table[1]["tied_with"] == "SDXL-C320; SD2-C320"
+    assert table[-1]["tifa"] == ""
+    assert "color=" in table[0]["by_type"]
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+A1", "-2", "@SUM(A1)", "\tx"])
+def test_csv_holds_no_formula(name: str) -> None:
+    (row,) = csv.DictReader(io.StringIO(to_csv(rank_trials([trial(name)]))))
+    assert row["name"] == f"'{name}"
+
+
+def test_markdown_keeps_its_columns_whatever_the_names() -> None:
+    text = to_markdown(rank_trials([trial("a|b\nc <i>")]), study=study())
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(table) == 3
+    assert r"a\|b c &lt;i>" in table[2]
+    assert len({line.replace(r"\|", "").count("|") for line in table}) == 1
+    assert "chance level of TIFA: 0.350" in text
+
+
+@pytest.mark.parametrize("width", [100, 80, 60, 40])
+def test_the_table_fits_the_screen(rows: list[LeaderboardRow], width: int) -> None:
+    lines = screen(rows, width)
+    assert max(map(len, lines)) <= width
+    table = [line for line in lines if line[:2].strip().isdigit()]
+    assert len(table) == len(rows)
+    assert all("0.906 ± 0.017" in line for line in table[:1])
+
+
+def test_a_hundred_columns_hold_everything(rows: list[LeaderboardRow]) -> None:
+    text = "\n".join(screen(rows, 100))
+    first = next(line for line in text.splitlines() if line.startswith("1 "))
+    told = "1 SDXL-C320 0.906 ± 0.017 2 2.39 B 98.2 60% 75.42 98 400 complete"
+    assert " ".join(first.split()) == told
+    for told in (
+        "chance level of TIFA: 0.350",
+        "attn: attention's share",
+        "with seed noise",
+        "early stopping: below the median at a rung",
+        "What was trained is the proxy",
+        "#8 IF-XL-C704: killed by SIGKILL (out of memory?)",
+    ):
+        assert told in text.replace("\n", " ").replace("  ", " ")
+
+
+def test_a_plain_screen_gets_plain_text(rows: list[LeaderboardRow]) -> None:
+    lines = screen(rows, 100, encoding="ascii")
+    assert any("0.906 +/- 0.017" in line for line in lines)
+
+
+def test_long_names_are_cut_and_few_seeds_are_said() -> None:
+    lines = screen(rank_trials([trial("x" * 90)]), 100)
+    assert any("xxx.." in line for line in lines)
+    assert "without seed noise: too few repeats" in " ".join(lines)
+
+
+def test_a_table_without_its_study_still_says_what_was_trained() -> None:
+    text = to_markdown(rank_trials([trial("A")]))
+    assert "TFLOPs and s of the smaller stand-in that was trained" in text
+
+
+def test_no_trials_yet_is_no_crash() -> None:
+    assert "No trials yet" in screen([], 80)[0]
+
+
+@pytest.mark.parametrize(
+    ("ranks", "text"), [([], ""), ([4], "4"), ([4, 2, 3], "2-4"), ([1, 3, 4, 9], "1,3-4,9")]
+)
+def test_ranks_are_written_shortly(ranks: list[int], text: str) -> None:
+    assert rank_ranges(ranks) == text
+
+
+def test_a_study_gets_its_three_files(tmp_path: Path) -> None:
+    write_study(tmp_path, study())
+    from nas_t2i.records import EndEvent, RungEvent, StartEvent
+
+    record = trial("A", {100: 0.5})
+    with EventLog(tmp_path / "trials" / "0000" / "events.jsonl") as log:
+        log.append(StartEvent(record=record))
+        log.append(RungEvent(point=record.curve[0]))
+        log.append(EndEvent(state=TrialState.STOPPED))
+    rows = write_leaderboard(tmp_path)
+    assert [row.name for row in rows] == ["A"]
+    assert json.loads((tmp_path / "leaderboard.json").read_text())[0]["name"] == "A"
+    assert (tmp_path / "leaderboard.csv").read_text() == export(rows, "csv")
+    assert "What was trained is the proxy" in (tmp_path / "leaderboard.md").read_text()
+    before = (tmp_path / "leaderboard.json").read_bytes()
+    write_leaderboard(tmp_path)
+    assert (tmp_path / "leaderboard.json").read_bytes() == before

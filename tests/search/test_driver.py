@@ -1,0 +1,265 @@
+"""The driver against recorded trials: what happens is decided by a table, not by training."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import pytest
+
+from nas_t2i.arch.catalog import lookup
+from nas_t2i.protocol.budget import EarlyStopping, load_budget
+from nas_t2i.records import CurvePoint, EndEvent, Profile, RungEvent, Score, TrialState
+from nas_t2i.search.candidates import Candidate
+from nas_t2i.search.driver import Driver
+
+RUNGS = (2, 4, 6)
+
+
+def budget(stopping: EarlyStopping | None):
+    whole = load_budget("budgets/embedded.yaml")
+    return whole.model_copy(
+        update={
+            "rungs": RUNGS,
+            "training": whole.training.model_copy(update={"steps": RUNGS[-1]}),
+            "search": whole.search.model_copy(update={"early_stopping": stopping}),
+        }
+    )
+
+
+def candidate(name: str, seeds=(0,), control="", optuna_number=None) -> Candidate:
+    arch = lookup(name)
+    size = Profile(
+        name=name, arch_id=arch.arch_id, family="unet", params=1, gmacs=1.0, gmacs_paper=1.0,
+        attention_gmacs=0.5, attention_gmacs_paper=0.5, attention_gmacs_paper_no_mid=0.5,
+        attention_share=0.5, uncounted_ops={}, latent_size=8, text_tokens=12,
+    )  # fmt: skip
+    return Candidate(name, arch, arch, size, size, seeds, control, optuna_number)
+
+
+def point(step: int, value: float) -> CurvePoint:
+    score = Score(
+        metric="tifa", value=value, stderr=0.0, n=2, signature="s", per_prompt=[value, value]
+    )
+    return CurvePoint(
+        step=step, images=step, training_flops=1.0, loss=1.0, seconds=1.0, evaluation_seconds=1.0,
+        scores={"tifa": score},
+    )  # fmt: skip
+
+
+class Recorded:
+    """A trial that plays back one score a rung, or dies."""
+
+    def __init__(self, config, outcome) -> None:
+        self.config, self.outcome = config, outcome
+        self.left = list(zip(RUNGS, outcome, strict=False)) if isinstance(outcome, tuple) else []
+        self.waiting = False
+        self.stopped = False
+        self.asked_to_leave = False
+        self.heard: list[tuple[int, bool]] = []
+
+    def poll(self) -> Sequence[object]:
+        if self.asked_to_leave:
+            return [EndEvent(state=TrialState.INTERRUPTED)]
+        if isinstance(self.outcome, TrialState):
+            return [EndEvent(state=self.outcome, reason="as recorded")]
+        if self.stopped:
+            return [EndEvent(state=TrialState.STOPPED)]
+        if self.waiting:
+            return []
+        step, value = self.left.pop(0)
+        if not self.left:
+            return [RungEvent(point=point(step, value)), EndEvent(state=TrialState.COMPLETE)]
+        self.waiting = True
+        return [RungEvent(point=point(step, value))]
+
+    def decide(self, rung: int, go: bool) -> None:
+        self.heard.append((rung, go))
+        self.waiting, self.stopped = False, not go
+
+    def leave(self) -> None:
+        self.asked_to_leave = True
+
+
+class Table:
+    """A runner that looks outcomes up by (name, seed)."""
+
+    def __init__(self, outcomes) -> None:
+        self.outcomes = outcomes
+        self.started: list[tuple[str, int]] = []
+        self.trials: dict[tuple[str, int], Recorded] = {}
+
+    def start(self, config) -> Recorded:
+        key = (config.name, config.seed)
+        self.started.append(key)
+        self.trials[key] = Recorded(config, self.outcomes[key])
+        return self.trials[key]
+
+
+class Clock:
+    def sleep(self, seconds: float) -> None:
+        pass
+
+
+class Watcher:
+    """Counts what it is told."""
+
+    def __init__(self) -> None:
+        self.ends: list[tuple[str, int, TrialState]] = []
+        self.on_tick = lambda: None
+
+    def started(self, candidate, seed) -> None: ...
+    def progress(self, candidate, seed, event) -> None: ...
+    def reached_rung(self, candidate, seed, point) -> None: ...
+
+    def ended(self, candidate, seed, end) -> None:
+        self.ends.append((candidate.name, seed, end.state))
+
+    def tick(self) -> None:
+        self.on_tick()
+
+
+class Supply:
+    """Hands out planned candidates in order."""
+
+    def __init__(self, candidates) -> None:
+        self.candidates = list(candidates)
+
+    def next(self, *, planned_only: bool) -> Candidate | None:
+        return self.candidates.pop(0) if self.candidates and not planned_only else None
+
+
+@dataclasses.dataclass
+class Told:
+    reports: list = dataclasses.field(default_factory=list)
+    told: dict = dataclasses.field(default_factory=dict)
+
+    def report(self, number, step, value) -> None:
+        self.reports.append((number, step, value))
+
+    def tell(self, number, value, *, stopped=False) -> None:
+        self.told[number] = "stopped" if stopped else value
+
+
+def drive(outcomes, candidates, *, stopping=None, parallel=2, known=()):
+    table, watcher, told = Table(outcomes), Watcher(), Told()
+    driver = Driver(
+        budget=budget(stopping), study_name="s", trials=len(candidates) + len(known),
+        parallel=parallel, proposals=Supply(candidates), optuna=told, runner=table, clock=Clock(),
+        listener=watcher, candidates=list(known),
+    )  # fmt: skip
+    return driver, table, watcher, told
+
+
+def test_every_candidate_runs_to_the_end_without_early_stopping():
+    names = ("SDXL-C320", "SDXL-TD4_4", "SD2-C320")
+    outcomes = {(name, 0): (0.1, 0.2, 0.3 + i / 10) for i, name in enumerate(names)}
+    driver, _, watcher, told = drive(
+        outcomes, [candidate(n, optuna_number=i) for i, n in enumerate(names)]
+    )
+    driver.run()
+    assert {end[2] for end in watcher.ends} == {TrialState.COMPLETE}
+    assert told.told == pytest.approx({0: 0.3, 1: 0.4, 2: 0.5})
+    assert (1, 4, 0.2) in told.reports
+
+
+def test_the_worse_half_stops_and_its_optuna_trial_is_pruned():
+    names = ("SDXL-C320", "SDXL-TD4_4", "SD2-C320", "SDXL-C128")
+    outcomes = {(name, 0): (0.9 - i / 5,) * 3 for i, name in enumerate(names)}
+    rule = EarlyStopping(keep=0.5, margin=0.0, min_peers=2)
+    driver, _, watcher, told = drive(
+        outcomes,
+        [candidate(n, optuna_number=i) for i, n in enumerate(names)],
+        stopping=rule,
+        parallel=1,
+    )
+    driver.run()
+    assert [end[2].value for end in watcher.ends] == ["complete", "stopped", "stopped", "stopped"]
+    assert told.told == {0: pytest.approx(0.9), 1: "stopped", 2: "stopped", 3: "stopped"}
+
+
+@pytest.mark.parametrize("state", [TrialState.FAILED, TrialState.DIVERGED])
+def test_the_death_of_a_trial_is_recorded_and_the_rest_goes_on(state):
+    outcomes = {("SDXL-C320", 0): state, ("SD2-C320", 0): (0.1, 0.2, 0.3)}
+    driver, _, watcher, told = drive(
+        outcomes,
+        [candidate("SDXL-C320", optuna_number=0), candidate("SD2-C320", optuna_number=1)],
+    )
+    driver.run()
+    assert dict((name, s) for name, _, s in watcher.ends) == {
+        "SDXL-C320": state,
+        "SD2-C320": TrialState.COMPLETE,
+    }
+    assert told.told == {0: None, 1: pytest.approx(0.3)}
+
+
+def test_when_the_first_trials_all_fail_no_more_are_started():
+    names = ("SDXL-C320", "SDXL-TD4_4", "SD2-C320", "SDXL-C128", "SDXL-C192")
+    outcomes = {(name, 0): TrialState.FAILED for name in names}
+    driver, table, _, _ = drive(outcomes, [candidate(n) for n in names], parallel=1)
+    driver.run()
+    assert len(table.started) == 3
+
+
+def test_seeds_of_a_candidate_are_judged_by_their_mean_and_told_once():
+    outcomes = {
+        ("SDXL-C320", 0): (0.5, 0.5, 0.8), ("SDXL-C320", 1): (0.5, 0.5, 0.6),
+        ("SD2-C320", 0): (0.9, 0.9, 0.9), ("SD2-C320", 1): (0.0, 0.9, 0.9),
+    }  # fmt: skip
+    rule = EarlyStopping(keep=0.5, margin=0.0, min_peers=2)
+    driver, table, _, told = drive(
+        outcomes,
+        [candidate("SDXL-C320", (0, 1), optuna_number=0), candidate("SD2-C320", (0, 1), optuna_number=1)],
+        stopping=rule,
+    )  # fmt: skip
+    driver.run()
+    # Its mean at the first rung is 0.45, below 0.5: both seeds stop, also the one with 0.9.
+    assert table.trials["SD2-C320", 0].heard == [(2, False)]
+    assert table.trials["SD2-C320", 1].heard == [(2, False)]
+    assert told.told == {0: pytest.approx(0.7), 1: "stopped"}
+
+
+def test_one_place_for_two_seeds_is_no_deadlock():
+    outcomes = {("SDXL-C320", s): (0.1, 0.2, 0.3) for s in (0, 1)}
+    driver, table, _, _ = drive(outcomes, [candidate("SDXL-C320", (0, 1))], parallel=1)
+    driver.run()
+    assert table.started == [("SDXL-C320", 0), ("SDXL-C320", 1)]
+
+
+def test_controls_never_stop_and_never_stop_others():
+    outcomes = {("SDXL-C320", 0): (0.2,) * 3, ("SD2-C320", 0): (0.9,) * 3, ("SDXL-C128", 0): (0.8,) * 3}  # fmt: skip
+    rule = EarlyStopping(keep=0.5, margin=0.0, min_peers=1)
+    driver, _, watcher, _ = drive(
+        outcomes,
+        [
+            candidate("SD2-C320"),
+            candidate("SDXL-C320", control="shuffled-captions"),
+        ],
+        stopping=rule,
+        parallel=1,
+    )
+    driver.run()
+    assert [state.value for *_, state in watcher.ends] == ["complete", "complete"]
+
+
+def test_interrupted_seeds_of_an_earlier_process_are_started_again_and_finished_ones_are_not():
+    done, cut = candidate("SDXL-C320"), candidate("SD2-C320", optuna_number=7)
+    done.ends[0] = EndEvent(state=TrialState.COMPLETE)
+    cut.ends[0] = EndEvent(state=TrialState.INTERRUPTED)
+    outcomes = {("SD2-C320", 0): (0.1, 0.2, 0.3)}
+    driver, table, _, told = drive(outcomes, [], known=[done, cut])
+    driver.run()
+    assert table.started == [("SD2-C320", 0)]
+    assert told.told == {7: pytest.approx(0.3)}
+
+
+def test_an_interrupt_lets_the_running_trials_save_and_is_passed_on():
+    outcomes = {("SDXL-C320", 0): (0.1, 0.2, 0.3)}
+    driver, _, watcher, _ = drive(outcomes, [candidate("SDXL-C320")])
+
+    def interrupt() -> None:
+        watcher.on_tick = lambda: None
+        raise KeyboardInterrupt
+
+    watcher.on_tick = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        driver.run()
+    assert watcher.ends == [("SDXL-C320", 0, TrialState.INTERRUPTED)]

@@ -1,0 +1,50 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nas_t2i.protocol.budget import EarlyStopping
+from nas_t2i.search.rungs import goes_on
+
+HALF = EarlyStopping(keep=0.5, margin=0.0, min_peers=2)
+
+
+def scores(mean: float, n: int = 64) -> list[float]:
+    """Prompt scores around a mean, the same pattern for every candidate."""
+    return (mean + 0.1 * np.sin(np.arange(n))).tolist()
+
+
+def test_without_a_rule_everybody_goes_on():
+    assert goes_on("a", {"a": scores(0.0), "b": scores(1.0)}, None)
+
+
+def test_nobody_stops_before_enough_peers_were_seen():
+    rule = HALF.model_copy(update={"min_peers": 3})
+    assert goes_on("a", {"a": scores(0.1), "b": scores(0.9)}, rule)
+    assert not goes_on("a", {"a": scores(0.1), "b": scores(0.9), "c": scores(0.8)}, rule)
+
+
+def test_the_better_half_goes_on_rounded_up():
+    seen = {name: scores(mean) for name, mean in zip("abcde", (0.9, 0.8, 0.7, 0.6, 0.5), strict=True)}
+    assert [goes_on(name, seen, HALF) for name in "abcde"] == [True, True, True, False, False]
+
+
+def test_who_cannot_be_told_from_the_last_kept_one_goes_on():
+    rng = np.random.default_rng(0)
+    kept = rng.uniform(size=100)
+    close = kept - rng.normal(0.01, 0.2, size=100)  # worse by less than its standard error of 0.02
+    far = kept - rng.normal(0.2, 0.2, size=100)
+    rule = HALF.model_copy(update={"margin": 2.0})
+    assert goes_on("close", {"kept": kept.tolist(), "close": close.tolist()}, rule)
+    assert not goes_on("far", {"kept": kept.tolist(), "far": far.tolist()}, rule)
+
+
+@given(
+    means=st.lists(st.floats(0, 1), min_size=1, max_size=9, unique=True),
+    keep=st.floats(0.1, 1.0),
+    margin=st.floats(0, 3),
+)
+def test_the_best_always_goes_on(means, keep, margin):
+    rule = EarlyStopping(keep=keep, margin=margin, min_peers=1)
+    seen = {str(i): scores(mean) for i, mean in enumerate(means)}
+    best = str(int(np.argmax(means)))
+    assert goes_on(best, seen, rule)
