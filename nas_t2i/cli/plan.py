@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -23,10 +24,10 @@ def print_plan(request: SearchRequest, plan: Plan, console: Console) -> None:
     )
     if plan.warning:
         console.print(f"warning: {plan.warning}", highlight=False, soft_wrap=True)
-    title = f"{len(plan.samples)} sampled architectures"
-    table = Table(title=title, title_justify="left", caption_justify="left")
-    table.add_column("architecture")
-    for column in ("params", "GMACs", "attention %", "trained params", "trained GMACs", "s/trial"):
+    title = f"{len(plan.samples)} architectures drawn from it"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("architecture", no_wrap=True)
+    for column in ("params", "GMACs", "attn %", "stand-in params", "GMACs", "s/trial"):
         table.add_column(column, justify="right")
     for candidate, speed in plan.samples:
         full, trained = candidate.profile, candidate.trained_profile
@@ -40,11 +41,12 @@ def print_plan(request: SearchRequest, plan: Plan, console: Console) -> None:
             f"{trained.gmacs:.4f}",
             f"{seconds:.0f}",
         )
-    table.caption = (
-        "params, GMACs and attention of the full architecture; trained: the budget's stand-in;\n"
-        "s/trial: training and evaluation to the last rung, from a few steps timed here"
-    )
     console.print(table)
+    console.print(
+        "Limits and the profile are of the full architecture; the budget trains the stand-in. "
+        "s/trial: training and evaluation to the last rung, from a few steps timed just now.",
+        highlight=False,
+    )
     console.print(
         f"{plan.trials} trials, {plan.parallel} side by side: about "
         f"{duration(plan.seconds_likely)} ({plan.flops_likely / 1e15:.2f} PFLOPs of training), at "

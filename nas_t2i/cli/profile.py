@@ -233,7 +233,7 @@ def _legend(profiles: Sequence[Profile]) -> str:
     return (
         f"One latent of {side}x{side}, {tokens} text tokens; GMACs are 1e9 multiply-adds. paper: "
         "counted as fvcore does, without the products inside attention. share: attention of all, "
-        f"full count. Operators without a count of their own: {', '.join(operators)}."
+        f"full count. fvcore has no count for {', '.join(operators)}."
     )
 
 
@@ -331,8 +331,9 @@ def _paper_table(title: str, rows: Sequence[dict[str, Any]], attention: bool) ->
 
 def _explain_misfits(console: Console, rows: Sequence[dict[str, Any]]) -> None:
     console.print(
-        "GMACs as fvcore counts, in 1e9 multiply-adds. attn.: whole attention modules; the paper's "
-        "include the mid block for SD2 and IF-XL and not for SDXL: diff is that of the nearer count."
+        "GMACs as fvcore counts, in 1e9 multiply-adds. attn.: whole attention modules, "
+        "the paper's with the mid block for SD2 and IF-XL, without it for SDXL: diff is that of the "
+        "nearer count."
     )
     for row in rows:
         for column in row["does_not_fit"].split():

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 def search_command(
-    space: Annotated[str, typer.Argument(help="A search-space file, or a shipped space's name.")],
+    space: Annotated[
+        str, typer.Argument(metavar="SPACE", help="A search-space file, or a shipped space's name.")
+    ],
     budget: Annotated[
         str, typer.Option("--budget", "-b", help="A budget file, or a shipped budget's name.")
     ] = "embedded",

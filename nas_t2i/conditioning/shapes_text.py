@@ -231,7 +231,7 @@ def load_or_train(cache: Path, settings: TextSettings | None = None) -> ShapesTe
     os.close(handle)
     try:
         save_file(model.state_dict(), temporary)
-        os.replace(temporary, path)
+        Path(temporary).replace(path)
     finally:
         Path(temporary).unlink(missing_ok=True)
     return model

@@ -39,13 +39,11 @@ PALETTE = (
 )
 KINDS = ("one", "count", "two", "groups")  # one object; 2-4 equal; two objects; two groups
 
-_SLOT = 3.9  # distance of a slot's centre from the picture's middle, along either axis, pixels
-_SLOT_JITTER = 0.35  # each object, each axis, either way
+_SLOT = 4.0  # distance of a slot's centre from the picture's middle, along either axis, pixels
 _SHIFT = 2.0  # two single objects together, across their axis, either way
 _OWN_SHIFT = 1.0  # each of two single objects, across their axis, either way
 _WANDER = 2.0  # a single object, each axis, either way
-_GRID = 0.5  # objects stand on a lattice, pixels: what differs is what is drawn, not its fringe
-_DRAWS = 24  # random numbers a scene may use
+_DRAWS = 16  # random numbers a scene may use
 
 # Quadrants (x sign, y sign) a group takes: on one side of a relation, or the whole picture.
 _QUADRANTS = np.array([(-1, -1), (1, -1), (-1, 1), (1, 1)], dtype=np.float64)
@@ -144,7 +142,7 @@ def sample_scenes(
 def _layout(
     count: IntArray, relation: IntArray, difficulty: FloatArray, spread: FloatArray
 ) -> tuple[IntArray, FloatArray]:
-    """Owners (N, 4) and centres (N, 4, 2) of the objects; ``spread`` is (N, 16) in [-1, 1)."""
+    """Owners (N, 4) and centres (N, 4, 2) of the objects; ``spread`` is (N, 5+) in [-1, 1)."""
     n = len(relation)
     rows = np.arange(n)
     owner = np.full((n, 4), -1, dtype=np.int64)
@@ -173,17 +171,17 @@ def _layout(
             offset[two, first] = _SLOT * _QUADRANTS[quadrants[0]]
             offset[two, first + 1] = _SLOT * _QUADRANTS[quadrants[1]]
     stray = difficulty[:, None]
-    offset += _SLOT_JITTER * stray[:, :, None] * spread[:, :8].reshape(n, 4, 2)
     # Two single objects slide across their axis, together and each a little.
     pair = paired & (count.sum(axis=1) == 2)
     across = np.where(horizontal, 1, 0)
-    slide = stray * (_SHIFT * spread[:, 8:9] + _OWN_SHIFT * spread[:, 9:11])
+    slide = stray * (_SHIFT * spread[:, 0:1] + _OWN_SHIFT * spread[:, 1:3])
     for group in (0, 1):
         offset[rows[pair], 2 * group, across[pair]] += slide[pair, group]
     # A single object wanders.
     single = rows[count.sum(axis=1) == 1]
-    offset[single, 0] += _WANDER * stray[single] * spread[single, 11:13]
-    return owner, SIZE / 2 + np.rint(offset / _GRID) * _GRID
+    offset[single, 0] += _WANDER * stray[single] * spread[single, 3:5]
+    # Whole pixels: what is to be learned is what is drawn where, not a fringe for each fraction.
+    return owner, SIZE / 2 + np.rint(offset)
 
 
 # Area of each shape at radius 1, in the order of SHAPES; see `coverage`.

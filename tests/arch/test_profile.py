@@ -1,5 +1,6 @@
 """The profile against fvcore, torch's own counter, and the tables of the paper."""
 
+import json
 import subprocess
 import sys
 import time
@@ -192,7 +193,7 @@ def test_the_two_entries_that_do_not_fit_are_what_they_are() -> None:
 def test_sdxls_profile_in_full() -> None:
     result = profile(lookup("SDXL-C320"))
     assert result.params == 2_391_824_644
-    # 10, 60 and ... transformer blocks, two attentions each.
+    # 5 modules of 2 blocks, 5 of 10 and the mid block's 10, with two attentions each.
     assert result.uncounted_ops["aten::scaled_dot_product_attention"] == 140
     assert [level.level for level in result.levels] == ["1x", "2x", "4x", "mid", "outside"]
     assert result.levels[0].attention_gmacs == 0
@@ -221,30 +222,33 @@ def test_a_control_without_attention_has_no_share() -> None:
     assert "aten::scaled_dot_product_attention" not in result.uncounted_ops
 
 
+# Both limits are on processor time, which a busy machine does not change; the wall-clock of an idle
+# one is the same or less.
+
+
 def test_a_warm_profile_of_sdxl_takes_less_than_half_a_second() -> None:
     arch = lookup("SDXL-C320")
     profile(arch)
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        profile(arch)
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.5
+    start = time.process_time()
+    profile(arch)
+    assert time.process_time() - start < 0.5
 
 
 def test_all_rows_take_little_time_and_memory() -> None:
     script = (
-        "import resource\n"
+        "import json, resource, sys\n"
         "from nas_t2i.arch.catalog import CATALOG\n"
         "from nas_t2i.arch.profile import profile\n"
         "for arch in CATALOG.values(): profile(arch)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+        "used = resource.getrusage(resource.RUSAGE_SELF)\n"
+        "unit = 1 if sys.platform == 'darwin' else 1024\n"
+        "seconds = used.ru_utime + used.ru_stime\n"
+        "print(json.dumps([len(CATALOG), seconds, used.ru_maxrss * unit]))\n"
     )
-    start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
     )
-    seconds = time.perf_counter() - start
-    assert len(CATALOG) == 21
+    rows, seconds, peak = json.loads(done.stdout)
+    assert rows == 21
     assert seconds < 15
-    assert int(done.stdout) * 1024 < 1.5 * 2**30
+    assert peak < 1.5 * 2**30
