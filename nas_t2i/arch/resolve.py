@@ -7,6 +7,7 @@ parameters inline: ``family=unet,channels=320,channel_mult=[1,2,4],transformer_d
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -234,13 +235,7 @@ def _read_unet(document: Document, config: JsonDict) -> JsonDict:
         document.fail(
             ["block_out_channels"], f"got {describe(widths)}", expected="a list of widths"
         )
-    for place, width in enumerate(widths):
-        if width % widths[0]:
-            document.fail(
-                ["block_out_channels", place],
-                f"got {width}",
-                expected=f"a multiple of the first, {widths[0]}",
-            )
+    channels = math.gcd(*widths)
     levels = len(widths)
     types = config["down_block_types"]
     if not isinstance(types, list) or len(types) != levels:
@@ -280,8 +275,8 @@ def _read_unet(document: Document, config: JsonDict) -> JsonDict:
     head_dim = widths[deepest] // at_deepest if family == "unet" else at_deepest
     return {
         "family": family,
-        "channels": widths[0],
-        "channel_mult": [width // widths[0] for width in widths],
+        "channels": channels,
+        "channel_mult": [width // channels for width in widths],
         "res_blocks": _per_level(config["layers_per_block"], levels)[0],
         "transformer_depth": [d if a else 0 for d, a in zip(depth_of, attends, strict=True)],
         "mid_depth": depth_of[-1] if mid_attends else 0,

@@ -174,7 +174,9 @@ class Space:
             rates = rates_of(values[LEVELS])
             attending = values.pop(ATTENTION, None)
             used = rates if attending is None else [rate for rate in rates if rate in attending]
-            depths = decode(self.axes[DEPTH], chooser, used, len(rates)) if used else {}
+            # Which depth would be chosen where nothing attends makes no difference: don't ask.
+            asked = used or not isinstance(self.axes[DEPTH], Choice)
+            depths = decode(self.axes[DEPTH], chooser, used, len(rates)) if asked else {}
             if not isinstance(depths, dict):
                 depths = dict.fromkeys(used, depths)
             lacking = [rate for rate in used if rate not in depths]

@@ -332,8 +332,8 @@ def _paper_table(title: str, rows: Sequence[dict[str, Any]], attention: bool) ->
 def _explain_misfits(console: Console, rows: Sequence[dict[str, Any]]) -> None:
     console.print(
         "GMACs as fvcore counts, in 1e9 multiply-adds. attn.: whole attention modules, "
-        "the paper's with the mid block for SD2 and IF-XL, without it for SDXL: diff is that of the "
-        "nearer count."
+        "the paper's with the mid block for SD2 and IF-XL, without it for SDXL: diff is that of "
+        "the nearer count."
     )
     for row in rows:
         for column in row["does_not_fit"].split():

@@ -57,6 +57,7 @@ class TextSettings:
     steps: int = 250
     batch: int = 128
     learning_rate: float = 3e-3
+    scale: float = 2.0  # features have this standard deviation: louder text is heard sooner
     seed: int = 0
 
     @property
@@ -113,7 +114,7 @@ class ShapesTextEncoder(nn.Module):
         self.blocks = nn.ModuleList(
             _Block(settings.width, settings.heads) for _ in range(settings.layers)
         )
-        # No scale or shift: features have unit variance whatever training does.
+        # No learned scale or shift: the variance of the features does not depend on training.
         self.norm = nn.LayerNorm(settings.width, elementwise_affine=False)
         self.heads = nn.Linear(settings.width, sum(_PHRASE_HEADS) + _RELATION_HEAD)
 
@@ -128,7 +129,7 @@ class ShapesTextEncoder(nn.Module):
         return self.settings.width
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(N, TOKENS, width) features of (N, TOKENS) word indices."""
+        """(N, TOKENS, width) features, unit variance, of (N, TOKENS) word indices."""
         x = self.words(tokens) + self.places
         for block in self.blocks:
             x = block(x)
@@ -143,7 +144,8 @@ class ShapesTextEncoder(nn.Module):
         tokens = tokenize(distinct)
         parts = [self(tokens[i : i + batch]) for i in range(0, len(tokens), batch)]
         features = torch.cat(parts) if parts else torch.empty(0, TOKENS, self.width)
-        return features[torch.tensor([place[text] for text in texts], dtype=torch.int64)].clone()
+        features = features * self.settings.scale
+        return features[torch.tensor([place[text] for text in texts], dtype=torch.int64)]
 
 
 def _targets(scenes: Scenes, tokens: Tensor) -> Tensor:
@@ -185,7 +187,7 @@ def train_encoder(settings: TextSettings) -> ShapesTextEncoder:
             rows = slice(step * settings.batch, (step + 1) * settings.batch)
             loss = _loss(model.heads(model(tokens[rows])), targets[rows])
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     finally:
         torch.set_num_threads(threads)
@@ -194,7 +196,7 @@ def train_encoder(settings: TextSettings) -> ShapesTextEncoder:
 
 def _loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Sum over the heads of their mean cross-entropies."""
-    parts = logits.split([*_PHRASE_HEADS, _RELATION_HEAD], dim=-1)
+    parts = torch.split(logits, [*_PHRASE_HEADS, _RELATION_HEAD], dim=-1)
     terms = [
         functional.cross_entropy(part.flatten(0, 1), targets[..., i].flatten(), ignore_index=_NONE)
         for i, part in enumerate(parts)
@@ -208,7 +210,8 @@ def head_accuracy(model: ShapesTextEncoder, count: int = 2000, seed: int = 1) ->
     tokens = tokenize(captions(scenes))
     targets = _targets(scenes, tokens)
     with torch.inference_mode():
-        parts = model.heads(model(tokens)).split([*_PHRASE_HEADS, _RELATION_HEAD], dim=-1)
+        logits = model.heads(model(tokens))
+        parts = torch.split(logits, [*_PHRASE_HEADS, _RELATION_HEAD], dim=-1)
     said = torch.stack([part.argmax(dim=-1) for part in parts], dim=-1)
     asked = targets != _NONE
     return float((said == targets)[asked].float().mean())

@@ -221,14 +221,13 @@ def render(scenes: Scenes) -> Images:
     pictures = np.empty((n, SIZE, SIZE, 3), dtype=np.float32)
     pictures[:] = BACKGROUND
     paint = (np.array(PALETTE) - np.array(BACKGROUND)).astype(np.float32)
-    grid = (np.arange(SIZE) + 0.5).astype(np.float32)
-    centers = scenes.centers.astype(np.float32)
+    grid = np.arange(SIZE) + 0.5
     for slot in range(4):
         group = scenes.owner[:, slot]
         for shape in range(len(SHAPES)):
             rows = np.flatnonzero((group >= 0) & (scenes.shape[np.arange(n), group] == shape))
-            x = grid[None, None, :] - centers[rows, slot, 0, None, None]
-            y = grid[None, :, None] - centers[rows, slot, 1, None, None]
+            x = grid[None, None, :] - scenes.centers[rows, slot, 0, None, None]
+            y = grid[None, :, None] - scenes.centers[rows, slot, 1, None, None]
             alpha = coverage(shape, x, y, RADIUS)
             # objects never overlap, so that adding is painting over
             pictures[rows] += (

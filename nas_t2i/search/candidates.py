@@ -189,7 +189,9 @@ class Proposals:
             arch = self._space.sample(rng)
             if not self._why_not(arch):
                 return self._enqueue(self._factory.make(arch))
-        self._say("the space holds no further architecture within its limits")
+        self._say(
+            "the space holds no further architecture that is within its limits and not yet trained"
+        )
         return None
 
     def _why_not(self, arch: Arch) -> str:

@@ -44,7 +44,7 @@ def test_an_unknown_name_has_a_nearest_one() -> None:
     with pytest.raises(ArchError, match="did you mean 'SDXL-TD4_4'") as error:
         lookup("sdxl-td44")
     assert "\n" not in str(error.value)
-    with pytest.raises(ArchError, match="the names are SD2-C320, .*PixArt-h1024-d56"):
+    with pytest.raises(ArchError, match=r"the names are SD2-C320, .*PixArt-h1024-d56"):
         lookup("zzz")
 
 

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,22 +14,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from nas_t2i.arch.catalog import CATALOG, Reported, lookup, reported
+from nas_t2i.arch.catalog import Reported, lookup, reported
 from nas_t2i.arch.profile import Count, count, profile
 from nas_t2i.arch.spec import Arch
 from nas_t2i.errors import ArchError
 from tests.arch.strategies import archs, if_unets, pixarts, unets
 
 NOT_PRODUCTS = {"group_norm", "layer_norm", "upsample_nearest2d", "einsum"}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Tiny models run faster on one thread, most of all on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class Called(nn.Module):

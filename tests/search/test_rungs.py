@@ -24,7 +24,9 @@ def test_nobody_stops_before_enough_peers_were_seen():
 
 
 def test_the_better_half_goes_on_rounded_up():
-    seen = {name: scores(mean) for name, mean in zip("abcde", (0.9, 0.8, 0.7, 0.6, 0.5), strict=True)}
+    seen = {
+        name: scores(mean) for name, mean in zip("abcde", (0.9, 0.8, 0.7, 0.6, 0.5), strict=True)
+    }
     assert [goes_on(name, seen, HALF) for name in "abcde"] == [True, True, True, False, False]
 
 

@@ -1,4 +1,3 @@
-
 import pytest
 
 from nas_t2i.errors import MissingExtraError, StorageError
@@ -61,7 +60,10 @@ def test_open_trials_come_back_with_their_attributes_and_can_be_reported_and_clo
     study.note(number, name="x", arch={"family": "unet"})
     again = open_study(url)
     (left,) = again.open_trials()
-    assert (left.number, dict(left.attributes)) == (number, {"name": "x", "arch": {"family": "unet"}})
+    assert (left.number, dict(left.attributes)) == (
+        number,
+        {"name": "x", "arch": {"family": "unet"}},
+    )
     again.report(number, 400, 0.5)
     again.tell(number, None, stopped=True)
     again.tell(number, 0.7)  # a second word changes nothing and breaks nothing

@@ -5,6 +5,7 @@ Level i works on latents down-sampled by the rate 2**i and is ``channels * chann
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
@@ -24,12 +25,13 @@ class LevelledUNet(Arch):
     ``transformer_depth`` may be written as a list with one depth a level, or as a mapping from the
     level's down-sampling rate (1, 2, 4, ...) to its depth, where a missing rate means 0.
     ``attention_resolutions``, the rates of the levels that hold attention, may be given beside it
-    and must then agree with it.
+    and must then agree with it. A factor common to all of ``channel_mult`` is moved to
+    ``channels``.
     """
 
     channels: Positive = Field(description="channels of the first level")
     channel_mult: tuple[Positive, ...] = Field(
-        min_length=1, description="width of each level, in units of channels"
+        description="width of each level, in units of channels"
     )
     res_blocks: Positive = Field(
         default=2, description="residual blocks a level on the way down; one more on the way up"
@@ -80,14 +82,29 @@ class LevelledUNet(Arch):
             if isinstance(data.get(key), list):
                 data[key] = tuple(data[key])
         mult, depth = data.get("channel_mult"), data.get("transformer_depth")
+        if mult == ():
+            raise invalid(
+                cls.FAMILY, ("channel_mult",), mult, "got []; expected at least one level"
+            )
         if isinstance(mult, tuple) and isinstance(depth, Mapping):
             depth = data["transformer_depth"] = cls._depth_by_level(depth, len(mult))
+        cls._take_out_common_factor(data)
         if "attention_resolutions" in data:
             allowed = data.pop("attention_resolutions")
             cls._check_attention_resolutions(allowed, mult, depth)
         if data.get("mid_depth") is None:
             data["mid_depth"] = _deepest_depth(depth)
         return data
+
+    @classmethod
+    def _take_out_common_factor(cls, data: dict[str, Any]) -> None:
+        """Write 160 channels x [2, 4] as 320 x [1, 2]: only the products mean anything."""
+        channels, mult = data.get("channels"), data.get("channel_mult")
+        if not isinstance(mult, tuple) or not all(_is_count(m) for m in (channels, *mult)):
+            return  # the fields' own checks report what is wrong
+        factor = math.gcd(*mult)
+        data["channels"] = channels * factor
+        data["channel_mult"] = tuple(m // factor for m in mult)
 
     @classmethod
     def _depth_by_level(cls, depth: Mapping[Any, Any], levels: int) -> tuple[Any, ...]:
@@ -214,6 +231,10 @@ def _deepest_depth(depth: Any) -> Any:
     if not isinstance(depth, tuple):
         return 0
     return next((d for d in reversed(depth) if isinstance(d, int) and d > 0), 0)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _divided(count: int, divisor: int) -> int:

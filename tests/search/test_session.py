@@ -1,0 +1,114 @@
+"""A whole small search in this process, its trials in theirs."""
+
+import dataclasses
+import os
+
+import pytest
+
+from nas_t2i.arch.space import load_space
+from nas_t2i.errors import StorageError
+from nas_t2i.records import TrialState
+from nas_t2i.search.session import SearchRequest, run_search
+from nas_t2i.store import read_contents
+from tests.training.tiny import tiny_budget
+
+SPACE = """
+name: tiny
+family: unet
+parameters:
+  channels: {choice: [128, 192, 256]}
+  channel_mult: [1, 2]
+  res_blocks: 1
+  transformer_depth: {2: {choice: [1, 14]}}
+include: [{name: base, family: unet, channels: 128, channel_mult: [1, 2], res_blocks: 1, transformer_depth: {2: 1}}]
+"""
+
+
+class Watcher:
+    def __init__(self) -> None:
+        self.begun, self.rungs = [], 0
+        self.at_rung = lambda: None
+
+    def started(self, candidate, seed) -> None:
+        self.begun.append((candidate.name, seed))
+
+    def progress(self, candidate, seed, event) -> None: ...
+
+    def reached_rung(self, candidate, seed, point) -> None:
+        self.rungs += 1
+        self.at_rung()
+
+    def ended(self, candidate, seed, end) -> None: ...
+    def tick(self) -> None: ...
+
+
+@pytest.fixture
+def request_(tmp_path, monkeypatch):
+    monkeypatch.setenv("NAS_T2I_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "space.yaml").write_text(SPACE)
+    budget = tiny_budget(3)
+    plan = budget.search.model_copy(update={"trials": 3, "early_stopping": None})
+    return SearchRequest(
+        space=load_space(tmp_path / "space.yaml"),
+        budget=budget.model_copy(update={"search": plan}),
+        study="tiny",
+        results_dir=tmp_path / "results",
+        storage="",
+        seed=0,
+        cores=len(os.sched_getaffinity(0)),
+        controls=True,
+        retry_failed=False,
+    )
+
+
+def test_a_search_is_interrupted_carries_on_and_completes_without_repeating_a_trial(request_):
+    watcher = Watcher()
+
+    def interrupt() -> None:
+        if watcher.rungs == 4:
+            raise KeyboardInterrupt
+
+    watcher.at_rung = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        run_search(request_, lambda *_: watcher, print)
+    cut = read_contents(request_.folder)
+    assert not cut.running
+
+    watcher = Watcher()
+    candidates = run_search(request_, lambda *_: watcher, print)
+    contents = read_contents(request_.folder)
+    assert [t.state for t in contents.trials] == [TrialState.COMPLETE] * 5
+    assert sorted(c.control for c in candidates) == ["", "", "", "no-cross-attention", "shuffled-captions"]  # fmt: skip
+    keys = [(t.arch_id, t.seed, t.control) for t in contents.trials]
+    assert len(set(keys)) == len(keys)
+    finished_before = {t.name for t in cut.trials if t.state is TrialState.COMPLETE}
+    assert not finished_before & {name for name, _ in watcher.begun}
+
+    watcher = Watcher()
+    run_search(request_, lambda *_: watcher, print)
+    assert watcher.begun == []
+
+    plan = request_.budget.search.model_copy(update={"trials": 4})
+    more = dataclasses.replace(request_, budget=request_.budget.model_copy(update={"search": plan}))
+    run_search(more, lambda *_: watcher, print)
+    assert len(watcher.begun) == 1
+
+
+def test_another_budget_seed_or_space_may_not_enter_a_study(request_):
+    from nas_t2i.search.session import _study_record
+    from nas_t2i.store import write_study
+
+    write_study(request_.folder, _study_record(request_))
+    other = dataclasses.replace(request_, seed=3, budget=tiny_budget(6))
+    with pytest.raises(StorageError, match=r"budget budget-\w+ then, .*seed 0 then, 3 now"):
+        run_search(other, lambda *_: Watcher(), print)
+
+
+def test_limits_nobody_meets_are_told_before_anything_is_written(request_, tmp_path):
+    (tmp_path / "space.yaml").write_text(
+        SPACE.replace("include", "limits: {params: {max: 1e3}}\n#")
+    )
+    impossible = dataclasses.replace(request_, space=load_space(tmp_path / "space.yaml"))
+    with pytest.raises(Exception, match="params"):
+        run_search(impossible, lambda *_: Watcher(), print)
+    assert not request_.folder.exists()
