@@ -18,15 +18,14 @@ from nas_t2i.arch.spec import JsonDict
 # others are. (Except where `mid_depth` is set beside them: a UNet ties it to the deepest depth.)
 SIZES = frozenset({"transformer_depth", "res_blocks", "depth"})
 
-# Parameters and GMACs grow with each of these as long as everything else, the number of
-# levels included, is equal.
-GROWING = frozenset(
-    {"channels", "channel_mult", "res_blocks", "transformer_depth", "mid_depth", "hidden", "depth"}
-)
+# Parameters and GMACs grow with each of these as long as everything else, the number of levels
+# included, is equal. ("widths": channels x multiplier, by level.)
+GROWING = frozenset({"widths", "res_blocks", "transformer_depth", "mid_depth", "hidden", "depth"})
 
+CHANNELS = "channels"
 ATTENTION = "attention_resolutions"
 DEPTH = "transformer_depth"
-LEVELS = "channel_mult"
+LEVELS = "channel_mult"  # only its products with the channels mean anything
 
 _RATE: JsonDict = {"type": "integer", "minimum": 1}
 

@@ -108,6 +108,23 @@ _NEUTRAL = {
     "resnet_out_scale_factor",
     "upcast_attention",
 }
+# Our parameter -> the configuration's key, to say where a value that can't be used stands.
+_KEY_OF = {
+    "channels": "block_out_channels",
+    "channel_mult": "block_out_channels",
+    "res_blocks": "layers_per_block",
+    "transformer_depth": "transformer_layers_per_block",
+    "mid_depth": "transformer_layers_per_block",
+    "head_dim": "attention_head_dim",
+    "norm_groups": "norm_num_groups",
+    "text_dim": "cross_attention_dim",
+    "latent_channels": "in_channels",
+    "hidden": "attention_head_dim",
+    "depth": "num_layers",
+    "heads": "num_attention_heads",
+    "patch": "patch_size",
+    "caption_embedding": "caption_channels",
+}
 
 
 def _from_diffusers(document: Document) -> Resolved:
@@ -145,7 +162,8 @@ def _from_diffusers(document: Document) -> Resolved:
     try:
         arch = arch_from_dict(data)
     except ArchError as error:
-        raise ConfigError(document.file, f"no architecture of these families: {error}") from None
+        parameter, _, problem = str(error).partition(": ")
+        document.fail([_KEY_OF[re.split(r"[.\[]", parameter)[0]]], problem)
     # Any latent side that fits will do: it is not part of the architecture.
     side = 1024 * data.get("patch", 1)
     expressed = {**defaults, **arch.diffusers_config(side)[1]}

@@ -16,7 +16,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from nas_t2i.arch.axes import ATTENTION, DEPTH, LEVELS, rates_of
+from nas_t2i.arch.axes import ATTENTION, CHANNELS, DEPTH, LEVELS, rates_of
 from nas_t2i.arch.choices import (
     Choice,
     Chooser,
@@ -199,8 +199,10 @@ class Space:
             if name in wanted
             else [way for way, _ in every_way(partial(decode, node))]
             for name, node in self.axes.items()
-            if name != DEPTH
+            if name not in (DEPTH, CHANNELS, LEVELS)
         ]
+        if LEVELS in self.axes:
+            ways.append(list(self._width_assignments(wanted)))
         for parts in itertools.product(*ways):
             chosen = {name: label for part in parts for name, label in part.items()}
             for depths in self._depth_assignments(arch, chosen):
@@ -211,6 +213,15 @@ class Space:
                     continue
                 if found.arch_id == arch.arch_id:
                     yield assignment
+
+    def _width_assignments(self, wanted: Mapping[str, Any]) -> Iterator[dict[str, Scalar]]:
+        """Yield the ways to choose channels and multipliers with the products of `wanted`."""
+        widths = [wanted[CHANNELS] * mult for mult in wanted[LEVELS]]
+        for way, levels in every_way(partial(decode, self.axes[LEVELS])):
+            channels = widths[0] // levels[0]
+            if [channels * mult for mult in levels] == widths:
+                for channels_way in assignments(self.axes[CHANNELS], channels):
+                    yield {**way, **channels_way}
 
     def _depth_assignments(
         self, arch: Arch, chosen: Mapping[str, Scalar]

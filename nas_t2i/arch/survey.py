@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nas_t2i.arch.axes import DEPTH, GROWING, LEVELS, rates_of
+from nas_t2i.arch.axes import CHANNELS, DEPTH, GROWING, LEVELS, rates_of
 from nas_t2i.arch.choices import Chooser, Node, Scalar, choices_in, every_way
 from nas_t2i.arch.families import arch_from_dict
 from nas_t2i.arch.spec import Arch
@@ -135,7 +135,7 @@ def undominated(archs: Sequence[Arch], sign: int) -> list[Arch]:
     for arch in archs:
         numbers: list[int] = []
         rest: dict[str, Any] = {"family": arch.FAMILY}
-        for name, value in arch.model_dump(mode="json").items():
+        for name, value in _with_widths(arch).items():
             values = value if isinstance(value, list) else [value]
             if name in GROWING:
                 numbers += [sign * number for number in values]
@@ -152,6 +152,14 @@ def undominated(archs: Sequence[Arch], sign: int) -> list[Arch]:
                 front.append(candidate)
         found += [arch for _, arch in front]
     return found
+
+
+def _with_widths(arch: Arch) -> dict[str, Any]:
+    data = arch.model_dump(mode="json")
+    if LEVELS in data:
+        channels = data.pop(CHANNELS)
+        data["widths"] = [channels * mult for mult in data.pop(LEVELS)]
+    return data
 
 
 def _is_below(point: tuple[int, ...], other: tuple[int, ...]) -> bool:

@@ -9,6 +9,7 @@ import typer
 
 from nas_t2i import __version__
 from nas_t2i.cli.profile import profile_command
+from nas_t2i.cli.reliability import reliability_command
 from nas_t2i.cli.results import results_app
 from nas_t2i.cli.schema import schema_command
 from nas_t2i.cli.search import search_command
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 app.command("search")(search_command)
 app.command("profile")(profile_command)
+results_app.command("reliability")(reliability_command)
 app.add_typer(results_app, name="results")
 app.command("validate")(validate_command)
 app.command("schema")(schema_command)

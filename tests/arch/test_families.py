@@ -46,6 +46,7 @@ RULE = ProxyRule(
         {"transformer_depth": (0, 2, 10), "channel_mult": (1, 2, 4)},
         {"attention_resolutions": [4, 2]},
         {"transformer_depth": {2: 2, 4: 10}, "attention_resolutions": [2, 4]},
+        {"channels": 160, "channel_mult": [2, 4, 8]},
         {"mid_depth": 10},
         {"mid_depth": None},
         {"head_dim": 64, "norm_groups": 32, "res_blocks": 2, "text_dim": 1024},

@@ -148,11 +148,12 @@ def test_published_configs(tmp_path: Path) -> None:
         ({"out_channels": 8}, "out_channels: got 8"),
         ({"class_embed_type": "timestep"}, 'class_embed_type: got "timestep"'),
         ({"layers_per_block": [2, 2, 3]}, "layers_per_block: got [2, 2, 3]"),
+        ({"layers_per_block": "two"}, 'layers_per_block: got "two"; expected a valid integer'),
         ({"mid_block_type": None}, "mid_block_type: got null"),
         ({"encoder_hid_dim": 768}, "encoder_hid_dim: got 768"),
         (
             {"block_out_channels": [320, 700, 1280]},
-            "block_out_channels[1]: got 700; expected a mul",
+            "block_out_channels: got 20 channels x 35 = 700 at rate 2; expected a multiple",
         ),
         ({"block_out_channels": 320}, "block_out_channels: got 320; expected a list of widths"),
         ({"down_block_types": ["DownBlock2D"]}, "down_block_types: got"),
@@ -163,7 +164,7 @@ def test_published_configs(tmp_path: Path) -> None:
         ({"up_block_types": ["UpBlock2D"] * 3}, "up_block_types: got"),
         ({"croos_attention_dim": 7}, "unknown key 'croos_attention_dim'"),
         ({"_class_name": "UNet2DModel"}, "did you mean 'UNet2DConditionModel'?"),
-        ({"norm_num_groups": 33}, "no architecture of these families: channels: got 320 channels"),
+        ({"norm_num_groups": 33}, "block_out_channels: got 320 channels x 1 = 320 at"),
     ],
 )
 def test_what_a_config_can_not_say_names_the_key(

@@ -120,6 +120,7 @@ depth = st.one_of(
 )
 levels = st.one_of(
     free([[1], [1, 2], [1, 2, 4], [2, 1, 3, 4]]),
+    free([[3, 1], [1, 3], [2, 2]]),
     st.just([1, {"choice": [2, 3]}]),
     st.just({"choice": {"two": [1, {"choice": [2, 3]}], "three": [1, 2, 4]}}),
 )
@@ -210,8 +211,12 @@ def test_the_extremes_of_anything_that_grows_are_corners(
 
     def size(arch: Arch) -> float:
         total = 0.0
+        data = arch.model_dump()
+        if "channel_mult" in data:
+            channels = data.pop("channels")
+            data["widths"] = tuple(channels * mult for mult in data.pop("channel_mult"))
         # What grows not, and the number of levels, may change the size in any way.
-        for name, value in sorted(arch.model_dump().items()):
+        for name, value in sorted(data.items()):
             values = value if isinstance(value, tuple) else [value]
             for i, number in enumerate([*values, len(values)]):
                 growing = i < len(values) and name in survey.GROWING
@@ -378,6 +383,28 @@ def test_samples_are_uniform_over_architectures_not_spellings(
     chi2 = sum((count - 100) ** 2 / 100 for count in seen.values())
     free_numbers = len(exact) - 1
     assert abs(chi2 - free_numbers) < 4 * (2 * free_numbers) ** 0.5
+
+
+def test_what_is_smaller_in_one_number_and_larger_in_another_is_a_corner_too() -> None:
+    space = space_of("""
+        name: s
+        family: unet
+        parameters:
+          channels: {range: [64, 640, 64]}
+          channel_mult: {choice: [[1, 3], [2, 1], [2, 3], [1, 1, 1]]}
+          transformer_depth: {1: {range: [1, 5]}, 2: 1}
+    """)
+    corners = {
+        largest: [arch.label() for arch in space.corners(largest=largest, most=9)[0]]
+        for largest in (False, True)
+    }
+    assert sorted(corners[False]) == [
+        "unet-C64-m1.1.1-TD1.1.0",
+        "unet-C64-m1.3-TD1.1",
+        "unet-C64-m2.1-TD1.1",
+    ]
+    assert sorted(corners[True]) == ["unet-C640-m1.1.1-TD5.1.0", "unet-C640-m2.3-TD5.1"]
+    assert space.corners(largest=False, most=2)[1] is False
 
 
 def test_a_space_too_large_to_survey_gives_a_bound_and_still_lists_each_once(

@@ -110,9 +110,7 @@ def test_learning_rate_warms_up_holds_and_decays_but_is_never_zero():
 
 def test_pairs_open_from_easy_to_all_and_do_not_depend_on_anything_but_the_step():
     budget = tiny_budget(100, batch=8)
-    budget = budget.model_copy(
-        update={"data": budget.data.model_copy(update={"curriculum": 0.5})}
-    )
+    budget = budget.model_copy(update={"data": budget.data.model_copy(update={"curriculum": 0.5})})
     early = torch.cat([draw_pairs(budget, 0, step, 1000) for step in range(5)])
     late = torch.cat([draw_pairs(budget, 0, step, 1000) for step in range(60, 90)])
     assert int(early.max()) < 1000 * (0.1 + 0.9 * 5 / 50)

@@ -42,7 +42,9 @@ def tiny_inputs(cache_dir: Path, shuffle: bool = False) -> Inputs:
     return make_inputs(tiny_budget(), cache_dir, shuffle_captions=shuffle)
 
 
-def tiny_trainer(cache_dir: Path, budget: Budget, *, seed: int = 0, family: str = "unet") -> Trainer:
+def tiny_trainer(
+    cache_dir: Path, budget: Budget, *, seed: int = 0, family: str = "unet"
+) -> Trainer:
     inputs = tiny_inputs(cache_dir)
     denoiser = build_denoiser(tiny_arch(family), latent_size=8, latent_channels=12, seed=seed)
     return Trainer(denoiser, inputs, budget, seed)

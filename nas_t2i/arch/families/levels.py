@@ -99,7 +99,8 @@ class LevelledUNet(Arch):
     @classmethod
     def _take_out_common_factor(cls, data: dict[str, Any]) -> None:
         """Write 160 channels x [2, 4] as 320 x [1, 2]: only the products mean anything."""
-        channels, mult = data.get("channels"), data.get("channel_mult")
+        channels: Any = data.get("channels")
+        mult: Any = data.get("channel_mult")
         if not isinstance(mult, tuple) or not all(_is_count(m) for m in (channels, *mult)):
             return  # the fields' own checks report what is wrong
         factor = math.gcd(*mult)

@@ -1,0 +1,121 @@
+"""``nas-t2i results reliability``: how far the ranking of a study can be believed."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from nas_t2i.results.reliability import Reliability, assess
+from nas_t2i.store import find_study, read_trials, write_atomically
+
+
+def reliability_command(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="A study's name or folder.")],
+    results_dir: Annotated[
+        Path, typer.Option("--results-dir", help="The folder that holds the studies.")
+    ] = Path("results"),
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to this file (.json or .md).")
+    ] = None,
+) -> None:
+    """Compare architectures with seeds, rungs with the end, and controls with chance.
+
+    Needs a study whose architectures were all trained to the end with the same seeds:
+
+    \b
+      nas-t2i search comparison --seeds 3 --no-early-stopping --controls
+      nas-t2i results reliability comparison-embedded
+    """
+    folder = find_study(study, results_dir)
+    found = assess(read_trials(folder))
+    if output is None:
+        _print(found, Console(highlight=False))
+    elif output.suffix == ".json":
+        write_atomically(output, json.dumps(_plain(found), indent=1) + "\n")
+    else:
+        write_atomically(output, to_markdown(found, folder.name))
+
+
+def to_markdown(found: Reliability, study: str) -> str:
+    """Return the report as Markdown."""
+    head, *rows = _score_rows(found)
+    lines = [f"# How far study {study} can be believed", ""]
+    lines += [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
+    lines += ["", *(f"- {sentence}" for sentence in _sentences(found)), ""]
+    return "\n".join(lines)
+
+
+def _print(found: Reliability, console: Console) -> None:
+    head, *rows = _score_rows(found)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, title in enumerate(head):
+        table.add_column(title, justify="right" if i else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    for sentence in _sentences(found):
+        console.print(f"- {sentence}")
+
+
+def _score_rows(found: Reliability) -> list[list[str]]:
+    seeds = ", ".join(str(seed) for seed in found.seeds)
+    head = ["architecture", *(f"step {step}" for step in found.steps), f"last, seeds {seeds}"]
+    rows = [
+        [
+            name,
+            *(f"{value:.3f}" for value in scores.mean(axis=0)),
+            " ".join(f"{value:.3f}" for value in scores[:, -1]),
+        ]
+        for name, scores in zip(found.names, found.scores, strict=True)
+    ]
+    for control in found.controls:
+        blank = [""] * (len(found.steps) - 1)
+        rows.append([control.name, *blank, f"{control.tifa:.3f}", f"{control.seeds} seeds"])
+    return [head, *rows]
+
+
+def _sentences(found: Reliability) -> list[str]:
+    spread, half, count = found.spread, found.spread_better_half, len(found.seeds)
+    sentences = [
+        f"spread: standard deviation between {spread.architectures} architectures "
+        f"{spread.between:.4f}, between seeds of one {spread.within:.4f}: ratio "
+        f"{spread.ratio():.2f} on one seed, {spread.ratio(2):.2f} on the mean of two, "
+        f"{spread.ratio(count):.2f} on the mean of {count}",
+        f"the better half ({half.architectures}): between {half.between:.4f}, seeds "
+        f"{half.within:.4f}: ratio {half.ratio():.2f} on one seed, {half.ratio(2):.2f} on two, "
+        f"{half.ratio(count):.2f} on {count}",
+    ]
+    sentences += [
+        f"Spearman of step {a.step} with the last: {a.with_last:.2f} on seed means, "
+        f"{a.with_last_one_seed:.2f} on one seed, {a.with_last_better_half:.2f} among the better "
+        "half"
+        for a in found.agreements
+    ]
+    between = ", ".join(f"{value:.2f}" for value in found.between_seeds)
+    sentences.append(f"Spearman between seeds at the last rung: {between}")
+    for control in found.controls:
+        below = "below" if control.tifa < found.worst else "NOT below"
+        sigmas = (control.tifa - control.chance) / control.stderr if control.stderr else math.nan
+        sentences.append(
+            f"control {control.name}: {control.tifa:.3f} (chance {control.chance:.3f}, "
+            f"{sigmas:+.1f} standard errors), {below} the last architecture ({found.worst:.3f})"
+        )
+    states = ", ".join(f"{count} {state}" for state, count in found.state_counts.items())
+    sentences.append(f"trials: {states}")
+    return sentences
+
+
+def _plain(found: Reliability) -> dict[str, Any]:
+    plain = asdict(found)
+    plain["scores"] = np.round(found.scores, 6).tolist()
+    return plain

@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+
+from nas_t2i.data import shapes
+from nas_t2i.evaluation.evaluator import Evaluator, make_prompts
+from nas_t2i.evaluation.pictures import save_sheet
+from tests.training.tiny import tiny_budget, tiny_inputs, tiny_trainer
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+def test_prompts_are_a_function_of_the_budget_and_its_signature_tells_them_apart():
+    budget = tiny_budget()
+    one, same = make_prompts(budget), make_prompts(budget)
+    assert one.captions == same.captions and one.signature == same.signature
+    other = budget.evaluation.model_copy(update={"seed": 1})
+    another = make_prompts(budget.model_copy(update={"evaluation": other}))
+    assert another.signature != one.signature
+
+
+def test_the_prompts_own_renders_score_one_and_shuffled_ones_fall_to_chance(cache_dir):
+    budget = tiny_budget()
+    many = budget.evaluation.model_copy(update={"prompts": 512})
+    evaluator = Evaluator(budget.model_copy(update={"evaluation": many}), tiny_inputs(cache_dir))
+    renders = shapes.render(evaluator.prompts.scenes)
+    assert evaluator.score(renders).value > 0.99
+    shuffled = renders[np.random.default_rng(0).permutation(len(renders))]
+    score = evaluator.score(shuffled)
+    assert score.chance is not None
+    assert abs(score.value - score.chance) < 4 * score.stderr
+
+
+def test_pictures_do_not_depend_on_the_batch(cache_dir):
+    budget = tiny_budget()
+    small = budget.evaluation.sampler.model_copy(update={"batch": 3})
+    smaller = budget.model_copy(
+        update={"evaluation": budget.evaluation.model_copy(update={"sampler": small})}
+    )
+    assert smaller.budget_id == budget.budget_id
+    inputs = tiny_inputs(cache_dir)
+    denoiser = tiny_trainer(cache_dir, budget).denoiser
+    one = Evaluator(budget, inputs).draw(denoiser).astype(int)
+    other = Evaluator(smaller, inputs).draw(denoiser).astype(int)
+    assert np.abs(one - other).max() <= 1  # a grey level of rounding
+
+
+def test_a_sheet_of_pictures_is_written_whole(tmp_path):
+    save_sheet(tmp_path / "s.png", np.zeros((3, 16, 16, 3), np.uint8), ["a red circle"] * 3)
+    assert [file.name for file in tmp_path.iterdir()] == ["s.png"]
