@@ -45,6 +45,7 @@ def model_and_inputs(arch: Any, device: str) -> tuple[Any, dict[str, Any]]:
 
 
 def with_nas_t2i(arch: Any, _device: str) -> tuple[float, float, float]:
+    """Return (time when built, parameters, GMACs) as nas-t2i counts them."""
     from nas_t2i.arch.profile import profile
 
     result = profile(arch, latent_size=LATENT, text_tokens=TOKENS)
@@ -53,6 +54,7 @@ def with_nas_t2i(arch: Any, _device: str) -> tuple[float, float, float]:
 
 
 def with_fvcore(arch: Any, device: str) -> tuple[float, float, float]:
+    """Return the same as fvcore counts."""
     import torch
     from fvcore.nn import FlopCountAnalysis
 
@@ -75,6 +77,7 @@ def with_fvcore(arch: Any, device: str) -> tuple[float, float, float]:
 
 
 def with_calflops(arch: Any, device: str) -> tuple[float, float, float]:
+    """Return the same as calflops counts: no norms, no products inside attention."""
     from calflops import calculate_flops
 
     model, inputs = model_and_inputs(arch, device)
@@ -86,6 +89,7 @@ def with_calflops(arch: Any, device: str) -> tuple[float, float, float]:
 
 
 def with_torchinfo(arch: Any, device: str) -> tuple[float, float, float]:
+    """Return the same as torchinfo counts: from the sizes of weights and outputs only."""
     from torchinfo import summary
 
     model, inputs = model_and_inputs(arch, device)

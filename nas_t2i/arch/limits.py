@@ -132,16 +132,14 @@ def check_reachable(space: Space, profile: ProfileFn) -> str:
         nearest = nearest or f"{arch.label()}: {reason}"
     if few:
         space.document.fail(
-            ("limits",), f"none of all {tried} architectures is inside", hint=f"e.g. {nearest}"
+            ("limits",), f"none of all {tried} architectures is inside them", hint=f"e.g. {nearest}"
         )
     return f"none of {tried} sampled architectures is inside the limits (e.g. {nearest})"
 
 
 def show(name: str, value: float) -> str:
-    """Write a number of a profile for people: ``2.390 B`` parameters, ``198.2`` GMACs."""
-    if name != "params":
-        return f"{value:.4g}"
-    return f"{value / 1e9:.3f} B" if value >= 1e9 else f"{value / 1e6:.2f} M"
+    """Write a number of a profile for people, so exactly that no two look alike by rounding."""
+    return f"{value:,.0f}" if name == "params" else f"{value:.6g}"
 
 
 def _remembering(profile: ProfileFn) -> ProfileFn:

@@ -13,6 +13,7 @@ from nas_t2i.arch.space import Space, space_from_document
 from nas_t2i.arch.space_file import SpaceKeys
 from nas_t2i.cli.numbers import compact
 from nas_t2i.errors import UserError
+from nas_t2i.records import Profile
 from nas_t2i.yaml_files import Document, load_document
 
 
@@ -88,5 +89,9 @@ def _describe_space(space: Space) -> str:
     return (
         f"space {space.name} ({space.space_id}): {count} {noun}{limits}, "
         f"{compact(found.fewest_params.params)} to {compact(found.most_params.params)} params, "
-        f"{found.fewest_gmacs.gmacs:.0f} to {found.most_gmacs.gmacs:.0f} GMACs{spread}"
+        f"{_gmacs(found.fewest_gmacs)} to {_gmacs(found.most_gmacs)} GMACs{spread}"
     )
+
+
+def _gmacs(profile: Profile) -> str:
+    return f"{profile.gmacs:.0f}" if profile.gmacs >= 10 else f"{profile.gmacs:.2g}"

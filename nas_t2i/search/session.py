@@ -26,7 +26,7 @@ from nas_t2i.records import (
 from nas_t2i.search.candidates import Candidate, CandidateFactory, Proposals
 from nas_t2i.search.driver import Driver, Listener, WallClock
 from nas_t2i.search.runner import ProcessRunner
-from nas_t2i.search.study import OptunaStudy, hide_password
+from nas_t2i.search.study import OptunaStudy, check_sampler, hide_password
 from nas_t2i.search.trial_config import Control, load_trial_config
 from nas_t2i.store import STUDY_FILE, StudyLock, read_contents, read_study, write_study
 from nas_t2i.training.inputs import latent_geometry, make_encoder
@@ -88,17 +88,13 @@ def run_search(
     if warning := check_reachable(request.space, factory.profile):
         say(warning)
     _check_same_settings(request)
+    check_sampler(request.budget.search.sampler, request.budget.search.sampler_options)
+    # A storage elsewhere must answer before anything is made here; the journal needs its folder.
+    optuna = _open_optuna(request, say) if request.storage else None
     with StudyLock(request.folder):
         if not (request.folder / STUDY_FILE).exists():
             write_study(request.folder, _study_record(request))
-        optuna = OptunaStudy(
-            request.study,
-            request.storage_url,
-            seed=request.seed,
-            sampler=request.budget.search.sampler,
-            sampler_options=request.budget.search.sampler_options,
-            warn=say,
-        )
+        optuna = optuna or _open_optuna(request, say)
         candidates = _known_candidates(request, factory, optuna, say)
         make_encoder(request.budget, cache_dir())  # once, before trials that all need it
         proposals = Proposals(
@@ -128,6 +124,17 @@ def run_search(
         )
         driver.run()
     return candidates
+
+
+def _open_optuna(request: SearchRequest, say: Callable[[str], None]) -> OptunaStudy:
+    return OptunaStudy(
+        request.study,
+        request.storage_url,
+        seed=request.seed,
+        sampler=request.budget.search.sampler,
+        sampler_options=request.budget.search.sampler_options,
+        warn=say,
+    )
 
 
 def _check_same_settings(request: SearchRequest) -> None:

@@ -64,7 +64,7 @@ class OptunaStudy:
         """Open or create the study. Raises StorageError, or MissingExtraError for a sampler."""
         self._seed, self._sampler = seed, sampler
         self._options = dict(sampler_options)
-        self._make_sampler(0)  # bad options must be told before anything is created
+        check_sampler(sampler, sampler_options)  # before anything is created
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         logging.getLogger("alembic").setLevel(logging.ERROR)
         with _readable_storage_errors(storage_url):
@@ -133,13 +133,23 @@ class OptunaStudy:
 
     def _make_sampler(self, index: int) -> BaseSampler:
         seed = derive_seed(self._seed, "sampler", index) % 2**32
-        try:
-            return _SAMPLERS[self._sampler](seed=seed, **self._options)
-        except ImportError:
-            raise MissingExtraError(f"the sampler {self._sampler!r}", "samplers") from None
-        except (TypeError, ValueError) as error:
-            text = str(error).replace(f"{type(self).__name__}.", "")
-            raise StorageError(f"search.sampler_options of {self._sampler!r}: {text}") from None
+        return _make_sampler(self._sampler, seed, self._options)
+
+
+def check_sampler(name: str, options: Mapping[str, Any]) -> None:
+    """Raise UserError for options that Optuna's sampler doesn't take, or a missing package."""
+    _make_sampler(name, 0, options)
+
+
+def _make_sampler(name: str, seed: int, options: Mapping[str, Any]) -> BaseSampler:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return _SAMPLERS[name](seed=seed, **options)
+    except ImportError:
+        raise MissingExtraError(f"the sampler {name!r}", "samplers") from None
+    except (TypeError, ValueError) as error:
+        raise UserError(f"search.sampler_options of {name!r}: {error}") from None
 
 
 def _open_storage(url: str, warn: Callable[[str], None]) -> BaseStorage:

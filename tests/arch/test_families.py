@@ -95,6 +95,7 @@ REFUSED = [
     ({"transformer_depth": [0, 2, -1]}, "transformer_depth[2]: got -1; expected at least 0"),
     ({"transformer_depth": {3: 1}}, "transformer_depth.3: got the rate 3; expected one of 1, 2, 4"),
     ({"transformer_depth": {8: 1}}, "got the rate 8; expected one of 1, 2, 4"),
+    ({"transformer_depth": {2: 1, "2": 3}}, "the rate 2 stands twice; expected each rate once"),
     ({"transformer_depth": {4: -2}}, "got -2; expected a whole number of at least 0"),
     (
         {"attention_resolutions": [4]},
@@ -190,6 +191,7 @@ def test_a_refusal_in_a_file_has_a_place() -> None:
     ("text", "message"),
     [
         ("channels: 3\n", "a.yaml:1:1: the key 'family' is missing"),
+        ("channels: 3\nfamily: [unet]\n", 'a.yaml:2:1: family: got ["unet"]; expected one of'),
         ("channels: 3\nfamily: unte\n", 'a.yaml:2:1: family: got "unte"; expected one of'),
     ],
 )

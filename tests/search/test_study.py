@@ -1,6 +1,6 @@
 import pytest
 
-from nas_t2i.errors import MissingExtraError, StorageError
+from nas_t2i.errors import MissingExtraError, StorageError, UserError
 from nas_t2i.search.study import OptunaStudy, hide_password
 
 
@@ -123,7 +123,7 @@ def test_a_journal_of_something_else_is_refused(tmp_path):
 
 def test_bad_sampler_options_are_told_before_a_storage_is_made(tmp_path):
     path = tmp_path / "study.journal"
-    with pytest.raises(StorageError, match="n_startup_trial"):
+    with pytest.raises(UserError, match="n_startup_trial"):
         open_study(f"journal:{path}", n_startup_trial=3)
     assert not path.exists()
 

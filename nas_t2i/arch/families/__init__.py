@@ -71,7 +71,7 @@ def arch_from_document(document: Document, path: Sequence[Key] = ()) -> Arch:
         document.fail(path, f"got {describe(data)}", expected="an architecture: a mapping")
     if "family" not in data:
         document.fail(path, "the key 'family' is missing", expected=f"one of {', '.join(FAMILIES)}")
-    if data["family"] not in FAMILIES:
+    if not isinstance(data["family"], str) or data["family"] not in FAMILIES:
         document.fail(
             (*path, "family"),
             f"got {describe(data['family'])}",

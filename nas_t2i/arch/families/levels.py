@@ -111,6 +111,7 @@ class LevelledUNet(Arch):
     def _depth_by_level(cls, depth: Mapping[Any, Any], levels: int) -> tuple[Any, ...]:
         rates = [2**level for level in range(levels)]
         by_level: list[Any] = [0] * levels
+        seen: set[Any] = set()
         for key, value in depth.items():
             # JSON has text keys only.
             rate = int(key) if isinstance(key, str) and key.isdecimal() else key
@@ -120,6 +121,10 @@ class LevelledUNet(Arch):
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 problem = f"got {describe(value)}; expected a whole number of at least 0"
                 raise invalid(cls.FAMILY, ("transformer_depth", key), value, problem)
+            if rate in seen:
+                problem = f"the rate {rate} stands twice; expected each rate once"
+                raise invalid(cls.FAMILY, ("transformer_depth", key), value, problem)
+            seen.add(rate)
             by_level[rates.index(rate)] = value
         return tuple(by_level)
 

@@ -1,0 +1,60 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nas_t2i.cli.main import main
+
+ROOT = Path(__file__).parents[2]
+SDXL = str(ROOT / "search_spaces/sdxl.yaml")
+
+
+def run(capsys, *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as end:
+        main(["search", *arguments])
+    out, err = capsys.readouterr()
+    code = end.value.code
+    return (0 if code is None else int(code)), out, err
+
+
+def test_a_dry_run_counts_profiles_predicts_and_writes_nothing(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, SDXL, "--dry-run", "--trials", "8")
+    assert (code, err) == (0, "")
+    assert "space sdxl: 60 architectures" in out
+    assert "8 trials, " in out or "16 trials, " in out
+    assert "PFLOPs" in out and "at most" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["sdxll"], "sdxll: no such file; expected a path or one of"),
+        (["no/such.yaml"], "no/such.yaml: no such file"),
+        ([SDXL, "--budget", "embeded"], "did you mean 'embedded'?"),
+        ([SDXL, "--study", "../up"], "--study: got '../up'; expected letters"),
+        ([SDXL, "--sampler", "tpee"], "--sampler: got 'tpee'"),
+        ([SDXL, "--sampler-option", "n_startup_trials"], "--sampler-option: got 'n_startup_trials'; expected NAME=VALUE"),
+        ([SDXL, "--sampler-option", "n_startup=3"], "search.sampler_options of 'tpe': "),
+        ([SDXL, "--storage", "study.db"], "storage 'study.db': not a URL"),
+        ([SDXL, "--storage", "sqlite:////no/such/study.db"], "storage sqlite:////no/such/study.db: can't be used"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line_and_status_2(capsys, tmp_path, monkeypatch, arguments, expected):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, *arguments)
+    assert code == 2
+    assert expected in err
+    assert err.count("\n") == 1 and err.startswith("nas-t2i: error: ")
+    assert not (tmp_path / "results").exists()  # nothing half-made stays behind
+
+
+def test_an_unknown_option_is_status_2_and_names_the_nearest(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "nas_t2i.cli.main", "search", SDXL, "--trails", "3"],
+        capture_output=True, text=True, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "--trials" in done.stderr
