@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -195,8 +196,6 @@ def _unreachable(
 
 def _corners_and_samples(space: Space) -> Iterator[Arch]:
     """Yield the corners, then samples (always the same ones), at most `_MOST_PROFILES` in all."""
-    import random
-
     rng = random.Random(0)  # noqa: S311  (not for secrets)
     half = _MOST_PROFILES // 4
     corners = space.corners(largest=False, most=half)[0] + space.corners(largest=True, most=half)[0]

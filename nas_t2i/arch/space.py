@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import json
 import math
+import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -133,8 +134,6 @@ class Space:
             At most `most` architectures, and whether they are all the corners there are.
         """
         if self.survey is None:
-            import random
-
             rng = random.Random(0)  # noqa: S311  (not for secrets)
             return [self.sample(rng) for _ in range(most)], False
         pick = max if largest else min

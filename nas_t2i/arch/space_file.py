@@ -261,7 +261,7 @@ class _Reader:
         by_level = isinstance(raw, list)
         values: dict[int, Node] = {}
         for key, value in enumerate(raw) if isinstance(raw, list) else raw.items():
-            rate = 2**key if by_level and isinstance(key, int) else key
+            rate = 2**key if by_level and isinstance(key, int) else _as_rate(key)
             at = (*path, key)
             if not isinstance(rate, int) or not is_rate(rate):
                 self.document.fail(
@@ -269,6 +269,8 @@ class _Reader:
                     f"got the rate {describe(rate)}",
                     expected="the down-sampling rate of a level: 1, 2, 4, 8, ...",
                 )
+            if rate in values:
+                self.document.fail(at, f"the rate {rate} again", expected="each rate once")
             values[rate] = self._item(axis, at, f"{name}.{rate}", value, is_size=is_size)
             if values[rate] != Fixed(0):
                 self.places.depth_rates.setdefault(rate, at)
@@ -350,9 +352,14 @@ class _Reader:
         return [(number, Fixed(number)) for number in numbers]
 
 
+def _as_rate(key: Key) -> Key:
+    """Return a rate written as text as the number it is: JSON has no other keys."""
+    return int(key) if isinstance(key, str) and key.isdecimal() else key
+
+
 def _is_per_rate(raw: dict[Key, Any]) -> bool:
     """Whether a mapping has depths by rate (rather than a choice, a range or a misspelt one)."""
-    return any(isinstance(key, int) or key.isdecimal() for key in raw)
+    return any(isinstance(_as_rate(key), int) for key in raw)
 
 
 def _label(value: Any) -> Scalar:

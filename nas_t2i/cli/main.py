@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import typer
+from typer.exceptions import TyperException
 
 from nas_t2i import __version__
 from nas_t2i.cli.profile import profile_command
@@ -24,12 +26,12 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-app.command("search")(search_command)
-app.command("profile")(profile_command)
-results_app.command("reliability")(reliability_command)
+app.command("search", short_help="Train short runs of a space and rank them.")(search_command)
+app.command("profile", short_help="Count parameters and GMACs; train nothing.")(profile_command)
+results_app.command("reliability", short_help="Seeds, rungs and controls.")(reliability_command)
 app.add_typer(results_app, name="results")
 app.command("validate")(validate_command)
-app.command("schema")(schema_command)
+app.command("schema", short_help="Print a JSON Schema, for editors.")(schema_command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -53,10 +55,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     A problem that the user can mend is one line on stderr; anything else keeps its traceback.
     """
     try:
-        app(args=list(arguments) if arguments is not None else None)
+        status = app(
+            args=None if arguments is None else list(arguments),
+            prog_name="nas-t2i",
+            standalone_mode=False,
+        )
     except UserError as error:
-        print(f"nas-t2i: error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _fail(str(error))
+    except TyperException as error:
+        text = error.format_message()
+        if "\n\n" in text:  # a command group without a command: its help page
+            print(text, file=sys.stderr)
+            sys.exit(2)
+        # A wrong option is bad input like any other: one line, without the usage screen.
+        _fail(" ".join(text.replace("Value error, ", "").split()))
+    except typer.Abort:
+        sys.exit(130)
+    sys.exit(status or 0)
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"nas-t2i: error: {message}", file=sys.stderr)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

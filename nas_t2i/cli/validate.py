@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -78,10 +79,11 @@ def _describe_budget(file: Path) -> str:
 def _describe_space(space: Space) -> str:
     from nas_t2i.arch.profile import profile
 
-    warning = check_reachable(space, profile)
+    profile_once = cache(profile)
+    warning = check_reachable(space, profile_once)
     if warning:
         print(f"nas-t2i: warning: {space.document.file}: {warning}", file=sys.stderr)
-    found = sizes(space, profile)
+    found = sizes(space, profile_once)
     count = f"{space.count():,}" if space.count_is_exact else f"at most {space.count():,}"
     noun = "architecture" if space.count() == 1 else "architectures"
     spread = "" if found.exact else f" (among {found.profiled} sampled)"

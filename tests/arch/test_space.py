@@ -5,6 +5,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from nas_t2i.arch import survey
+from nas_t2i.arch.axes import GROWING
 from nas_t2i.arch.catalog import lookup
 from nas_t2i.arch.choices import RandomChooser, Recorded, Scalar
 from nas_t2i.arch.families import arch_from_dict
@@ -219,7 +221,7 @@ def test_the_extremes_of_anything_that_grows_are_corners(
         for name, value in sorted(data.items()):
             values = value if isinstance(value, tuple) else [value]
             for i, number in enumerate([*values, len(values)]):
-                growing = i < len(values) and name in survey.GROWING
+                growing = i < len(values) and name in GROWING
                 key = f"{name}{i}" if growing else f"{name}{i}{number}"
                 weight = by_name.setdefault(key, weights.random())
                 total += weight * number if growing else 10 * weight
@@ -445,7 +447,17 @@ parameters:
         assert space_of(SMALL.replace(old, new)).space_id != space.space_id
 
 
-def test_a_million_architectures_are_counted_without_listing_them(tmp_path: Any) -> None:
+def test_a_file_may_be_json(tmp_path: Path) -> None:
+    """Where all keys are texts, rates among them."""
+    (tmp_path / "space.yaml").write_text(SMALL)
+    as_yaml_file = load_space(tmp_path / "space.yaml")
+    (tmp_path / "space.json").write_text(json.dumps(as_yaml_file.document.data, indent=1))
+    as_json_file = load_space(tmp_path / "space.json")
+    assert as_json_file.space_id == as_yaml_file.space_id
+    assert as_json_file.parameters == as_yaml_file.parameters
+
+
+def test_a_million_architectures_are_counted_without_listing_them(tmp_path: Path) -> None:
     file = tmp_path / "big.yaml"
     file.write_text("""
         name: big

@@ -262,6 +262,11 @@ CASES: dict[str, tuple[str, str]] = {
         "space.yaml:6:29: parameters.transformer_depth.3: got the rate 3; expected the "
         "down-sampling rate of a level: 1, 2, 4, 8, ...",
     ),
+    "a rate twice, once as a text": (
+        HEAD + LEVELS + '  transformer_depth: {2: 2, "2": 4}\n',
+        "space.yaml:6:29: parameters.transformer_depth.2: the rate 2 again; expected each "
+        "rate once",
+    ),
     "a rate that is a text": (
         HEAD + LEVELS + "  transformer_depth: {2: 2, 4x: 1}\n",
         'space.yaml:6:29: parameters.transformer_depth.4x: got the rate "4x"; expected the '
