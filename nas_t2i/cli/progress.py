@@ -39,7 +39,7 @@ class Progress:
     def __init__(
         self, request: SearchRequest, candidates: list[Candidate], console: Console
     ) -> None:
-        self._request, self._candidates, self._console = request, candidates, console
+        self._request, self._candidates, self.console = request, candidates, console
         self._budget = request.budget
         self._rows: dict[tuple[str, str, int], _Row] = {}
         self._begin = time.monotonic()
@@ -51,16 +51,21 @@ class Progress:
     def begin(self) -> None:
         """Show the first line, and the live table on a terminal."""
         known = f", {len(self._candidates)} known from before" if self._candidates else ""
-        self._console.print(
+        self.console.print(
             f"study {self._request.study}: {self._budget.search.trials} architectures x "
             f"{len(self._request.seeds)} seed(s), rungs {list(self._budget.rungs)}, "
             f"{self._request.parallel} side by side{known}",
             highlight=False,
             soft_wrap=True,
         )
-        if self._console.is_terminal:
-            self._live = Live(console=self._console, refresh_per_second=4, transient=True)
+        if self.console.is_terminal:
+            self._live = Live(console=self.console, refresh_per_second=4, transient=True)
             self._live.start()
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the live table is on the screen."""
+        return self._live is not None
 
     def end(self) -> None:
         """Take the live table away."""
@@ -126,7 +131,7 @@ class Progress:
             f"{clock:>7} [{done}/{self._budget.search.trials}] {candidate.name} "
             f"seed {seed}: {what}" + (f", {more}" if more else "") + eta
         )
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _eta(self) -> float:
         """Estimate the seconds left: what runs, and what is still to come, side by side."""

@@ -144,12 +144,16 @@ def _search(request: SearchRequest) -> int:
         return progress
 
     def say(text: str) -> None:
-        errors.print(f"nas-t2i: note: {text}", highlight=False, markup=False)
+        # A live table owns the terminal: what is said beside it would tear it.
+        shown_on = progress.console if progress is not None and progress.is_live else errors
+        shown_on.print(f"nas-t2i: note: {text}", highlight=False, markup=False)
 
     try:
         candidates = run_search(request, listener, say)
     except KeyboardInterrupt:
-        errors.print("nas-t2i: interrupted; the same command continues the study", markup=False)
+        if progress is not None:
+            progress.end()
+        errors.print("nas-t2i: interrupted; the same command carries on", markup=False)
         return 130
     finally:
         if progress is not None:

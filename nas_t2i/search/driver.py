@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -75,19 +75,26 @@ class Driver:
     clock: Clock
     listener: Listener
     candidates: list[Candidate]  # those known from an earlier process, in their order
+    asked_to_leave: Callable[[], bool] = lambda: False
     _queue: deque[tuple[Candidate, int]] = field(default_factory=deque)
     _running: list[_Run] = field(default_factory=list)
     _started: int = 0
     _leaving: bool = False
 
     def run(self) -> None:
-        """Search until done. On KeyboardInterrupt, let the trials save and leave, then re-raise."""
+        """Search until done, or until asked to leave: the trials save where they stand.
+
+        Raises:
+            KeyboardInterrupt: it was asked to leave; every trial has had its last word.
+        """
         self._started = sum(len(candidate.ends) for candidate in self.candidates)
         for candidate in self.candidates:
             self._queue_unfinished_seeds(candidate)
         try:
             while self._start_what_fits() or self._running:
                 self._hear()
+                if self.asked_to_leave():
+                    raise KeyboardInterrupt
         except BaseException:
             self._send_away()
             raise

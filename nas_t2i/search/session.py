@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 from typing import cast
 
 from nas_t2i.arch.families import arch_from_dict
@@ -122,8 +126,36 @@ def run_search(
             listener=make_listener(candidates, factory),
             candidates=candidates,
         )
-        driver.run()
+        with _signals(say) as driver.asked_to_leave:
+            driver.run()
     return candidates
+
+
+@contextlib.contextmanager
+def _signals(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+    """Yield "was SIGINT or SIGTERM sent?", so that the search leaves between two events.
+
+    A second one acts as if nobody listened; the trials then save by themselves.
+    """
+    leave = threading.Event()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        leave.set()
+        restore()
+
+    for number in before:
+        signal.signal(number, on_signal)
+    try:
+        yield leave.is_set
+    finally:
+        restore()
+        if leave.is_set():
+            say("asked to leave: the running trials saved where they stood")
 
 
 def _open_optuna(request: SearchRequest, say: Callable[[str], None]) -> OptunaStudy:

@@ -251,15 +251,24 @@ def test_interrupted_seeds_of_an_earlier_process_are_started_again_and_finished_
     assert told.told == {7: pytest.approx(0.3)}
 
 
-def test_an_interrupt_lets_the_running_trials_save_and_is_passed_on():
+def test_asked_to_leave_it_lets_the_running_trials_save_and_says_so():
+    outcomes = {("SDXL-C320", 0): (0.1, 0.2, 0.3)}
+    driver, _, watcher, _ = drive(outcomes, [candidate("SDXL-C320")])
+    driver.asked_to_leave = lambda: True
+    with pytest.raises(KeyboardInterrupt):
+        driver.run()
+    assert watcher.ends == [("SDXL-C320", 0, TrialState.INTERRUPTED)]
+
+
+def test_a_listener_that_breaks_still_lets_the_trials_save():
     outcomes = {("SDXL-C320", 0): (0.1, 0.2, 0.3)}
     driver, _, watcher, _ = drive(outcomes, [candidate("SDXL-C320")])
 
-    def interrupt() -> None:
+    def broken() -> None:
         watcher.on_tick = lambda: None
-        raise KeyboardInterrupt
+        raise OSError("disk full")
 
-    watcher.on_tick = interrupt
-    with pytest.raises(KeyboardInterrupt):
+    watcher.on_tick = broken
+    with pytest.raises(OSError, match="disk full"):
         driver.run()
     assert watcher.ends == [("SDXL-C320", 0, TrialState.INTERRUPTED)]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import signal
 
 import pytest
 
@@ -66,7 +67,7 @@ def test_a_search_is_interrupted_carries_on_and_completes_without_repeating_a_tr
 
     def interrupt() -> None:
         if watcher.rungs == 4:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)
 
     watcher.at_rung = interrupt
     with pytest.raises(KeyboardInterrupt):
