@@ -150,10 +150,13 @@ class Driver:
             case ProgressEvent():
                 self.listener.progress(candidate, seed, event)
             case RungEvent(point=point):
-                candidate.points.setdefault(point.step, {})[seed] = point
+                at_rung = candidate.points.setdefault(point.step, {})
+                known = seed in at_rung  # a resumed trial tells its old rungs again
+                at_rung[seed] = point
                 run.waits_at = point.step if point.step != self.budget.rungs[-1] else None
-                self._report(candidate, point.step)
-                self.listener.reached_rung(candidate, seed, point)
+                if not known:
+                    self._report(candidate, point.step)
+                    self.listener.reached_rung(candidate, seed, point)
             case EndEvent():
                 self._running.remove(run)
                 candidate.ends[seed] = event
