@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: search test test-slow check format schemas clean
+.PHONY: search test test-slow test-postgres check format schemas clean
 
 search: $(STAMP)  ## the main job on the embedded default: no GPU, data or weights needed
 	$(BIN)/nas-t2i search search_spaces/sdxl.yaml --budget budgets/embedded.yaml
@@ -13,6 +13,9 @@ test: $(STAMP)  ## the tests, without those marked slow, gpu or postgres
 
 test-slow: $(STAMP)  ## the tests that train for minutes
 	$(BIN)/python -m pytest -m slow
+
+test-postgres: $(STAMP)  ## storage tests; NAS_T2I_TEST_POSTGRES=postgresql+psycopg://user:password@host
+	$(BIN)/python -m pytest -m postgres
 
 check: $(STAMP)  ## format, lint, types, tests
 	$(BIN)/ruff format --check .
@@ -25,7 +28,8 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 
 schemas: $(STAMP)  ## rewrite nas_t2i/schemas/ from the code
-	$(BIN)/nas-t2i schema --write
+	$(BIN)/nas-t2i schema space -o nas_t2i/schemas/space.json
+	$(BIN)/nas-t2i schema budget -o nas_t2i/schemas/budget.json
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -15,8 +15,11 @@ def print_plan(request: SearchRequest, plan: Plan, console: Console) -> None:
     """Print what a search would do. Nothing has been trained or written."""
     budget = request.budget
     number = f"{plan.count:,}" if plan.count_is_exact else f"at most {plan.count:,}"
+    shared = ""
+    if plan.stand_ins is not None and plan.stand_ins < plan.count:
+        shared = f", {plan.stand_ins} different stand-ins under this budget"
     console.print(
-        f"space {request.space.name}: {number} architectures\n"
+        f"space {request.space.name}: {number} architectures{shared}\n"
         f"budget {budget.name} ({budget.budget_id}): {budget.training.steps} steps of batch "
         f"{budget.training.batch}, rungs {list(budget.rungs)}",
         highlight=False,

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 from nas_t2i.arch.limits import check_reachable
 from nas_t2i.protocol.budget import Budget
-from nas_t2i.search.candidates import Candidate
+from nas_t2i.search.candidates import Candidate, CandidateFactory
 from nas_t2i.search.session import SearchRequest, make_factory
 from nas_t2i.streams import derive_seed
 from nas_t2i.training.flops import training_flops
 from nas_t2i.training.speed import Speed, measure_speed
 
 _SAMPLES = 3
+_LISTED = 2000  # architectures that are listed to count their stand-ins: a second or so
 _START_SECONDS = 8.0  # process start to first step; measured by benchmarks/trial_start.py
 
 
@@ -24,6 +25,7 @@ class Plan:
 
     count: int
     count_is_exact: bool
+    stand_ins: int | None  # different ones the budget would train; None: not counted
     warning: str
     samples: Sequence[tuple[Candidate, Speed]]
     trials: int  # architectures times seeds
@@ -67,6 +69,7 @@ def plan_search(request: SearchRequest) -> Plan:
     return Plan(
         count=space.count(),
         count_is_exact=space.count_is_exact,
+        stand_ins=_count_stand_ins(request, factory),
         warning=warning,
         samples=samples,
         trials=trials,
@@ -76,6 +79,13 @@ def plan_search(request: SearchRequest) -> Plan:
         flops_likely=flops(steps_likely),
         flops_at_most=flops(budget.training.steps),
     )
+
+
+def _count_stand_ins(request: SearchRequest, factory: CandidateFactory) -> int | None:
+    """Count what the budget would train; a space too large to list quickly is not counted."""
+    if request.budget.proxy is None or request.space.count() > _LISTED:
+        return None
+    return len({factory.trained(arch).arch_id for arch in request.space.enumerate()})
 
 
 def expected_length(budget: Budget) -> tuple[float, float]:

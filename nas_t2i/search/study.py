@@ -178,6 +178,8 @@ def _readable_storage_errors(url: str) -> Any:
     except StorageError:
         raise
     except ModuleNotFoundError as error:
+        if (error.name or "").startswith("psycopg"):
+            raise MissingExtraError(f"storage {shown}", "postgres") from None
         raise StorageError(f"storage {shown}: needs the package {error.name!r}") from None
     except ImportError as error:
         raise StorageError(f"storage {shown}: {_one_line(error)}") from None

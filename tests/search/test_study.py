@@ -1,4 +1,10 @@
+import gc
+import os
+import uuid
+import warnings
+
 import pytest
+import sqlalchemy
 
 from nas_t2i.errors import MissingExtraError, StorageError, UserError
 from nas_t2i.search.study import OptunaStudy, hide_password
@@ -17,12 +23,31 @@ def draw(chooser) -> tuple[object, ...]:
     return tuple(chooser.choose(name, (1, 2, 3, 4, 5)) for name in ("a", "b"))
 
 
-@pytest.fixture(params=["journal", "sqlite"])
-def url(request, tmp_path) -> str:
-    """Every storage must keep the same promises."""
+@pytest.fixture(
+    params=["journal", "sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
+)
+def url(request, tmp_path):
+    """Every storage must keep the same promises.
+
+    PostgreSQL: an empty database each, made under $NAS_T2I_TEST_POSTGRES (a URL without a database).
+    """
     if request.param == "journal":
-        return f"journal:{tmp_path / 'study.journal'}"
-    return f"sqlite:///{tmp_path / 'study.db'}"
+        yield f"journal:{tmp_path / 'study.journal'}"
+    elif request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'study.db'}"
+    else:
+        server = os.environ["NAS_T2I_TEST_POSTGRES"]
+        name = f"nas_t2i_{uuid.uuid4().hex}"
+        engine = sqlalchemy.create_engine(f"{server}/postgres", isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
+            yield f"{server}/{name}"
+            with warnings.catch_warnings():
+                # Optuna leaves the connections of its pool to the garbage collector.
+                warnings.simplefilter("ignore", ResourceWarning)
+                gc.collect()
+            connection.execute(sqlalchemy.text(f"DROP DATABASE {name} WITH (FORCE)"))
+        engine.dispose()
 
 
 def run(study: OptunaStudy, count: int) -> list[tuple[object, ...]]:
