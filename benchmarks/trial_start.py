@@ -33,9 +33,13 @@ from nas_t2i.training.loop import Trainer
 mark("import nas_t2i")
 budget = load_budget(find_file("embedded", "budgets"))
 shape = latent_geometry(budget)
-arch = lookup(sys.argv[2]).proxy(budget.proxy, latent_channels=shape.channels, text_dim=budget.text.width)
+full, width = lookup(sys.argv[2]), budget.text.width
+arch = full.proxy(budget.proxy, latent_channels=shape.channels, text_dim=width)
 inputs = make_inputs(budget, cache_dir()); mark("render and encode the data")
-model = build_denoiser(arch, latent_size=shape.size, latent_channels=shape.channels, seed=0); mark("build the model")
+model = build_denoiser(
+    arch, latent_size=shape.size, latent_channels=shape.channels, seed=0
+)
+mark("build the model")
 trainer = Trainer(model, inputs, budget, 0); mark("DeepSpeed engine")
 trainer.train_to(1, lambda *_: None); mark("first step")
 import json; print("MARKS " + json.dumps(marks))

@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -93,25 +94,48 @@ def test_there_are_no_cycles():
 
 @pytest.mark.parametrize(
     "module",
-    ["nas_t2i.records", "nas_t2i.store", "nas_t2i.arch.spec", "nas_t2i.arch.space",
-     "nas_t2i.arch.catalog", "nas_t2i.arch.families", "nas_t2i.protocol.budget",
-     "nas_t2i.results.leaderboard", "nas_t2i.results.exports", "nas_t2i.results.plots",
-     "nas_t2i.cli.main"],
-)  # fmt: skip
+    [
+        "nas_t2i.records",
+        "nas_t2i.store",
+        "nas_t2i.arch.spec",
+        "nas_t2i.arch.space",
+        "nas_t2i.arch.catalog",
+        "nas_t2i.arch.families",
+        "nas_t2i.protocol.budget",
+        "nas_t2i.results.leaderboard",
+        "nas_t2i.results.exports",
+        "nas_t2i.results.plots",
+        "nas_t2i.cli.main",
+    ],
+)
 def test_no_torch_where_a_listing_must_be_instant(module):
-    code = f"import sys, {module}; print([m for m in ('torch', 'optuna', 'diffusers') if m in sys.modules])"
+    code = (
+        f"import sys, {module}; "
+        "print([m for m in ('torch', 'optuna', 'diffusers') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
 
 
 def test_optuna_is_imported_in_one_place():
-    users = [m for m, f in FILES.items() if "import optuna" in f.read_text() or "from optuna" in f.read_text()]  # fmt: skip
+    users = [
+        m
+        for m, f in FILES.items()
+        if "import optuna" in f.read_text() or "from optuna" in f.read_text()
+    ]
     assert users == ["nas_t2i.search.study"]
 
 
 def test_from_the_command_to_the_training_step_in_six_files():
-    way = ["cli.search", "search.session", "search.driver", "search.runner", "search.trial", "training.loop"]  # fmt: skip
-    for here, there in zip(way, way[1:], strict=False):
+    way = [
+        "cli.search",
+        "search.session",
+        "search.driver",
+        "search.runner",
+        "search.trial",
+        "training.loop",
+    ]
+    for here, there in pairwise(way):
         text = FILES[f"nas_t2i.{here}"].read_text()
         assert f"nas_t2i.{there}" in text, f"{here} does not name {there}"

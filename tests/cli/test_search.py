@@ -34,12 +34,18 @@ def test_a_dry_run_counts_profiles_predicts_and_writes_nothing(capsys, tmp_path,
         ([SDXL, "--budget", "embeded"], "did you mean 'embedded'?"),
         ([SDXL, "--study", "../up"], "--study: got '../up'; expected letters"),
         ([SDXL, "--sampler", "tpee"], "--sampler: got 'tpee'"),
-        ([SDXL, "--sampler-option", "n_startup_trials"], "--sampler-option: got 'n_startup_trials'; expected NAME=VALUE"),
+        (
+            [SDXL, "--sampler-option", "n_startup_trials"],
+            "--sampler-option: got 'n_startup_trials'; expected NAME=VALUE",
+        ),
         ([SDXL, "--sampler-option", "n_startup=3"], "search.sampler_options of 'tpe': "),
         ([SDXL, "--storage", "study.db"], "storage 'study.db': not a URL"),
-        ([SDXL, "--storage", "sqlite:////no/such/study.db"], "storage sqlite:////no/such/study.db: can't be used"),
+        (
+            [SDXL, "--storage", "sqlite:////no/such/study.db"],
+            "storage sqlite:////no/such/study.db: can't be used",
+        ),
     ],
-)  # fmt: skip
+)
 def test_bad_input_is_one_line_and_status_2(capsys, tmp_path, monkeypatch, arguments, expected):
     monkeypatch.chdir(tmp_path)
     code, _, err = run(capsys, *arguments)

@@ -16,7 +16,12 @@ def ask(caption_id: str, answer: str, kind: str = "color"):
 
 
 def test_captions_weigh_the_same_whatever_their_number_of_questions():
-    questions = [ask("a", "red"), ask("a", "two", "counting"), ask("a", "red"), ask("b", "yes", "object")]  # fmt: skip
+    questions = [
+        ask("a", "red"),
+        ask("a", "two", "counting"),
+        ask("a", "red"),
+        ask("b", "yes", "object"),
+    ]
     score = tifa_score(questions, ["red", "two", "blue", "no"], chance=0.25, signature="s")
     assert score.per_prompt == pytest.approx([2 / 3, 0.0], abs=1e-6)
     assert score.value == pytest.approx(1 / 3)

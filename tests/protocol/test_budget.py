@@ -42,14 +42,22 @@ def test_a_budget_survives_the_round_trip_through_json():
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("sampler: tpe", "sampler: tpee", r"search\.sampler: got \"tpee\"; expected .*; did you mean 'tpe'"),
-        ("  prompts:", "  promts:", r"evaluation\.promts: unknown key 'promts'; .*did you mean 'prompts'"),
+        (
+            "sampler: tpe",
+            "sampler: tpee",
+            r"search\.sampler: got \"tpee\"; expected .*; did you mean 'tpe'",
+        ),
+        (
+            "  prompts:",
+            "  promts:",
+            r"evaluation\.promts: unknown key 'promts'; .*did you mean 'prompts'",
+        ),
         ("name: embedded", "name: ../up", r":2:1: name: got \"\.\./up\""),
         ("caption_drop: 0.1", "caption_drop: yes", r"caption_drop: got \"yes\"; expected a number"),
         ("source: shapes", "source: laion", r"data\.source: got \"laion\"; expected 'shapes'"),
         ("zero_stage: 0", "zero_stage: 2", r"training\.zero_stage: got 2; expected 0"),
     ],
-)  # fmt: skip
+)
 def test_bad_values_are_told_with_line_column_and_key(tmp_path, old, new, expected):
     with pytest.raises(ConfigError, match=rf"b\.yaml:\d+:\d+: .*{expected}|{expected}") as error:
         load_budget(changed(tmp_path, old, new))

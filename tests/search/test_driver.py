@@ -28,10 +28,20 @@ def budget(stopping: EarlyStopping | None):
 def candidate(name: str, seeds=(0,), control="", optuna_number=None) -> Candidate:
     arch = lookup(name)
     size = Profile(
-        name=name, arch_id=arch.arch_id, family="unet", params=1, gmacs=1.0, gmacs_paper=1.0,
-        attention_gmacs=0.5, attention_gmacs_paper=0.5, attention_gmacs_paper_no_mid=0.5,
-        attention_share=0.5, uncounted_ops={}, latent_size=8, text_tokens=12,
-    )  # fmt: skip
+        name=name,
+        arch_id=arch.arch_id,
+        family="unet",
+        params=1,
+        gmacs=1.0,
+        gmacs_paper=1.0,
+        attention_gmacs=0.5,
+        attention_gmacs_paper=0.5,
+        attention_gmacs_paper_no_mid=0.5,
+        attention_share=0.5,
+        uncounted_ops={},
+        latent_size=8,
+        text_tokens=12,
+    )
     return Candidate(name, arch, arch, size, size, seeds, control, optuna_number)
 
 
@@ -40,9 +50,14 @@ def point(step: int, value: float) -> CurvePoint:
         metric="tifa", value=value, stderr=0.0, n=2, signature="s", per_prompt=[value, value]
     )
     return CurvePoint(
-        step=step, images=step, training_flops=1.0, loss=1.0, seconds=1.0, evaluation_seconds=1.0,
+        step=step,
+        images=step,
+        training_flops=1.0,
+        loss=1.0,
+        seconds=1.0,
+        evaluation_seconds=1.0,
         scores={"tifa": score},
-    )  # fmt: skip
+    )
 
 
 class Recorded:
@@ -142,10 +157,17 @@ class Told:
 def drive(outcomes, candidates, *, stopping=None, parallel=2, known=()):
     table, watcher, told = Table(outcomes), Watcher(), Told()
     driver = Driver(
-        budget=budget(stopping), study_name="s", trials=len(candidates) + len(known),
-        parallel=parallel, proposals=Supply(candidates), optuna=told, runner=table, clock=Clock(),
-        listener=watcher, candidates=list(known),
-    )  # fmt: skip
+        budget=budget(stopping),
+        study_name="s",
+        trials=len(candidates) + len(known),
+        parallel=parallel,
+        proposals=Supply(candidates),
+        optuna=told,
+        runner=table,
+        clock=Clock(),
+        listener=watcher,
+        candidates=list(known),
+    )
     return driver, table, watcher, told
 
 
@@ -184,7 +206,7 @@ def test_the_death_of_a_trial_is_recorded_and_the_rest_goes_on(state):
         [candidate("SDXL-C320", optuna_number=0), candidate("SD2-C320", optuna_number=1)],
     )
     driver.run()
-    assert dict((name, s) for name, _, s in watcher.ends) == {
+    assert {name: s for name, _, s in watcher.ends} == {
         "SDXL-C320": state,
         "SD2-C320": TrialState.COMPLETE,
     }
@@ -201,15 +223,20 @@ def test_when_the_first_trials_all_fail_no_more_are_started():
 
 def test_seeds_of_a_candidate_are_judged_by_their_mean_and_told_once():
     outcomes = {
-        ("SDXL-C320", 0): (0.5, 0.5, 0.8), ("SDXL-C320", 1): (0.5, 0.5, 0.6),
-        ("SD2-C320", 0): (0.9, 0.9, 0.9), ("SD2-C320", 1): (0.0, 0.9, 0.9),
-    }  # fmt: skip
+        ("SDXL-C320", 0): (0.5, 0.5, 0.8),
+        ("SDXL-C320", 1): (0.5, 0.5, 0.6),
+        ("SD2-C320", 0): (0.9, 0.9, 0.9),
+        ("SD2-C320", 1): (0.0, 0.9, 0.9),
+    }
     rule = EarlyStopping(keep=0.5, margin=0.0, min_peers=2)
     driver, table, _, told = drive(
         outcomes,
-        [candidate("SDXL-C320", (0, 1), optuna_number=0), candidate("SD2-C320", (0, 1), optuna_number=1)],
+        [
+            candidate("SDXL-C320", (0, 1), optuna_number=0),
+            candidate("SD2-C320", (0, 1), optuna_number=1),
+        ],
         stopping=rule,
-    )  # fmt: skip
+    )
     driver.run()
     # Its mean at the first rung is 0.45, below 0.5: both seeds stop, also the one with 0.9.
     assert table.trials["SD2-C320", 0].heard == [(2, False)]
@@ -225,7 +252,11 @@ def test_one_place_for_two_seeds_is_no_deadlock():
 
 
 def test_controls_never_stop_and_never_stop_others():
-    outcomes = {("SDXL-C320", 0): (0.2,) * 3, ("SD2-C320", 0): (0.9,) * 3, ("SDXL-C128", 0): (0.8,) * 3}  # fmt: skip
+    outcomes = {
+        ("SDXL-C320", 0): (0.2,) * 3,
+        ("SD2-C320", 0): (0.9,) * 3,
+        ("SDXL-C128", 0): (0.8,) * 3,
+    }
     rule = EarlyStopping(keep=0.5, margin=0.0, min_peers=1)
     driver, _, watcher, _ = drive(
         outcomes,

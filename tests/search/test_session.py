@@ -21,7 +21,9 @@ parameters:
   channel_mult: [1, 2]
   res_blocks: 1
   transformer_depth: {2: {choice: [1, 14]}}
-include: [{name: base, family: unet, channels: 128, channel_mult: [1, 2], res_blocks: 1, transformer_depth: {2: 1}}]
+include:
+  - {name: base, family: unet, channels: 128, channel_mult: [1, 2], res_blocks: 1,
+     transformer_depth: {2: 1}}
 """
 
 
@@ -79,7 +81,13 @@ def test_a_search_is_interrupted_carries_on_and_completes_without_repeating_a_tr
     candidates = run_search(request_, lambda *_: watcher, print)
     contents = read_contents(request_.folder)
     assert [t.state for t in contents.trials] == [TrialState.COMPLETE] * 5
-    assert sorted(c.control for c in candidates) == ["", "", "", "no-cross-attention", "shuffled-captions"]  # fmt: skip
+    assert sorted(c.control for c in candidates) == [
+        "",
+        "",
+        "",
+        "no-cross-attention",
+        "shuffled-captions",
+    ]
     keys = [(t.arch_id, t.seed, t.control) for t in contents.trials]
     assert len(set(keys)) == len(keys)
     finished_before = {t.name for t in cut.trials if t.state is TrialState.COMPLETE}

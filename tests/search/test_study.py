@@ -29,7 +29,7 @@ def draw(chooser) -> tuple[object, ...]:
 def url(request, tmp_path):
     """Every storage must keep the same promises.
 
-    PostgreSQL: an empty database each, made under $NAS_T2I_TEST_POSTGRES (a URL without a database).
+    PostgreSQL: a database each, on the server $NAS_T2I_TEST_POSTGRES (a URL without a database).
     """
     if request.param == "journal":
         yield f"journal:{tmp_path / 'study.journal'}"

@@ -30,10 +30,16 @@ def tiny_arch(family: str = "unet"):
     from nas_t2i.arch.families import arch_from_dict
 
     data = {
-        "unet": {"channels": 8, "channel_mult": [1, 2], "res_blocks": 1, "transformer_depth": [0, 1],
-                 "head_dim": 8, "norm_groups": 4},
+        "unet": {
+            "channels": 8,
+            "channel_mult": [1, 2],
+            "res_blocks": 1,
+            "transformer_depth": [0, 1],
+            "head_dim": 8,
+            "norm_groups": 4,
+        },
         "pixart": {"hidden": 16, "depth": 1, "heads": 2, "patch": 2, "caption_embedding": True},
-    }[family]  # fmt: skip
+    }[family]
     return arch_from_dict({"family": family, "text_dim": 64, "latent_channels": 12, **data})
 
 
