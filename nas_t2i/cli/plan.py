@@ -30,7 +30,7 @@ def print_plan(request: SearchRequest, plan: Plan, console: Console) -> None:
     title = f"{len(plan.samples)} architectures drawn from it"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("architecture", no_wrap=True)
-    for column in ("params", "GMACs", "attn %", "stand-in params", "GMACs", "s/trial"):
+    for column in ("params", "GMACs", "attn %", "trained", "s/trial"):
         table.add_column(column, justify="right")
     for candidate, speed in plan.samples:
         full, trained = candidate.profile, candidate.trained_profile
@@ -41,13 +41,13 @@ def print_plan(request: SearchRequest, plan: Plan, console: Console) -> None:
             f"{full.gmacs:.0f}",
             f"{100 * full.attention_share:.0f}",
             compact(trained.params),
-            f"{trained.gmacs:.4f}",
             f"{seconds:.0f}",
         )
     console.print(table)
     console.print(
-        "Limits and the profile are of the full architecture; the budget trains the stand-in. "
-        "s/trial: training and evaluation to the last rung, from a few steps timed just now.",
+        "params, GMACs, attn: the full architecture. trained: parameters of the stand-in that the "
+        "budget trains. s/trial: training and evaluation to the last rung, from a few steps timed "
+        "just now.",
         highlight=False,
     )
     console.print(
