@@ -12,20 +12,15 @@ from nas_t2i.streams import derive_seed
 class Denoiser(nn.Module):
     """A diffusers backbone behind the one signature that training and sampling use."""
 
-    def __init__(self, model: nn.Module, *, transformer: bool, latent_channels: int) -> None:
+    def __init__(self, model: nn.Module, latent_channels: int) -> None:
         super().__init__()
         self.model = model
-        self._transformer = transformer
         self._channels = latent_channels
 
     def forward(self, x: Tensor, t: Tensor, text: Tensor) -> Tensor:
         """Predict (N, C, H, W) at latents `x`, (N,) integer steps `t`, (N, tokens, width) text."""
-        if not self._transformer:
-            out: Tensor = self.model(x, t, encoder_hidden_states=text, return_dict=False)[0]
-            return out
-        no_size = {"resolution": None, "aspect_ratio": None}
-        out = self.model(x, text, timestep=t, added_cond_kwargs=no_size, return_dict=False)[0]
-        # The second half is a learned variance, which this objective does not train.
+        out: Tensor = self.model(x, timestep=t, encoder_hidden_states=text, return_dict=False)[0]
+        # PixArt's further channels are a learned variance, which this objective does not train.
         return out[:, : self._channels]
 
 
@@ -34,4 +29,4 @@ def build_denoiser(arch: Arch, *, latent_size: int, latent_channels: int, seed: 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "init"))
         model = arch.build(latent_size)
-    return Denoiser(model, transformer=arch.FAMILY == "pixart", latent_channels=latent_channels)
+    return Denoiser(model, latent_channels)
