@@ -28,6 +28,7 @@ from nas_t2i.records import LevelProfile, Profile
 with warnings.catch_warnings():
     # On import fvcore scripts a loss function, which torch deprecates; nothing here uses it.
     warnings.simplefilter("ignore", DeprecationWarning)
+    warnings.simplefilter("ignore", FutureWarning)
     from fvcore.nn.flop_count import _DEFAULT_SUPPORTED_OPS as FVCORE_HANDLES
     from fvcore.nn.jit_analysis import _IGNORED_OPS as FVCORE_IGNORED
 
