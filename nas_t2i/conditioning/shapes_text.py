@@ -136,7 +136,7 @@ class ShapesTextEncoder(nn.Module):
         out: Tensor = self.norm(x)
         return out
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference mode: a backbone keeps the features for its backward pass
     def encode(self, texts: list[str], batch: int = 1024) -> Tensor:
         """(N, TOKENS, width) float32 features; each distinct caption is computed once."""
         distinct = list(dict.fromkeys(texts))

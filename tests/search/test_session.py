@@ -50,7 +50,9 @@ def request_(tmp_path, monkeypatch):
     monkeypatch.setenv("NAS_T2I_CACHE", str(tmp_path / "cache"))
     (tmp_path / "space.yaml").write_text(SPACE)
     budget = tiny_budget(3)
-    plan = budget.search.model_copy(update={"trials": 3, "early_stopping": None})
+    plan = budget.search.model_copy(
+        update={"trials": 3, "seeds_per_architecture": 1, "early_stopping": None}
+    )
     return SearchRequest(
         space=load_space(tmp_path / "space.yaml"),
         budget=budget.model_copy(update={"search": plan}),
@@ -114,9 +116,8 @@ def test_another_budget_seed_or_space_may_not_enter_a_study(request_):
 
 
 def test_limits_nobody_meets_are_told_before_anything_is_written(request_, tmp_path):
-    (tmp_path / "space.yaml").write_text(
-        SPACE.replace("include", "limits: {params: {max: 1e3}}\n#")
-    )
+    parameters, _, _ = SPACE.partition("include:")
+    (tmp_path / "space.yaml").write_text(parameters + "limits: {params: {max: 1e3}}\n")
     impossible = dataclasses.replace(request_, space=load_space(tmp_path / "space.yaml"))
     with pytest.raises(Exception, match="params"):
         run_search(impossible, lambda *_: Watcher(), print)
