@@ -1,0 +1,72 @@
+import json
+
+import pytest
+
+from nas_t2i.cli.reliability import reliability_command, to_markdown
+from nas_t2i.errors import RecordError
+from nas_t2i.records import EndEvent, RungEvent, StartEvent, TrialState
+from nas_t2i.results.reliability import assess
+from nas_t2i.store import EventLog, write_study
+from tests.results.record_factory import study, trial
+
+# (40 % rung, last rung) of two seeds.
+TABLE = {
+    "A": ([0.50, 0.90], [0.52, 0.92]),
+    "B": ([0.60, 0.80], [0.58, 0.82]),
+    "C": ([0.40, 0.70], [0.42, 0.68]),
+    "D": ([0.30, 0.50], [0.32, 0.52]),
+}
+
+
+def flat(value: float) -> list[float]:
+    return [value] * 10
+
+
+def trials(**changes):
+    made = [
+        trial(name, {100: flat(early), 200: flat(late)}, seed=seed, **changes)
+        for name, seeds in TABLE.items()
+        for seed, (early, late) in enumerate(seeds)
+    ]
+    blind = trial("A blind", {200: flat(0.35)}, control="no-cross-attention", arch_id="unet-blind")
+    return [*made, blind]
+
+
+def test_spread_agreement_and_controls_come_out_as_by_hand():
+    found = assess(trials())
+    assert found.names == ["A", "B", "C", "D"]
+    assert found.spread.within == pytest.approx(0.0141421, abs=1e-6)
+    assert found.spread.ratio(2) == pytest.approx(found.spread.ratio() * 2**0.5)
+    assert found.spread_better_half.architectures == 2
+    (early,) = found.agreements
+    assert early.step == 100
+    assert early.with_last == pytest.approx(0.8)  # A and B swap places of four
+    assert early.with_last_better_half == pytest.approx(-1.0)
+    assert found.between_seeds == pytest.approx([1.0])
+    (control,) = found.controls
+    assert control.tifa == pytest.approx(control.chance) == pytest.approx(0.35)
+    assert found.worst == pytest.approx(0.51)
+
+
+def test_it_needs_repeats_that_ran_to_the_end():
+    with pytest.raises(RecordError, match="3 or more architectures with the same 2 or more seeds"):
+        assess(trials(state=TrialState.STOPPED))
+
+
+def test_the_report_is_printed_and_written(tmp_path, capsys):
+    folder = tmp_path / "demo"
+    write_study(folder, study())
+    for record in trials():
+        with EventLog(folder / "trials" / f"{record.name}-{record.seed}" / "events.jsonl") as log:
+            log.append(StartEvent(record=record.model_copy(update={"curve": []})))
+            for point in record.curve:
+                log.append(RungEvent(point=point))
+            log.append(EndEvent(state=record.state))
+    reliability_command("demo", tmp_path, None)
+    out = capsys.readouterr().out
+    assert "Spearman of step 100 with the last: 0.80" in out
+    assert "below the last architecture" in out and "NOT below" not in out
+    reliability_command("demo", tmp_path, tmp_path / "r.json")
+    assert json.loads((tmp_path / "r.json").read_text())["names"] == ["A", "B", "C", "D"]
+    reliability_command("demo", tmp_path, tmp_path / "r.md")
+    assert (tmp_path / "r.md").read_text() == to_markdown(assess(trials()), "demo")
