@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -64,7 +63,7 @@ def _print(found: Reliability, console: Console) -> None:
         table.add_row(*row)
     console.print(table)
     for sentence in _sentences(found):
-        console.print(f"- {sentence}")
+        console.print(f"- {sentence}", soft_wrap=True)
 
 
 def _score_rows(found: Reliability) -> list[list[str]]:
@@ -105,10 +104,9 @@ def _sentences(found: Reliability) -> list[str]:
     sentences.append(f"Spearman between seeds at the last rung: {between}")
     for control in found.controls:
         below = "below" if control.tifa < found.worst else "NOT below"
-        sigmas = (control.tifa - control.chance) / control.stderr if control.stderr else math.nan
         sentences.append(
-            f"control {control.name}: {control.tifa:.3f} (chance {control.chance:.3f}, "
-            f"{sigmas:+.1f} standard errors), {below} the last architecture ({found.worst:.3f})"
+            f"control {control.name}: {control.tifa:.3f} ± {control.stderr:.3f}, chance "
+            f"{control.chance:.3f}, {below} the last architecture ({found.worst:.3f})"
         )
     states = ", ".join(f"{count} {state}" for state, count in found.state_counts.items())
     sentences.append(f"trials: {states}")
@@ -118,4 +116,5 @@ def _sentences(found: Reliability) -> list[str]:
 def _plain(found: Reliability) -> dict[str, Any]:
     plain = asdict(found)
     plain["scores"] = np.round(found.scores, 6).tolist()
-    return plain
+    # A correlation that is undefined (no spread) is null: NaN is no JSON.
+    return json.loads(json.dumps(plain), parse_constant=lambda _: None)  # type: ignore[no-any-return]
