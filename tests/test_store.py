@@ -16,6 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas_t2i.errors import RecordError, StorageError
+from nas_t2i.events import EventLog, EventTail, read_events
+from nas_t2i.files import repair_torn_tail, write_atomically, write_json
+from nas_t2i.locks import FolderLock, StudyLock, is_locked
 from nas_t2i.records import (
     EndEvent,
     ProgressEvent,
@@ -25,21 +28,12 @@ from nas_t2i.records import (
     TrialState,
 )
 from nas_t2i.store import (
-    EventLog,
-    EventTail,
-    FolderLock,
-    StudyLock,
     assemble_trial,
     find_studies,
     find_study,
-    is_locked,
     read_contents,
-    read_events,
     read_study,
     read_trials,
-    repair_torn_tail,
-    write_atomically,
-    write_json,
     write_study,
 )
 from tests.results.record_factory import point, prompt_scores, study, trial

@@ -13,8 +13,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from nas_t2i.files import write_atomically
 from nas_t2i.results.reliability import Reliability, assess
-from nas_t2i.store import find_study, read_trials, write_atomically
+from nas_t2i.store import find_study, read_trials
 
 
 def reliability_command(

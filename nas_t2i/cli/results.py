@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from nas_t2i.errors import RecordError, UserError
+from nas_t2i.files import write_atomically
 from nas_t2i.results.exports import FORMATS, Format, export, render_leaderboard, to_markdown
 from nas_t2i.results.leaderboard import (
     Cost,
@@ -20,7 +21,7 @@ from nas_t2i.results.leaderboard import (
     rank_trials,
     sort_rows,
 )
-from nas_t2i.store import Study, find_studies, find_study, read_contents, write_atomically
+from nas_t2i.store import Study, find_studies, find_study, read_contents
 
 results_app = typer.Typer(
     name="results",

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from nas_t2i.arch.limits import check_reachable, sizes
+from nas_t2i.arch.reach import check_reachable, sizes
 from nas_t2i.arch.space import Space, space_from_document
 from nas_t2i.arch.space_file import SpaceKeys
 from nas_t2i.cli.numbers import compact

@@ -16,9 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 from nas_t2i.evaluation.statistics import MIN_SEED_DOF
+from nas_t2i.files import write_atomically
 from nas_t2i.records import StudyRecord, TrialState
 from nas_t2i.results.leaderboard import LeaderboardRow, rank_trials
-from nas_t2i.store import Study, read_contents, write_atomically
+from nas_t2i.store import Study, read_contents
 
 Format = Literal["csv", "json", "md"]
 FORMATS: tuple[Format, ...] = ("csv", "json", "md")

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas_t2i.errors import MissingExtraError, RecordError, UserError, did_you_mean
+from nas_t2i.files import write_atomically
 from nas_t2i.records import TrialRecord
 from nas_t2i.results.leaderboard import Entry, LeaderboardRow, group_entries, rank_trials
-from nas_t2i.store import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nas_t2i.arch.limits import check_reachable
+from nas_t2i.arch.reach import check_reachable
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.search.candidates import Candidate, CandidateFactory
 from nas_t2i.search.session import SearchRequest, make_factory

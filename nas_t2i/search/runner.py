@@ -16,9 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from nas_t2i.events import EventLog, EventTail
+from nas_t2i.files import write_atomically
 from nas_t2i.records import EndEvent, StartEvent, TrialEvent, TrialState
 from nas_t2i.search.trial_config import TrialConfig
-from nas_t2i.store import EventLog, EventTail, write_atomically
 
 _TERM_SECONDS = 20.0  # between asking a trial to leave and killing it
 

@@ -13,11 +13,12 @@ from types import FrameType
 from typing import cast
 
 from nas_t2i.arch.families import arch_from_dict
-from nas_t2i.arch.limits import check_reachable
+from nas_t2i.arch.reach import check_reachable
 from nas_t2i.arch.space import Space
 from nas_t2i.environment import cache_dir, describe_environment
 from nas_t2i.errors import StorageError
 from nas_t2i.evaluation.evaluator import make_prompts
+from nas_t2i.locks import StudyLock
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.records import (
     BudgetUsed,
@@ -32,7 +33,7 @@ from nas_t2i.search.driver import Driver, Listener, WallClock
 from nas_t2i.search.runner import ProcessRunner
 from nas_t2i.search.study import OptunaStudy, check_sampler, hide_password
 from nas_t2i.search.trial_config import Control, load_trial_config
-from nas_t2i.store import STUDY_FILE, StudyLock, read_contents, read_study, write_study
+from nas_t2i.store import STUDY_FILE, read_contents, read_study, write_study
 from nas_t2i.training.inputs import latent_geometry, make_encoder
 
 

@@ -18,7 +18,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState as OptunaState
 
 from nas_t2i.errors import MissingExtraError, StorageError, UserError
-from nas_t2i.store import repair_torn_tail
+from nas_t2i.files import repair_torn_tail
 from nas_t2i.streams import derive_seed
 
 _SAMPLERS: dict[str, Callable[..., BaseSampler]] = {

@@ -29,6 +29,8 @@ from nas_t2i.arch.families import arch_from_dict
 from nas_t2i.environment import cache_dir, describe_environment
 from nas_t2i.evaluation.evaluator import Evaluator
 from nas_t2i.evaluation.pictures import save_sheet
+from nas_t2i.events import EventLog
+from nas_t2i.locks import FolderLock
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.records import (
     CurvePoint,
@@ -39,7 +41,6 @@ from nas_t2i.records import (
     TrialState,
 )
 from nas_t2i.search.trial_config import TrialConfig, load_trial_config
-from nas_t2i.store import EventLog, FolderLock
 from nas_t2i.training.checkpoint import load_checkpoint, save_checkpoint
 from nas_t2i.training.denoiser import build_denoiser
 from nas_t2i.training.flops import training_flops

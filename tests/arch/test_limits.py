@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from nas_t2i.arch import limits as limits_module
+from nas_t2i.arch import reach as reach_module
 from nas_t2i.arch import survey
-from nas_t2i.arch.limits import Limits, check_reachable, show, sizes
+from nas_t2i.arch.limits import Limits, show
 from nas_t2i.arch.profile import profile
+from nas_t2i.arch.reach import check_reachable, sizes
 from nas_t2i.arch.space import Space, space_from_document
 from nas_t2i.arch.spec import Arch
 from nas_t2i.errors import ConfigError
@@ -191,7 +192,7 @@ def test_where_not_all_were_tried_the_message_says_of_how_many_it_speaks(
     warning = check_reachable(
         space_of(f"{SPACE}limits: {{attention_share: {{min: 0.9}}}}\n"), profile_fn
     )
-    tried = limits_module._MOST_PROFILES
+    tried = reach_module._MOST_PROFILES
     assert warning.startswith(f"none of {tried} sampled architectures is inside the limits (e.g. ")
     assert len(set(profile_fn.asked)) == len(profile_fn.asked) <= tried
 

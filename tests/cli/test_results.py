@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from nas_t2i.cli.results import results_app
 from nas_t2i.errors import IncomparableError, RecordError, StorageError, UserError
-from nas_t2i.store import StudyLock
+from nas_t2i.locks import StudyLock
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "records_v1"
 Run = Callable[..., str]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from nas_t2i.events import EventLog
 from nas_t2i.records import TrialState
 from nas_t2i.results.exports import (
     export,
@@ -21,7 +22,7 @@ from nas_t2i.results.exports import (
     write_leaderboard,
 )
 from nas_t2i.results.leaderboard import LeaderboardRow, rank_trials
-from nas_t2i.store import EventLog, read_contents, write_study
+from nas_t2i.store import read_contents, write_study
 from tests.results.record_factory import study, trial
 
 FIXTURE = Path(__file__).parent.parent / "fixtures" / "records_v1" / "embedded-demo"

@@ -4,9 +4,10 @@ import pytest
 
 from nas_t2i.cli.reliability import reliability_command, to_markdown
 from nas_t2i.errors import RecordError
+from nas_t2i.events import EventLog
 from nas_t2i.records import EndEvent, RungEvent, StartEvent, TrialState
 from nas_t2i.results.reliability import assess
-from nas_t2i.store import EventLog, write_study
+from nas_t2i.store import write_study
 from tests.results.record_factory import study, trial
 
 # (40 % rung, last rung) of two seeds.

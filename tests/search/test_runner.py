@@ -6,10 +6,10 @@ import time
 
 import pytest
 
+from nas_t2i.events import read_events
 from nas_t2i.records import EndEvent, ProgressEvent, RungEvent, TrialState
 from nas_t2i.search.candidates import CandidateFactory
 from nas_t2i.search.runner import ProcessRunner
-from nas_t2i.store import read_events
 from nas_t2i.training.inputs import latent_geometry
 from tests.training.tiny import tiny_arch, tiny_budget
 

@@ -1,0 +1,185 @@
+"""Files written whole or not at all, and read with the place of what is wrong in them."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from nas_t2i import __version__
+from nas_t2i.errors import ConfigError, RecordError, StorageError, Where
+from nas_t2i.records import RECORD_VERSION
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+def write_atomically(file: str | Path, content: str | bytes) -> None:
+    """Write a whole file or nothing: beside it first, then renamed over it.
+
+    Raises:
+        StorageError: the folder is missing, not writable, or the disk is full.
+    """
+    file = Path(file)
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            Path(temporary).chmod(0o666 & ~_umask())  # mkstemp's files are private
+            Path(temporary).replace(file)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise StorageError(f"{file}: can't be written: {error.strerror}") from None
+
+
+def write_json(file: str | Path, data: BaseModel | dict[str, Any] | list[Any]) -> None:
+    """Write a record or plain data as indented JSON, atomically. Raises StorageError."""
+    if isinstance(data, BaseModel):
+        text = data.model_dump_json(indent=2)
+    else:
+        text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomically(file, text + "\n")
+
+
+def repair_torn_tail(file: str | Path) -> str:
+    """End the last line of a file of JSON lines: move what is torn of it to ``FILE.torn``.
+
+    Returns what was done, in words, or "" where there was nothing to do. Only for a file that
+    nobody is writing: what looks torn may be a line on its way.
+
+    Raises:
+        StorageError: the file can't be read or written.
+    """
+    file = Path(file)
+    torn_file = Path(f"{file}.torn")
+    try:
+        if not file.exists():
+            return ""
+        with file.open("r+b") as stream:
+            content = stream.read()
+            start = content.rfind(b"\n") + 1
+            tail = content[start:]
+            if not tail:
+                return ""
+            if is_json(tail):
+                stream.write(b"\n")
+                return ""
+            # Kept beside the file and on the disk before it is cut off here.
+            with torn_file.open("ab") as torn:
+                torn.write(tail + b"\n")
+                torn.flush()
+                os.fsync(torn.fileno())
+            stream.truncate(start)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        raise StorageError(f"{file}: can't be repaired: {error.strerror}") from None
+    line = content.count(b"\n") + 1
+    return f"{file}:{line}: an interrupted write left {len(tail)} bytes, moved to {torn_file.name}"
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents. Raises StorageError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{folder}: can't be made: {error.strerror}") from None
+
+
+def read_bytes(file: Path) -> bytes:
+    """Read a whole file. Raises RecordError."""
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        raise record_error(str(file), "no such file", expected="a study's folder") from None
+    except OSError as error:
+        raise record_error(str(file), f"can't be read: {error.strerror}") from None
+
+
+def json_object(content: bytes, file: Path, first_line: int = 1) -> dict[str, Any]:
+    """Parse one JSON object; `first_line` is the line of the file that `content` starts on."""
+    try:
+        data = json.loads(content.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        before = content[: error.start].decode("utf-8")
+        line, column = before.count("\n"), len(before) - (before.rfind("\n") + 1)
+        raise record_error(
+            Where(str(file), first_line + line, column + 1), "not UTF-8 text"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise record_error(
+            Where(str(file), first_line + error.lineno - 1, error.colno),
+            f"not whole JSON ({error.msg})",
+            expected="one JSON object",
+        ) from None
+    if not isinstance(data, dict):
+        raise record_error(
+            Where(str(file), first_line, 1), f"got {data!r:.60}", expected="one JSON object"
+        )
+    return data
+
+
+def check_version(data: dict[str, Any], where: Where) -> None:
+    """Raise RecordError for a record that a newer release wrote."""
+    version = data.get("version")
+    if isinstance(version, int) and version > RECORD_VERSION:
+        raise record_error(
+            where,
+            f"a record of version {version}",
+            expected=f"at most {RECORD_VERSION}, which this nas-t2i ({__version__}) reads",
+            hint="update nas-t2i",
+        )
+
+
+def validated(
+    data: dict[str, Any], model: type[ModelT], file: Path, line: int | None = None
+) -> ModelT:
+    """Validate one JSON object; `line` is its line in a file of many, None for a whole file."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        # Only a bad record pays for the reader that knows every key's place: JSON is YAML too.
+        from nas_t2i.yaml_files import Document, config_error, parse_document
+
+        text = file.read_text(encoding="utf-8")
+        if line is not None:
+            text = text.split("\n")[line - 1]
+        document = parse_document(text, str(file))
+        if line is not None:
+            places = {
+                k: (row + line - 1, column) for k, (row, column) in document.positions.items()
+            }
+            document = Document(str(file), document.data, places)
+        raise RecordError(str(config_error(document, model, error))) from None
+
+
+def record_error(
+    where: Where | str, problem: str, *, expected: str = "", hint: str = ""
+) -> RecordError:
+    """Word a RecordError exactly as the errors of the files that people write."""
+    return RecordError(str(ConfigError(where, problem, expected=expected, hint=hint)))
+
+
+def is_json(content: bytes) -> bool:
+    """Whether that is one whole JSON value."""
+    try:
+        json.loads(content)
+    except ValueError:
+        return False
+    return True
+
+
+def _umask() -> int:
+    # There is no way to read it without setting it.
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
