@@ -14,6 +14,9 @@ from nas_t2i.yaml_files import load_document, parse_model
 
 # Sequences come from YAML as lists; everything else is held to its exact type.
 Steps = Annotated[tuple[int, ...], Field(strict=False)]
+Shares = Annotated[
+    tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(strict=False, min_length=1)
+]
 Betas = Annotated[tuple[float, float], Field(strict=False)]
 
 
@@ -107,11 +110,11 @@ class Evaluation(_Part):
 class EarlyStopping(_Part):
     """Stop a trial at a rung when it is out of the best share, and provably so.
 
-    A trial goes on when it is among the best ``ceil(keep * n)`` of the n trials seen at the rung so
+    A trial goes on when it is among the best ``ceil(share * n)`` of the n trials seen at the rung so
     far, or when its paired difference to the last kept one is within `margin` standard errors.
     """
 
-    keep: float = Field(gt=0, le=1, description="share of the trials at a rung that goes on")
+    keep: Shares = Field(description="share that goes on, for each rung but the last")
     margin: float = Field(ge=0, description="standard errors of the paired difference over prompts")
     min_peers: int = Field(ge=1, description="nobody stops before this many trials saw the rung")
 
@@ -151,6 +154,16 @@ class Budget(_Part):
             raise ValueError(
                 f"rungs: got {list(self.rungs)}; expected ascending steps that end at "
                 f"training.steps ({self.training.steps})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_share_a_rung(self) -> Self:
+        stopping = self.search.early_stopping
+        if stopping and len(self.rungs) > 1 and len(stopping.keep) != len(self.rungs) - 1:
+            raise ValueError(
+                f"search.early_stopping.keep: got {len(stopping.keep)} shares; expected "
+                f"{len(self.rungs) - 1}, one for each rung but the last"
             )
         return self
 

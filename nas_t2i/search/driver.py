@@ -182,7 +182,8 @@ class Driver:
         }
         if not candidate.control and not candidate.stopped:
             rule = self.budget.search.early_stopping
-            candidate.stopped = not goes_on(str(candidate.key), at_rung, rule)
+            index = self.budget.rungs.index(rung)
+            candidate.stopped = not goes_on(str(candidate.key), at_rung, rule, index)
         for sibling in siblings:
             if sibling.waits_at == rung:
                 sibling.waits_at = None

@@ -91,12 +91,12 @@ def _count_stand_ins(request: SearchRequest, factory: CandidateFactory) -> int |
 def expected_length(budget: Budget) -> tuple[float, float]:
     """Return the mean (steps, rungs) of a trial if each rung lets just its share go on."""
     stopping = budget.search.early_stopping
-    keep = stopping.keep if stopping else 1.0
+    keep = stopping.keep if stopping else (1.0,) * (len(budget.rungs) - 1)
     # The first trials at a rung all go on, whatever their share.
     free = min(1.0, (stopping.min_peers - 1) / budget.search.trials) if stopping else 1.0
     share, steps, rungs, previous = 1.0, 0.0, 0.0, 0
-    for rung in budget.rungs:
+    for rung, kept in zip(budget.rungs, (*keep, 0.0), strict=True):
         steps += share * (rung - previous)
         rungs += share
-        share, previous = share * (free + (1 - free) * keep), rung
+        share, previous = share * (free + (1 - free) * kept), rung
     return steps, rungs

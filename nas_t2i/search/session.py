@@ -196,9 +196,13 @@ def _study_record(request: SearchRequest) -> StudyRecord:
     stopping = budget.search.early_stopping
     rule = "none: every trial runs to the end"
     if stopping:
+        shares = ", ".join(
+            f"{rung} the best {keep:.0%} go on"
+            for rung, keep in zip(budget.rungs, stopping.keep, strict=False)
+        )
         rule = (
-            f"at a rung, from {stopping.min_peers} trials on, those outside the best "
-            f"{stopping.keep:.0%} stop if {stopping.margin:g} standard errors short"
+            f"at step {shares}, from {stopping.min_peers} trials on, the rest stop if more than "
+            f"{stopping.margin:g} standard error(s) short"
         )
     trained = "the full architecture"
     if budget.proxy:

@@ -186,7 +186,7 @@ def test_every_candidate_runs_to_the_end_without_early_stopping():
 def test_the_worse_half_stops_and_its_optuna_trial_is_pruned():
     names = ("SDXL-C320", "SDXL-TD4_4", "SD2-C320", "SDXL-C128")
     outcomes = {(name, 0): (0.9 - i / 5,) * 3 for i, name in enumerate(names)}
-    rule = EarlyStopping(keep=0.5, margin=0.0, min_peers=2)
+    rule = EarlyStopping(keep=(0.5, 0.5), margin=0.0, min_peers=2)
     driver, _, watcher, told = drive(
         outcomes,
         [candidate(n, optuna_number=i) for i, n in enumerate(names)],
@@ -228,7 +228,7 @@ def test_seeds_of_a_candidate_are_judged_by_their_mean_and_told_once():
         ("SD2-C320", 0): (0.9, 0.9, 0.9),
         ("SD2-C320", 1): (0.0, 0.9, 0.9),
     }
-    rule = EarlyStopping(keep=0.5, margin=0.0, min_peers=2)
+    rule = EarlyStopping(keep=(0.5, 0.5), margin=0.0, min_peers=2)
     driver, table, _, told = drive(
         outcomes,
         [
@@ -257,7 +257,7 @@ def test_controls_never_stop_and_never_stop_others():
         ("SD2-C320", 0): (0.9,) * 3,
         ("SDXL-C128", 0): (0.8,) * 3,
     }
-    rule = EarlyStopping(keep=0.5, margin=0.0, min_peers=1)
+    rule = EarlyStopping(keep=(0.5, 0.5), margin=0.0, min_peers=1)
     driver, _, watcher, _ = drive(
         outcomes,
         [

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from nas_t2i.protocol.budget import EarlyStopping
 from nas_t2i.search.rungs import goes_on
 
-HALF = EarlyStopping(keep=0.5, margin=0.0, min_peers=2)
+HALF = EarlyStopping(keep=(0.5, 0.5), margin=0.0, min_peers=2)
 
 
 def scores(mean: float, n: int = 64) -> list[float]:
@@ -46,7 +46,7 @@ def test_who_cannot_be_told_from_the_last_kept_one_goes_on():
     margin=st.floats(0, 3),
 )
 def test_the_best_always_goes_on(means, keep, margin):
-    rule = EarlyStopping(keep=keep, margin=margin, min_peers=1)
+    rule = EarlyStopping(keep=(keep,), margin=margin, min_peers=1)
     seen = {str(i): scores(mean) for i, mean in enumerate(means)}
     best = str(int(np.argmax(means)))
     assert goes_on(best, seen, rule)
