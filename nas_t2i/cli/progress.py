@@ -41,6 +41,7 @@ class Progress:
     ) -> None:
         self._request, self._candidates, self.console = request, candidates, console
         self._budget = request.budget
+        self._total = request.architectures
         self._rows: dict[tuple[str, str, int], _Row] = {}
         self._begin = time.monotonic()
         self._trial_seconds: list[float] = []  # of trials that ended here
@@ -52,7 +53,7 @@ class Progress:
         """Show the first line, and the live table on a terminal."""
         known = f", {len(self._candidates)} known from before" if self._candidates else ""
         self.console.print(
-            f"study {self._request.study}: {self._budget.search.trials} architectures x "
+            f"study {self._request.study}: {self._total} architectures x "
             f"{len(self._request.seeds)} seed(s), rungs {list(self._budget.rungs)}, "
             f"{self._request.parallel} side by side{known}",
             highlight=False,
@@ -128,7 +129,7 @@ class Progress:
         eta = f" | ETA {duration(self._eta())}" if what.startswith("step") else ""
         done = sum(c.finished for c in self._candidates if not c.control)
         line = (
-            f"{clock:>7} [{done}/{self._budget.search.trials}] {candidate.name} "
+            f"{clock:>7} [{done}/{self._total}] {candidate.name} "
             f"seed {seed}: {what}" + (f", {more}" if more else "") + eta
         )
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -141,7 +142,7 @@ class Progress:
         left = sum(max(0.0, typical - (now - row.since)) for row in self._rows.values())
         known = [c for c in self._candidates if not c.control]
         waiting = sum(len(c.seeds) - len(c.ends) for c in self._candidates) - len(self._rows)
-        to_come = max(0, self._budget.search.trials - len(known)) * len(self._request.seeds)
+        to_come = max(0, self._total - len(known)) * len(self._request.seeds)
         left += typical * (max(0, waiting) + to_come)
         return left / self._request.parallel
 
@@ -149,7 +150,7 @@ class Progress:
         done = sum(c.finished for c in self._candidates if not c.control)
         best = f"  best {self._best[1]} {self._best[0]:.3f}" if self._best else ""
         head = Text(
-            f"{done}/{self._budget.search.trials} architectures  "
+            f"{done}/{self._total} architectures  "
             f"elapsed {duration(time.monotonic() - self._begin)}  "
             f"ETA {duration(self._eta())}{best}"
         )

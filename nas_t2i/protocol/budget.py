@@ -110,8 +110,8 @@ class Evaluation(_Part):
 class EarlyStopping(_Part):
     """Stop a trial at a rung when it is out of the best share, and provably so.
 
-    A trial goes on when it is among the best ``ceil(share * n)`` of the n trials seen at the rung so
-    far, or when its paired difference to the last kept one is within `margin` standard errors.
+    A trial goes on when it is among the best ``ceil(share * n)`` of the n trials seen at the rung
+    so far, or its paired difference to the last kept one is within `margin` standard errors.
     """
 
     keep: Shares = Field(description="share that goes on, for each rung but the last")

@@ -52,8 +52,7 @@ def plan_search(request: SearchRequest) -> Plan:
     candidates = [factory.make(arch) for arch in archs.values()]
     samples = [(c, measure_speed(c.trained, budget)) for c in candidates]
 
-    architectures = min(max(budget.search.trials, len(space.included)), space.count())
-    trials = architectures * len(request.seeds)
+    trials = request.architectures * len(request.seeds)
     steps_likely, rungs_likely = expected_length(budget)
     mean_step = sum(speed.step for _, speed in samples) / len(samples)
     mean_evaluation = sum(speed.evaluation for _, speed in samples) / len(samples)

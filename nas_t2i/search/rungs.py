@@ -23,8 +23,8 @@ def goes_on(
 
     `at_rung` holds, for every candidate that has reached the rung so far (this one included), its
     score a prompt, the same prompts in the same order. The candidate goes on when it is among the
-    best ``ceil(keep[rung_index] * n)``, or when its mean falls short of the last kept one by at most `margin`
-    standard errors of the difference, paired over prompts.
+    best ``ceil(keep[rung_index] * n)``, or when its mean falls short of the last kept one by at
+    most `margin` standard errors of the difference, paired over prompts.
     """
     if rule is None or len(at_rung) < rule.min_peers:
         return True

@@ -67,6 +67,12 @@ class SearchRequest:
         return tuple(range(self.seed, self.seed + self.budget.search.seeds_per_architecture))
 
     @property
+    def architectures(self) -> int:
+        """How many architectures the search is to try."""
+        wanted = max(self.budget.search.trials, len(self.space.included))
+        return min(wanted, self.space.count())
+
+    @property
     def parallel(self) -> int:
         """How many trials run side by side."""
         return self.budget.search.parallel or max(1, self.cores // self.budget.training.threads)
