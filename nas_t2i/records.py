@@ -200,7 +200,7 @@ class StudyRecord(_Record):
     budget: BudgetUsed
     budget_id: str
     seed: int
-    storage: str = Field(description="URL of the Optuna storage, without a password")
+    storage: str = Field(description="Optuna storage without a password; paths from the folder")
     created: AwareDatetime = Field(description="UTC")
     environment: Environment
     seeds_per_arch: int

@@ -62,6 +62,11 @@ class SearchRequest:
         return self.storage or f"journal:{self.folder / 'optuna.journal'}"
 
     @property
+    def storage_shown(self) -> str:
+        """The storage as it is recorded: without a password, wherever the folder is moved."""
+        return hide_password(self.storage) if self.storage else "journal:optuna.journal"
+
+    @property
     def seeds(self) -> tuple[int, ...]:
         """The seeds of every architecture's trials."""
         return tuple(range(self.seed, self.seed + self.budget.search.seeds_per_architecture))
@@ -187,6 +192,7 @@ def _check_same_settings(request: SearchRequest) -> None:
             ("space", record.space.space_id, request.space.space_id),
             ("budget", record.budget_id, request.budget.budget_id),
             ("seed", record.seed, request.seed),
+            ("storage", record.storage, request.storage_shown),
         )
         if old != new
     ]
@@ -221,7 +227,7 @@ def _study_record(request: SearchRequest) -> StudyRecord:
         ),
         budget_id=budget.budget_id,
         seed=request.seed,
-        storage=hide_password(request.storage_url),
+        storage=request.storage_shown,
         created=datetime.now(UTC),
         environment=describe_environment(budget.training.threads),
         seeds_per_arch=len(request.seeds),
