@@ -71,3 +71,12 @@ def test_rungs_end_at_the_last_step(tmp_path):
         ConfigError, match=r"b\.yaml:\d+:1: rungs: got \[5, 3\]; expected ascending"
     ):
         load_budget(changed(tmp_path, rungs, "rungs: [5, 3]"))
+
+
+def test_every_rung_but_the_last_has_its_share(tmp_path):
+    text = SHIPPED.read_text()
+    keep = next(line.partition("#")[0].strip() for line in text.splitlines() if "keep:" in line)
+    with pytest.raises(ConfigError, match=r"got 1 shares; expected 2, one for each rung"):
+        load_budget(changed(tmp_path, keep, "keep: [0.5]"))
+    with pytest.raises(ConfigError, match=r"keep\[1\]: got 1.5; expected at most 1"):
+        load_budget(changed(tmp_path, keep, "keep: [0.5, 1.5]"))

@@ -50,3 +50,10 @@ def test_the_best_always_goes_on(means, keep, margin):
     seen = {str(i): scores(mean) for i, mean in enumerate(means)}
     best = str(int(np.argmax(means)))
     assert goes_on(best, seen, rule)
+
+
+def test_each_rung_has_its_own_share():
+    rule = EarlyStopping(keep=(1.0, 0.5), margin=0.0, min_peers=1)
+    seen = {"a": scores(0.9), "b": scores(0.1)}
+    assert goes_on("b", seen, rule, 0)
+    assert not goes_on("b", seen, rule, 1)
