@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 _TILE = 96  # side of a picture on the sheet, pixels
-_TEXT = 44  # height of the caption below it
+_TEXT = 52  # height of the caption below it: four lines
 _GAP = 8
 
 
@@ -31,7 +31,7 @@ def save_sheet(
         y = _GAP + (index // columns) * (_TILE + _TEXT + _GAP)
         picture = Image.fromarray(pictures[index])
         sheet.paste(picture.resize((_TILE, _TILE), Image.Resampling.NEAREST), (x, y))
-        text = "\n".join(textwrap.wrap(captions[index], 18)[:3])
+        text = "\n".join(textwrap.wrap(captions[index], 18)[:4])
         draw.multiline_text((x, y + _TILE + 2), text, font=font, fill=(200, 200, 200), spacing=1)
     temporary = path.with_suffix(".tmp")
     sheet.save(temporary, format="PNG")
