@@ -440,7 +440,8 @@ def _unique_names(entries: Sequence[Entry]) -> list[str]:
     names = []
     for entry in entries:
         name, control = entry.first.name, entry.first.control
-        names.append(name if not control or control in name else f"{name} [{control}]")
+        told = control.replace("-", " ") in name.replace("-", " ")
+        names.append(name if told else f"{name} [{control}]")
     counts = Counter(names)
     return [
         name if counts[name] == 1 else f"{name} ({entry.first.arch_id[-6:]})"
