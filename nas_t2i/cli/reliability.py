@@ -59,7 +59,8 @@ def _print(found: Reliability, console: Console) -> None:
     head, *rows = _score_rows(found)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for i, title in enumerate(head):
-        table.add_column(title, justify="right" if i else "left", no_wrap=True)
+        width = len(title) if i else None  # names give way first
+        table.add_column(title, justify="right" if i else "left", no_wrap=True, min_width=width)
     for row in rows:
         table.add_row(*row)
     console.print(table)
