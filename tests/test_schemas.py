@@ -47,6 +47,8 @@ def test_shipped_files_point_to_their_schema_and_fit_it(kind: Kind, file: Path) 
 
 def test_the_shipped_spaces_are_what_they_say() -> None:
     counts = {
+        "comparison": 9,
+        "extremes": 8,
         "sdxl": 60,
         "sd2": 378,
         "if_xl": 243,
