@@ -152,7 +152,11 @@ class Proposals:
         labels = self._space.encode(candidate.arch)
         if labels is not None:
             self._study.enqueue(labels)
-            candidate.optuna_number, _ = self._study.ask(self._space.suggest)
+            number, arch = self._study.ask(self._space.suggest)
+            while arch != candidate.arch:  # enqueued by a process that died before it could ask
+                self._study.tell(number, None)
+                number, arch = self._study.ask(self._space.suggest)
+            candidate.optuna_number = number
             self._note(candidate)
         return candidate
 
