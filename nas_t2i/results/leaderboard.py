@@ -12,32 +12,25 @@ How a ranking is made, and what it does not say, is told in docs/reading-a-ranki
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from nas_t2i.errors import IncomparableError, UserError, did_you_mean
-from nas_t2i.evaluation.statistics import (
-    FloatArray,
-    mean_over_prompts,
-    seed_effect,
-    tied_pairs,
+from nas_t2i.errors import UserError, did_you_mean
+from nas_t2i.records import TrialRecord, TrialState
+from nas_t2i.results.entries import (
+    BROKEN,
+    Entry,
+    group_entries,
 )
-from nas_t2i.records import CurvePoint, Score, TrialRecord, TrialState
+from nas_t2i.results.ties import ties
 
-METRIC = "tifa"
 Cost = Literal["params", "gmacs", "training_flops"]
 COSTS: tuple[Cost, ...] = ("params", "gmacs", "training_flops")
 
-_SETTLED = (TrialState.COMPLETE, TrialState.STOPPED)
-_BROKEN = (TrialState.DIVERGED, TrialState.FAILED)
-# The 97.5 % quantile of the normal distribution: half the width of a 95 % interval.
-_Z95 = 1.959964
 _LARGEST_FIRST = ("tifa", "chance")
 
 
@@ -94,81 +87,6 @@ class LeaderboardRow(BaseModel):
     signature: str
 
 
-@dataclass(frozen=True)
-class Entry:
-    """The trials of one architecture under one budget and control: a seed each, in order."""
-
-    trials: tuple[TrialRecord, ...]
-
-    @property
-    def first(self) -> TrialRecord:
-        """The trial that lends the row what all seeds share."""
-        return self.trials[0]
-
-    @cached_property
-    def state(self) -> TrialState:
-        """The state of the row: any seed that diverged or was stopped decides for all."""
-        states = {trial.state for trial in self.trials}
-        for state in (TrialState.DIVERGED, TrialState.STOPPED, TrialState.COMPLETE):
-            if state in states:
-                return state
-        for state in (TrialState.RUNNING, TrialState.INTERRUPTED):
-            if state in states:
-                return state
-        return TrialState.FAILED
-
-    @cached_property
-    def step(self) -> int:
-        """The rung to compare at: the last one that every seed that was settled has reached.
-
-        A seed that was stopped counts there with its score; leaving it out would flatter the rest.
-        Before any seed is settled it is the furthest rung of any. 0: no rung was reached.
-        """
-        settled = [_last_step(t) for t in self.trials if t.state in _SETTLED and _last_step(t)]
-        return min(settled) if settled else max(_last_step(t) for t in self.trials)
-
-    @cached_property
-    def counted(self) -> tuple[TrialRecord, ...]:
-        """The trials whose mean is the row's score: those with a score at `step`."""
-        return tuple(t for t in self.trials if _point(t, self.step))
-
-    @cached_property
-    def steps(self) -> tuple[int, ...]:
-        """The rungs up to `step` at which every counted seed has a score, in order."""
-        steps = [set(_scored_steps(trial)) for trial in self.counted]
-        return tuple(sorted(s for s in set.intersection(*steps) if s <= self.step)) if steps else ()
-
-    def points(self, step: int) -> list[CurvePoint]:
-        """Return the curve points of the counted seeds at a rung."""
-        return [point for t in self.counted if (point := _point(t, step))]
-
-    def scores(self, step: int) -> list[Score]:
-        """Return the scores of the counted seeds at a rung."""
-        return [point.scores[METRIC] for point in self.points(step)]
-
-    def per_prompt(self, step: int) -> FloatArray:
-        """Return the scores of single prompts, (seeds, prompts); no prompts if not recorded."""
-        rows = [score.per_prompt for score in self.scores(step)]
-        if len({len(row) for row in rows}) > 1:
-            raise IncomparableError(
-                f"{self.first.name}: seeds scored on different numbers of prompts: "
-                f"{', '.join(str(len(row)) for row in rows)}"
-            )
-        return np.array(rows, dtype=np.float64)
-
-    def mean(self, step: int) -> tuple[float, float | None]:
-        """Return score and standard error over prompts at a rung, mean over the counted seeds."""
-        scores = self.scores(step)
-        value = sum(score.value for score in scores) / len(scores)
-        prompts = self.per_prompt(step)
-        if prompts.size:
-            stderr = mean_over_prompts(prompts.mean(axis=0)).stderr
-        else:
-            # Seeds share their prompts: without the single scores, take them as fully correlated.
-            stderr = sum(score.stderr for score in scores) / len(scores)
-        return value, stderr if math.isfinite(stderr) else None
-
-
 def rank_trials(trials: Iterable[TrialRecord]) -> list[LeaderboardRow]:
     """Return the ranking of trials of one budget, best first; no trials, no rows.
 
@@ -177,7 +95,7 @@ def rank_trials(trials: Iterable[TrialRecord]) -> list[LeaderboardRow]:
     """
     entries = _in_order(group_entries(trials))
     names = _unique_names(entries)
-    tied = _ties(entries)
+    tied = ties(entries)
     fronts = {cost: _front(entries, cost) for cost in COSTS}
     return [
         _row(
@@ -189,26 +107,6 @@ def rank_trials(trials: Iterable[TrialRecord]) -> list[LeaderboardRow]:
         )
         for index, entry in enumerate(entries)
     ]
-
-
-def group_entries(trials: Iterable[TrialRecord]) -> list[Entry]:
-    """Group trials by architecture and control, in order of their first trial.
-
-    The same seed twice (two studies, one budget) is one measurement: the one that went further
-    counts, of equals the later one.
-
-    Raises:
-        IncomparableError: two budgets or two metric signatures among them; names both.
-    """
-    trials = list(trials)
-    _check_comparable(trials)
-    groups: dict[tuple[str, str], dict[int, TrialRecord]] = {}
-    for trial in trials:
-        seeds = groups.setdefault((trial.arch_id, trial.control), {})
-        known = seeds.get(trial.seed)
-        if known is None or _last_step(trial) >= _last_step(known):
-            seeds[trial.seed] = trial
-    return [Entry(tuple(seeds[seed] for seed in sorted(seeds))) for seeds in groups.values()]
 
 
 def sort_rows(rows: Sequence[LeaderboardRow], column: str) -> list[LeaderboardRow]:
@@ -257,7 +155,7 @@ def _in_order(entries: Sequence[Entry]) -> list[Entry]:
     A control may be spared early stopping, so that how far it came says nothing: it stands right
     below the last entry that beats it at the last rung both have.
     """
-    controls = [e for e in entries if e.first.control and e.counted and e.state not in _BROKEN]
+    controls = [e for e in entries if e.first.control and e.counted and e.state not in BROKEN]
     ordered = sorted((e for e in entries if e not in controls), key=_standing)
     for control in sorted(controls, key=_standing):
         beaten_by = [i for i, other in enumerate(ordered) if _beats(other, control)]
@@ -266,7 +164,7 @@ def _in_order(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _beats(entry: Entry, other: Entry) -> bool:
-    if entry.state in _BROKEN:
+    if entry.state in BROKEN:
         return False
     common = set(entry.steps) & set(other.steps)
     return bool(common) and entry.mean(max(common))[0] >= other.mean(max(common))[0]
@@ -279,67 +177,9 @@ def _standing(entry: Entry) -> tuple[bool, int, float, int, int]:
     them whatever they score later on. Running ones stand, for now, where they have got to.
     """
     score = entry.mean(entry.step)[0] if entry.counted else -math.inf
-    broken = entry.state in _BROKEN
+    broken = entry.state in BROKEN
     steps_done = max(trial.steps_done for trial in entry.trials)
     return (broken, -entry.step, -score, -steps_done, entry.first.number)
-
-
-def _ties(entries: Sequence[Entry]) -> list[set[int]]:
-    """Return for each entry the indices of those that can't be told apart from it.
-
-    Compared are the entries that have a score and did not break, two at a time, at the last rung
-    that both have: the score of a later rung against that of an earlier one would say nothing.
-    """
-    tied: list[set[int]] = [set() for _ in entries]
-    compared = [
-        i for i, entry in enumerate(entries) if entry.counted and entry.state not in _BROKEN
-    ]
-    pairs: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
-    for position, i in enumerate(compared):
-        for j in compared[position + 1 :]:
-            common = set(entries[i].steps) & set(entries[j].steps)
-            if common:
-                pairs[max(common)].append((i, j))
-    for step, at_step in pairs.items():
-        for i, j in _tied_at(entries, step, at_step):
-            tied[i].add(j)
-            tied[j].add(i)
-    return tied
-
-
-def _tied_at(
-    entries: Sequence[Entry], step: int, pairs: Sequence[tuple[int, int]]
-) -> list[tuple[int, int]]:
-    indices = sorted({index for pair in pairs for index in pair})
-    prompts = [entries[i].per_prompt(step) for i in indices]
-    sizes = {p.shape[1] for p in prompts}
-    if 0 in sizes:
-        return [pair for pair in pairs if _tied_without_prompts(entries, step, *pair)]
-    if len(sizes) > 1:
-        counts = ", ".join(str(size) for size in sorted(sizes))
-        raise IncomparableError(
-            f"scores at step {step} are over different numbers of prompts: {counts}"
-        )
-    # A prompt that one entry was not scored on (NaN) is left out for all: pairs stay pairs.
-    kept = ~np.isnan(np.concatenate(prompts)).any(axis=0)
-    if not kept.any():
-        return list(pairs)
-    prompts = [p[:, kept] for p in prompts]
-    tied = tied_pairs(
-        np.stack([p.mean(axis=0) for p in prompts]),
-        seeds=[len(p) for p in prompts],
-        effect=seed_effect(prompts),
-    )
-    place = {index: row for row, index in enumerate(indices)}
-    return [(i, j) for i, j in pairs if tied[place[i], place[j]]]
-
-
-def _tied_without_prompts(entries: Sequence[Entry], step: int, i: int, j: int) -> bool:
-    """Compare by standard errors alone, as if prompts were not shared: the cautious side."""
-    (a, a_stderr), (b, b_stderr) = entries[i].mean(step), entries[j].mean(step)
-    if a_stderr is None or b_stderr is None:
-        return True
-    return abs(a - b) <= _Z95 * math.hypot(a_stderr, b_stderr)
 
 
 def _front(entries: Sequence[Entry], cost: Cost) -> set[int]:
@@ -352,7 +192,7 @@ def _front(entries: Sequence[Entry], cost: Cost) -> set[int]:
     candidates = [
         i
         for i, entry in enumerate(entries)
-        if entry.counted and entry.state not in _BROKEN and not entry.first.control
+        if entry.counted and entry.state not in BROKEN and not entry.first.control
     ]
     if cost != "training_flops" and candidates:
         furthest = max(entries[i].step for i in candidates)
@@ -447,39 +287,6 @@ def _unique_names(entries: Sequence[Entry]) -> list[str]:
         name if counts[name] == 1 else f"{name} ({entry.first.arch_id[-6:]})"
         for name, entry in zip(names, entries, strict=True)
     ]
-
-
-def _check_comparable(trials: Sequence[TrialRecord]) -> None:
-    budgets: dict[str, TrialRecord] = {}
-    signatures: dict[str, TrialRecord] = {}
-    for trial in trials:
-        budgets.setdefault(trial.budget_id, trial)
-        for point in trial.curve:
-            if METRIC in point.scores:
-                signatures.setdefault(point.scores[METRIC].signature, trial)
-    for what, seen in (("budgets", budgets), ("metric signatures", signatures)):
-        if len(seen) > 1:
-            (one, a), (other, b) = list(seen.items())[:2]
-            raise IncomparableError(
-                f"scores of different {what} can't stand in one ranking: {one} "
-                f"({_place(a)}) and {other} ({_place(b)})"
-            )
-
-
-def _place(trial: TrialRecord) -> str:
-    return f"study {trial.study}, {trial.name}"
-
-
-def _point(trial: TrialRecord, step: int) -> CurvePoint | None:
-    return next((p for p in trial.curve if p.step == step and METRIC in p.scores), None)
-
-
-def _scored_steps(trial: TrialRecord) -> list[int]:
-    return [point.step for point in trial.curve if METRIC in point.scores]
-
-
-def _last_step(trial: TrialRecord) -> int:
-    return max(_scored_steps(trial), default=0)
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from nas_t2i.errors import MissingExtraError, RecordError, UserError, did_you_mean
 from nas_t2i.files import write_atomically
 from nas_t2i.records import TrialRecord
-from nas_t2i.results.leaderboard import Entry, LeaderboardRow, group_entries, rank_trials
+from nas_t2i.results.entries import Entry, group_entries
+from nas_t2i.results.leaderboard import LeaderboardRow, rank_trials
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,0 +1,149 @@
+"""The trials of one architecture, taken together: which rung and which seeds count."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from nas_t2i.errors import IncomparableError
+from nas_t2i.evaluation.statistics import FloatArray, mean_over_prompts
+from nas_t2i.records import CurvePoint, Score, TrialRecord, TrialState
+
+METRIC = "tifa"
+SETTLED = (TrialState.COMPLETE, TrialState.STOPPED)
+BROKEN = (TrialState.DIVERGED, TrialState.FAILED)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The trials of one architecture under one budget and control: a seed each, in order."""
+
+    trials: tuple[TrialRecord, ...]
+
+    @property
+    def first(self) -> TrialRecord:
+        """The trial that lends the row what all seeds share."""
+        return self.trials[0]
+
+    @cached_property
+    def state(self) -> TrialState:
+        """The state of the row: any seed that diverged or was stopped decides for all."""
+        states = {trial.state for trial in self.trials}
+        for state in (TrialState.DIVERGED, TrialState.STOPPED, TrialState.COMPLETE):
+            if state in states:
+                return state
+        for state in (TrialState.RUNNING, TrialState.INTERRUPTED):
+            if state in states:
+                return state
+        return TrialState.FAILED
+
+    @cached_property
+    def step(self) -> int:
+        """The rung to compare at: the last one that every seed that was settled has reached.
+
+        A seed that was stopped counts there with its score; leaving it out would flatter the rest.
+        Before any seed is settled it is the furthest rung of any. 0: no rung was reached.
+        """
+        settled = [last_step(t) for t in self.trials if t.state in SETTLED and last_step(t)]
+        return min(settled) if settled else max(last_step(t) for t in self.trials)
+
+    @cached_property
+    def counted(self) -> tuple[TrialRecord, ...]:
+        """The trials whose mean is the row's score: those with a score at `step`."""
+        return tuple(t for t in self.trials if point_at(t, self.step))
+
+    @cached_property
+    def steps(self) -> tuple[int, ...]:
+        """The rungs up to `step` at which every counted seed has a score, in order."""
+        steps = [set(scored_steps(trial)) for trial in self.counted]
+        return tuple(sorted(s for s in set.intersection(*steps) if s <= self.step)) if steps else ()
+
+    def points(self, step: int) -> list[CurvePoint]:
+        """Return the curve points of the counted seeds at a rung."""
+        return [point for t in self.counted if (point := point_at(t, step))]
+
+    def scores(self, step: int) -> list[Score]:
+        """Return the scores of the counted seeds at a rung."""
+        return [point.scores[METRIC] for point in self.points(step)]
+
+    def per_prompt(self, step: int) -> FloatArray:
+        """Return the scores of single prompts, (seeds, prompts); no prompts if not recorded."""
+        rows = [score.per_prompt for score in self.scores(step)]
+        if len({len(row) for row in rows}) > 1:
+            raise IncomparableError(
+                f"{self.first.name}: seeds scored on different numbers of prompts: "
+                f"{', '.join(str(len(row)) for row in rows)}"
+            )
+        return np.array(rows, dtype=np.float64)
+
+    def mean(self, step: int) -> tuple[float, float | None]:
+        """Return score and standard error over prompts at a rung, mean over the counted seeds."""
+        scores = self.scores(step)
+        value = sum(score.value for score in scores) / len(scores)
+        prompts = self.per_prompt(step)
+        if prompts.size:
+            stderr = mean_over_prompts(prompts.mean(axis=0)).stderr
+        else:
+            # Seeds share their prompts: without the single scores, take them as fully correlated.
+            stderr = sum(score.stderr for score in scores) / len(scores)
+        return value, stderr if math.isfinite(stderr) else None
+
+
+def group_entries(trials: Iterable[TrialRecord]) -> list[Entry]:
+    """Group trials by architecture and control, in order of their first trial.
+
+    The same seed twice (two studies, one budget) is one measurement: the one that went further
+    counts, of equals the later one.
+
+    Raises:
+        IncomparableError: two budgets or two metric signatures among them; names both.
+    """
+    trials = list(trials)
+    _check_comparable(trials)
+    groups: dict[tuple[str, str], dict[int, TrialRecord]] = {}
+    for trial in trials:
+        seeds = groups.setdefault((trial.arch_id, trial.control), {})
+        known = seeds.get(trial.seed)
+        if known is None or last_step(trial) >= last_step(known):
+            seeds[trial.seed] = trial
+    return [Entry(tuple(seeds[seed] for seed in sorted(seeds))) for seeds in groups.values()]
+
+
+def _check_comparable(trials: Sequence[TrialRecord]) -> None:
+    budgets: dict[str, TrialRecord] = {}
+    signatures: dict[str, TrialRecord] = {}
+    for trial in trials:
+        budgets.setdefault(trial.budget_id, trial)
+        for point in trial.curve:
+            if METRIC in point.scores:
+                signatures.setdefault(point.scores[METRIC].signature, trial)
+    for what, seen in (("budgets", budgets), ("metric signatures", signatures)):
+        if len(seen) > 1:
+            (one, a), (other, b) = list(seen.items())[:2]
+            raise IncomparableError(
+                f"scores of different {what} can't stand in one ranking: {one} "
+                f"({_place(a)}) and {other} ({_place(b)})"
+            )
+
+
+def _place(trial: TrialRecord) -> str:
+    return f"study {trial.study}, {trial.name}"
+
+
+def point_at(trial: TrialRecord, step: int) -> CurvePoint | None:
+    """Return the scored point of a trial at a rung, None where it has none."""
+    return next((p for p in trial.curve if p.step == step and METRIC in p.scores), None)
+
+
+def scored_steps(trial: TrialRecord) -> list[int]:
+    """Return the rungs at which a trial has a score, in order."""
+    return [point.step for point in trial.curve if METRIC in point.scores]
+
+
+def last_step(trial: TrialRecord) -> int:
+    """Return the last rung at which a trial has a score, 0 for none."""
+    return max(scored_steps(trial), default=0)
