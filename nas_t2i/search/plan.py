@@ -16,7 +16,7 @@ from nas_t2i.training.speed import Speed, measure_speed
 
 _SAMPLES = 3
 _LISTED = 2000  # architectures that are listed to count their stand-ins: a second or so
-_START_SECONDS = 8.0  # process start to first step; measured by benchmarks/trial_start.py
+_START_SECONDS = 5.0  # process start to first step; measured by benchmarks/trial_start.py
 
 
 @dataclass(frozen=True)
