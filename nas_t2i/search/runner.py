@@ -76,6 +76,7 @@ class TrialProcess:
         self._heard = time.monotonic()
         self._leave_by: float | None = None
         self._killed_because = ""
+        self._on_record = False  # whether any process of this trial told its start
         self._started = self._ended = False
         environment = os.environ | {
             "OMP_NUM_THREADS": str(threads),
@@ -131,6 +132,7 @@ class TrialProcess:
         kept: list[TrialEvent] = []
         for event in events:
             if isinstance(event, StartEvent):
+                self._on_record = True
                 self._started = event.pid == self._process.pid
             if self._started or not isinstance(event, EndEvent):
                 kept.append(event)
@@ -150,7 +152,10 @@ class TrialProcess:
         reason = self._killed_because or _describe_death(status, self._folder / "stderr.log")
         state = TrialState.INTERRUPTED if self._leave_by is not None else TrialState.FAILED
         end = EndEvent(state=state, reason=reason)
-        EventLog(self._folder / "events.jsonl").append(end)
+        with EventLog(self._folder / "events.jsonl") as log:
+            if not self._on_record:  # it died before it could say anything
+                log.append(StartEvent(record=self.config.new_record(), pid=self._process.pid))
+            log.append(end)
         return end
 
     def _signal(self, number: signal.Signals) -> None:

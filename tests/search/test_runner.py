@@ -10,6 +10,7 @@ from nas_t2i.events import read_events
 from nas_t2i.records import EndEvent, ProgressEvent, RungEvent, TrialState
 from nas_t2i.search.candidates import CandidateFactory
 from nas_t2i.search.runner import ProcessRunner
+from nas_t2i.store import assemble_trial
 from nas_t2i.training.inputs import latent_geometry
 from tests.training.tiny import tiny_arch, tiny_budget
 
@@ -110,6 +111,18 @@ def test_a_trial_that_cannot_start_tells_why_in_one_line(tmp_path):
     assert end.state is TrialState.FAILED
     assert end.reason.startswith("exit status 1: ") and "\n" not in end.reason
     assert "Traceback" in (tmp_path / config.key / "stderr.log").read_text()
+
+
+def test_a_trial_that_dies_before_its_first_word_is_on_record_and_can_be_continued(tmp_path):
+    config = tiny_config(steps=1)
+    trial = start(tmp_path, config)
+    trial.leave()  # while Python still imports: nobody handles the signal yet
+    (end,) = follow(trial)
+    assert end.state is TrialState.INTERRUPTED
+    events, _ = read_events(tmp_path / config.key / "events.jsonl")
+    record = assemble_trial(events, running=False)
+    assert record.state is TrialState.INTERRUPTED and record.name == config.name
+    assert follow(start(tmp_path, config))[-1].state is TrialState.COMPLETE
 
 
 def test_a_silent_trial_is_killed_and_named(tmp_path):
