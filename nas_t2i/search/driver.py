@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -231,8 +231,3 @@ class WallClock:
     def sleep(self, seconds: float) -> None:
         """Sleep."""
         time.sleep(seconds)
-
-
-def finished(candidates: Iterable[Candidate]) -> bool:
-    """Whether no candidate has a seed without its last word."""
-    return all(candidate.finished for candidate in candidates)

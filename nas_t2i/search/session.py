@@ -32,7 +32,7 @@ from nas_t2i.search.candidates import Candidate, CandidateFactory, Proposals
 from nas_t2i.search.driver import Driver, Listener, WallClock
 from nas_t2i.search.runner import ProcessRunner
 from nas_t2i.search.study import OptunaStudy, check_sampler, hide_password
-from nas_t2i.search.trial_config import Control, load_trial_config
+from nas_t2i.search.trial_config import Control, load_trial_config, trial_key
 from nas_t2i.store import STUDY_FILE, read_contents, read_study, write_study
 from nas_t2i.training.inputs import latent_geometry, make_encoder
 
@@ -287,16 +287,11 @@ def _candidate_of(
     if key not in candidates:
         arch = arch_from_dict(record.arch)
         candidate = factory.make(arch, name=record.name, control=cast(Control, record.control))
-        path = request.folder / "trials" / record_key(record) / "config.json"
+        trial = trial_key(record.arch_id, record.seed, record.control)
+        path = request.folder / "trials" / trial / "config.json"
         candidate.optuna_number = load_trial_config(path).optuna_number
         candidates[key] = candidate
     return candidates[key]
-
-
-def record_key(record: TrialRecord) -> str:
-    """Return the name of a record's trial folder (as TrialConfig.key)."""
-    control = f"-{record.control}" if record.control else ""
-    return f"{record.arch_id}-s{record.seed}{control}"
 
 
 def _take_over(candidate: Candidate, record: TrialRecord, *, retry: bool) -> None:

@@ -35,7 +35,7 @@ class TrialConfig(BaseModel):
     @property
     def key(self) -> str:
         """Name of the trial's folder: no two trials of a study share it."""
-        return f"{self.profile.arch_id}-s{self.seed}" + (f"-{self.control}" if self.control else "")
+        return trial_key(self.profile.arch_id, self.seed, self.control)
 
     def new_record(self) -> TrialRecord:
         """Return the record of this trial as it starts."""
@@ -54,6 +54,11 @@ class TrialConfig(BaseModel):
             control=self.control,
             state=TrialState.RUNNING,
         )
+
+
+def trial_key(arch_id: str, seed: int, control: str) -> str:
+    """Return the name of a trial's folder."""
+    return f"{arch_id}-s{seed}" + (f"-{control}" if control else "")
 
 
 def load_trial_config(path: Path) -> TrialConfig:
