@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nas_t2i.conditioning.latents import PixelUnshuffle
+from nas_t2i.conditioning.latents import Codec, PixelUnshuffle
 from nas_t2i.conditioning.shapes_text import (
     TOKENS,
     ShapesTextEncoder,
@@ -33,7 +33,7 @@ class Inputs:
     caption_of: Tensor  # (pairs,) int64, row of `text`
     null_text: Tensor  # (tokens, width), the empty caption
     encoder: ShapesTextEncoder
-    codec: PixelUnshuffle
+    codec: Codec
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -42,7 +42,7 @@ class Inputs:
         return channels, height, width
 
 
-def make_codec(budget: Budget) -> PixelUnshuffle:
+def make_codec(budget: Budget) -> Codec:
     """Return the budget's latent codec."""
     return PixelUnshuffle(budget.latents.factor, shapes.BACKGROUND, budget.latents.scale)
 
