@@ -9,6 +9,7 @@ warm-up not counted). The two ways take turns; the ratio is of images per second
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -17,18 +18,21 @@ _CHILD = """
 import sys, time, torch
 threads, steps, name = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 torch.set_num_threads(threads)
-from nas_t2i.arch.catalog import lookup
+from nas_t2i.arch.resolve import resolve_arch
 from nas_t2i.environment import cache_dir
 from nas_t2i.protocol.budget import load_budget
 from nas_t2i.shipped import find_file
 from nas_t2i.training.denoiser import build_denoiser
-from nas_t2i.training.inputs import latent_geometry, make_inputs
+from nas_t2i.training.inputs import Inputs
 from nas_t2i.training.loop import Trainer
+from nas_t2i.training.ranks import join_ranks
 budget = load_budget(find_file("embedded", "budgets"))
-shape = latent_geometry(budget)
-arch = lookup(name).proxy(budget.proxy, latent_channels=shape.channels, text_dim=budget.text.width)
-model = build_denoiser(arch, latent_size=shape.size, latent_channels=shape.channels, seed=0)
-trainer = Trainer(model, make_inputs(budget, cache_dir()), budget, 0)
+ranks, inputs = join_ranks("cpu"), Inputs(budget, cache_dir())
+channels, side, _ = inputs.latent_shape
+full, width = resolve_arch(name).arch, inputs.null_text.shape[-1]
+arch = full.proxy(budget.proxy, latent_channels=channels, text_dim=width)
+model = build_denoiser(arch, latent_size=side, latent_channels=channels, seed=0)
+trainer = Trainer(model, inputs.make_feed(0), budget, 0, ranks)
 trainer.train_to(5, lambda *_: None)
 print("ready", flush=True)
 sys.stdin.readline()
@@ -47,6 +51,7 @@ def images_per_second(processes: int, threads: int, steps: int, arch: str) -> fl
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
+            env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
         )
         for _ in range(processes)
     ]
@@ -64,7 +69,7 @@ def images_per_second(processes: int, threads: int, steps: int, arch: str) -> fl
 def main() -> None:
     """Take turns and print medians and the ratio of each round."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--arch", default="SDXL-C320")
+    parser.add_argument("--arch", default="SDXL-C320", help="what `nas-t2i profile --arch` takes")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
@@ -74,6 +79,7 @@ def main() -> None:
         one.append(images_per_second(1, 2, options.steps, options.arch))
     ratios = [a / b for a, b in zip(two, one, strict=True)]
     print(f"{options.arch}, embedded stand-in, {options.rounds} rounds of {options.steps} steps")
+    print(f"load of the machine: {os.getloadavg()[0]:.1f} of {os.cpu_count()} cores")
     print(f"two trials, one thread each: {statistics.median(two):7.1f} images/s (median)")
     print(f"one trial, two threads:      {statistics.median(one):7.1f} images/s (median)")
     print("ratio by round:", " ".join(f"{ratio:.2f}" for ratio in ratios))

@@ -13,7 +13,7 @@ from collections import defaultdict
 import numpy as np
 
 from nas_t2i.data.shapes import KINDS
-from nas_t2i.evaluation.evaluator import make_prompts
+from nas_t2i.evaluation.shapes_tifa import make_prompts
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.store import read_study, read_trials
 
@@ -21,7 +21,10 @@ from nas_t2i.store import read_study, read_trials
 def main(folders: list[str]) -> None:
     """Print one row an architecture."""
     for folder in folders:
-        budget = Budget.model_validate(read_study(folder).budget.data, strict=False)
+        study = read_study(folder)
+        if study.metric != "tifa":
+            sys.exit(f"{folder}: got a study of the metric {study.metric!r}; expected 'tifa'")
+        budget = Budget.model_validate(study.budget.data, strict=False)
         kinds = make_prompts(budget).scenes.kind
         rows: defaultdict[tuple[str, int], list[list[float]]] = defaultdict(list)
         for trial in read_trials(folder):

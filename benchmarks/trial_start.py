@@ -1,77 +1,171 @@
 """From the start of a trial's process to its first training step, and what the time goes into.
 
-    python benchmarks/trial_start.py [--arch SDXL-C320] [--rounds 3]
+    python benchmarks/trial_start.py [--arch SDXL-C320] [--budget embedded] [--rounds 3]
 
-The text encoder and DeepSpeed's compiled operator are cached by a first, uncounted round.
+The whole is taken from a real trial, started as `nas-t2i search` starts it: from just before its
+process begins until its log tells that a step is done. The parts are taken from another process
+that does the same things one after the other and looks at the clock in between. The two take turns.
+A first, uncounted round caches the text encoder, DeepSpeed's compiled operator and the files that
+imports read.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
-_CHILD = """
+from nas_t2i.arch.resolve import resolve_arch
+from nas_t2i.protocol.budget import Budget, load_budget
+from nas_t2i.records import EndEvent, ProgressEvent
+from nas_t2i.search.candidates import CandidateFactory
+from nas_t2i.search.launch import find_machines, make_launch
+from nas_t2i.search.runner import ProcessRunner, TrialProcess
+from nas_t2i.search.trial_config import TrialConfig
+from nas_t2i.shipped import find_file
+from nas_t2i.training.inputs import latent_geometry
+
+_POLL_SECONDS = 0.005
+_PARTS = """
 import sys, time
-begun = float(sys.argv[1]); marks = {}
+begun, path = float(sys.argv[1]), sys.argv[2]
+marks = {}
 def mark(name):
     marks[name] = time.time() - begun - sum(marks.values())
-mark("python")
-import torch; torch.set_num_threads(1); mark("import torch")
-import diffusers.models; from diffusers import UNet2DConditionModel; mark("import diffusers")
-import deepspeed; mark("import deepspeed")
-from nas_t2i.arch.catalog import lookup
-from nas_t2i.environment import cache_dir
-from nas_t2i.protocol.budget import load_budget
-from nas_t2i.shipped import find_file
+mark("start Python")
+import torch
+mark("import torch")
+import nas_t2i.search.trial
+import json
+from pathlib import Path
+from nas_t2i.arch.families import arch_from_dict
+from nas_t2i.environment import cache_dir, describe_environment
+from nas_t2i.evaluation.evaluator import make_evaluator
+from nas_t2i.protocol.budget import Budget
+from nas_t2i.search.trial_config import load_trial_config
 from nas_t2i.training.denoiser import build_denoiser
-from nas_t2i.training.inputs import latent_geometry, make_inputs
+from nas_t2i.training.inputs import Inputs
 from nas_t2i.training.loop import Trainer
+from nas_t2i.training.micro_batch import frozen_micro_batch
+from nas_t2i.training.ranks import join_ranks
 mark("import nas_t2i")
-budget = load_budget(find_file("embedded", "budgets"))
-shape = latent_geometry(budget)
-full, width = lookup(sys.argv[2]), budget.text.width
-arch = full.proxy(budget.proxy, latent_channels=shape.channels, text_dim=width)
-inputs = make_inputs(budget, cache_dir()); mark("render and encode the data")
-model = build_denoiser(
-    arch, latent_size=shape.size, latent_channels=shape.channels, seed=0
+path = Path(path)
+config = load_trial_config(path)
+budget = Budget.model_validate(config.budget, strict=False)
+torch.set_num_threads(budget.training.threads)
+ranks = join_ranks(budget.training.device)
+mark("read the config, join the ranks")
+inputs = Inputs(budget, cache_dir(), device=str(ranks.device))
+mark("make the inputs")
+micro_batch = frozen_micro_batch(path.parent, config, ranks)
+describe_environment(budget.training.threads)
+mark("micro-batch, environment")
+import diffusers
+arch, (channels, side, _) = arch_from_dict(config.trained_arch), inputs.latent_shape
+getattr(diffusers, arch.diffusers_config(side)[0])
+mark("import diffusers")
+denoiser = build_denoiser(
+    arch, latent_size=side, latent_channels=channels, seed=config.seed,
+    precision=budget.training.precision,
 )
+denoiser.to(ranks.device).prepare(budget.execution)
 mark("build the model")
-trainer = Trainer(model, inputs, budget, 0); mark("DeepSpeed engine")
-trainer.train_to(1, lambda *_: None); mark("first step")
-import json; print("MARKS " + json.dumps(marks))
+import deepspeed
+mark("import DeepSpeed")
+trainer = Trainer(
+    denoiser, inputs.make_feed(config.seed), budget, config.seed, ranks, micro_batch
+)
+mark("set up the engine")
+make_evaluator(budget, inputs)
+mark("make the evaluator")
+trainer.train_to(1, lambda *_: None)
+mark("first step")
+print("MARKS " + json.dumps(marks))
 """
 
 
-def start_once(arch: str) -> dict[str, float]:
-    """Return the seconds of each part of one start."""
+def make_config(arch: str, budget: Budget) -> TrialConfig:
+    """Return the config of a trial of `arch`, as a search would write it."""
+    factory = CandidateFactory(budget, latent_geometry(budget), (0,))
+    return factory.make(resolve_arch(arch).arch).config("trial-start", 0, budget, 0)
+
+
+def seconds_of_a_trial(config: TrialConfig, trials: Path) -> float:
+    """Start a real trial, return the seconds to the end of its first step, and send it away."""
+    begin = time.perf_counter()
+    trial = ProcessRunner(trials, stall_seconds=600).start(config)
+    first = _first_progress(trial)
+    seconds = time.perf_counter() - begin
+    trial.leave()
+    while not trial.ended:
+        trial.poll()
+        time.sleep(_POLL_SECONDS)
+    # A trial tells of a step a second after its beginnings at the earliest; what it trained by
+    # then besides the first step is not its start.
+    return seconds - first.seconds * (first.step - 1) / first.step
+
+
+def _first_progress(trial: TrialProcess) -> ProgressEvent:
+    while True:
+        for event in trial.poll():
+            if isinstance(event, ProgressEvent):
+                return event
+            assert not isinstance(event, EndEvent), event.reason
+        time.sleep(_POLL_SECONDS)
+
+
+def seconds_of_parts(config: TrialConfig, folder: Path) -> dict[str, float]:
+    """Do in a process of its own what a trial does until its first step; return each part's."""
+    budget = Budget.model_validate(config.budget, strict=False)
+    path = folder / "config.json"
+    path.write_text(config.model_dump_json())
+    machines = find_machines(budget)
+    devices = machines.devices[:1] if machines.devices else ()
+    launch = make_launch(budget, machines, devices, "unused", [], folder)
     done = subprocess.run(
-        [sys.executable, "-c", _CHILD, str(time.time()), arch],
+        [sys.executable, "-c", _PARTS, str(time.time()), str(path)],
+        env=launch.environment,
         capture_output=True,
         text=True,
-        check=True,
     )
+    assert done.returncode == 0, done.stderr
     line = next(line for line in done.stdout.splitlines() if line.startswith("MARKS "))
     marks: dict[str, float] = json.loads(line.removeprefix("MARKS "))
     return marks
 
 
 def main() -> None:
-    """Print the median seconds of each part."""
+    """Print the median seconds of the whole and of each part."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--arch", default="SDXL-C320")
+    parser.add_argument("--arch", default="SDXL-C320", help="what `nas-t2i profile --arch` takes")
+    parser.add_argument("--budget", default="embedded", help="of one rank")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    start_once(options.arch)
-    rounds = [start_once(options.arch) for _ in range(options.rounds)]
-    for part in rounds[0]:
-        print(f"{statistics.median(r[part] for r in rounds):6.2f} s  {part}")
-    print(
-        f"{statistics.median(sum(r.values()) for r in rounds):6.2f} s  process start to first step"
-    )
+    config = make_config(options.arch, load_budget(find_file(options.budget, "budgets")))
+    wholes: list[float] = []
+    parts: list[dict[str, float]] = []
+    with tempfile.TemporaryDirectory() as name:
+        for number in range(options.rounds + 1):
+            folder = Path(name, str(number))
+            folder.mkdir()
+            whole = seconds_of_a_trial(config, folder / "trials")
+            marks = seconds_of_parts(config, folder)
+            if number:  # the first round warms up
+                wholes.append(whole)
+                parts.append(marks)
+    print(f"load of the machine: {os.getloadavg()[0]:.1f} of {os.cpu_count()} cores")
+    by_round = ", ".join(f"{whole:.2f}" for whole in wholes)
+    print(f"{statistics.median(wholes):6.2f} s  a trial, to its first step (by round: {by_round})")
+    sums = [sum(marks.values()) for marks in parts]
+    print(f"{statistics.median(sums):6.2f} s  its parts, in another process:")
+    for part in parts[0]:
+        print(f"{statistics.median(marks[part] for marks in parts):6.2f} s  {part}")
 
 
 if __name__ == "__main__":

@@ -11,11 +11,20 @@ from pathlib import Path
 from nas_t2i import __version__
 from nas_t2i.records import Environment
 
-_PACKAGES = ("torch", "diffusers", "deepspeed", "fvcore", "optuna", "numpy", "open_clip_torch")
+_PACKAGES = (
+    "torch",
+    "diffusers",
+    "deepspeed",
+    "fvcore",
+    "optuna",
+    "numpy",
+    "open_clip_torch",
+    "transformers",
+)
 
 
-def describe_environment(threads: int) -> Environment:
-    """Return versions, hardware and git revision; `threads` are those of one trial."""
+def describe_environment(threads: int, accelerator: str = "none used") -> Environment:
+    """Return versions, hardware and git revision; `threads` are those of one rank."""
     return Environment(
         nas_t2i=__version__,
         git_revision=_git_revision(),
@@ -26,7 +35,7 @@ def describe_environment(threads: int) -> Environment:
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count() or 1,
         threads=threads,
-        accelerator="none used",
+        accelerator=accelerator,
         versions={name: _version(name) for name in _PACKAGES},
     )
 

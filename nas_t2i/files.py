@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any, TypeVar
@@ -85,6 +86,31 @@ def repair_torn_tail(file: str | Path) -> str:
         raise StorageError(f"{file}: can't be repaired: {error.strerror}") from None
     line = content.count(b"\n") + 1
     return f"{file}:{line}: an interrupted write left {len(tail)} bytes, moved to {torn_file.name}"
+
+
+def expand_path(path: str, where: Where | str) -> Path:
+    """Expand ``~``, ``$NAME`` and ``${NAME}`` in a path from a file; relative ones stay so.
+
+    Raises:
+        ConfigError: a $NAME that is not set; `where` is the place the path came from.
+    """
+    return Path(expand_variables(path, where)).expanduser()
+
+
+def expand_variables(text: str, where: Where | str) -> str:
+    """Expand ``$NAME`` and ``${NAME}``.
+
+    Raises:
+        ConfigError: a $NAME that is not set; `where` is the place the text came from.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        name = match[1] or match[2]
+        if name not in os.environ:
+            raise ConfigError(where, f"got {text!r}, but ${name} is not set")
+        return os.environ[name]
+
+    return re.sub(r"\$(?:(\w+)|\{(\w+)\})", value, text)
 
 
 def make_folder(folder: Path) -> None:

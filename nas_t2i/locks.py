@@ -105,7 +105,22 @@ class StudyLock(FolderLock):
 
 def is_locked(folder: str | Path) -> bool:
     """Say whether a driver is searching this study right now."""
-    with contextlib.suppress(OSError), (Path(folder) / LOCK_FILE).open("rb") as stream:
+    with contextlib.suppress(OSError):
+        return is_held(Path(folder) / LOCK_FILE)
+    return False
+
+
+def is_held(file: Path) -> bool:
+    """Say whether a process holds a FolderLock on this file right now.
+
+    Raises:
+        OSError: the file system gives no answer; not for a file that isn't there: nobody holds it.
+    """
+    try:
+        stream = file.open("rb")
+    except FileNotFoundError:
+        return False
+    with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

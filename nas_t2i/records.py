@@ -123,6 +123,12 @@ class TrialRecord(_Record):
     steps_done: int = Field(default=0, description="training steps taken, at a rung or between two")
     curve: list[CurvePoint] = Field(default_factory=list)
     environment: Environment | None = None
+    inputs: dict[str, str] = Field(
+        default_factory=dict, description="fingerprints of data, text encoder and latent codec"
+    )
+    micro_batch: int | None = Field(
+        default=None, description="images of one rank's forward pass; null: not recorded"
+    )
 
 
 class StartEvent(_Record):
@@ -130,7 +136,7 @@ class StartEvent(_Record):
 
     event: Literal["start"] = "start"
     record: TrialRecord = Field(description="without its curve, in state running")
-    pid: int = Field(default=0, description="process of the trial; tells its starts apart")
+    pid: int = Field(default=0, description="process of the trial's first rank")
 
 
 class ProgressEvent(_Record):

@@ -228,9 +228,11 @@ def parse_model(document: Document, model: type[ModelT], data: Any = None) -> Mo
 def config_error(document: Document, model: type[BaseModel], error: ValidationError) -> ConfigError:
     """Turn pydantic's report into the one line a user reads: the first problem by line."""
     problems: list[tuple[int, int, int, Where, ErrorDetails]] = []
-    for detail in error.errors(include_url=False):
-        path = _real_path(document.data, detail["loc"])
+    for detail in _without_echoes(error.errors(include_url=False)):
+        path = _real_path(document.data, detail)
         # A validator over several keys starts its message with the key that it blames.
+        if detail["type"] in ("union_tag_invalid", "union_tag_not_found"):
+            path = (*path, str(detail["ctx"]["discriminator"]).strip("'"))
         blamed = re.match(r"(\w+): ", str(detail.get("ctx", {}).get("error", "")))
         if blamed and (*path, blamed[1]) in document.positions:
             path = (*path, blamed[1])
@@ -246,15 +248,28 @@ def config_error(document: Document, model: type[BaseModel], error: ValidationEr
     )
 
 
-def _real_path(data: Any, loc: tuple[Key, ...]) -> Path_:
+def _without_echoes(details: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Drop the complaint that a list is too short because an item of it is bad."""
+    kept = []
+    for detail in details:
+        loc = detail["loc"]
+        inside = [d for d in details if d is not detail and d["loc"][: len(loc)] == loc]
+        if detail["type"] != "too_short" or not inside:
+            kept.append(detail)
+    return kept
+
+
+def _real_path(data: Any, detail: ErrorDetails) -> Path_:
     """Drop the parts of a pydantic location that name a union member and no key of the data."""
+    loc = detail["loc"]
+    absent = detail["type"] in ("missing", "extra_forbidden")
     path: list[Key] = []
     for part in loc:
         in_list = isinstance(data, list) and isinstance(part, int) and part < len(data)
         if in_list or (isinstance(data, dict) and part in data):
             path.append(part)
             data = data[part]
-        elif part == loc[-1] and isinstance(data, dict):
+        elif absent and part == loc[-1] and isinstance(data, dict):
             path.append(part)
     return tuple(path)
 
@@ -283,6 +298,8 @@ def _explain(detail: ErrorDetails, model: type[BaseModel]) -> tuple[str, str, st
         names = _field_names(model, detail["loc"][:-1])
         key = str(detail["loc"][-1])
         return f"unknown key {key!r}", "one of " + ", ".join(names), did_you_mean(key, names)
+    if kind == "union_tag_not_found":
+        return f"the key {context['discriminator']} is missing", "", ""
     if kind == "missing" and isinstance(detail["loc"][-1], int):
         return f"got {got}", f"at least {detail['loc'][-1] + 1} items", ""
     if kind == "missing":
@@ -294,7 +311,8 @@ def _explain(detail: ErrorDetails, model: type[BaseModel]) -> tuple[str, str, st
     if kind in ("literal_error", "enum", "union_tag_invalid"):
         expected = str(context.get("expected") or context.get("expected_tags"))
         names = re.findall(r"'([^']*)'", expected)
-        return f"got {got}", expected, did_you_mean(str(detail.get("input")), names)
+        value = context.get("tag", detail.get("input"))
+        return f"got {describe(value)}", expected, did_you_mean(str(value), names)
     if kind in _EXPECTED:
         return f"got {got}", _EXPECTED[kind].format(**context), ""
     message = detail["msg"].removeprefix("Input should be ").removeprefix("Value error, ")

@@ -27,6 +27,7 @@ FLOORS = (
         "files",
         "locks",
         "events",
+        "expressions",
     },
     {"arch"},
     {"protocol"},

@@ -13,7 +13,8 @@ from rich.text import Text
 
 from nas_t2i.cli.numbers import compact, duration
 from nas_t2i.records import CurvePoint, EndEvent, ProgressEvent, TrialState
-from nas_t2i.results.exports import write_leaderboard
+from nas_t2i.results.exports import showable, write_leaderboard
+from nas_t2i.results.metrics import display_name
 from nas_t2i.search.candidates import Candidate
 from nas_t2i.search.session import SearchRequest
 
@@ -30,7 +31,7 @@ class _Row:
     step: int = 0
     loss: float | None = None
     seconds: float = 0.0
-    tifa: str = ""
+    score: str = ""
 
 
 class Progress:
@@ -41,7 +42,8 @@ class Progress:
     ) -> None:
         self._request, self._candidates, self.console = request, candidates, console
         self._budget = request.budget
-        self._total = request.architectures
+        self._metric = display_name(request.budget.evaluation.metric)
+        self._total, self._parallel = request.architectures, request.parallel
         self._rows: dict[tuple[str, str, int], _Row] = {}
         self._begin = time.monotonic()
         self._trial_seconds: list[float] = []  # of trials that ended here
@@ -55,7 +57,7 @@ class Progress:
         self.console.print(
             f"study {self._request.study}: {self._total} architectures x "
             f"{len(self._request.seeds)} seed(s), rungs {list(self._budget.rungs)}, "
-            f"{self._request.parallel} side by side{known}",
+            f"{self._parallel} side by side{known}",
             highlight=False,
             soft_wrap=True,
         )
@@ -92,15 +94,16 @@ class Progress:
         row = self._rows[(*candidate.key, seed)]
         score = point.scores[self._budget.evaluation.metric]
         row.step, row.seconds = point.step, point.seconds
-        row.tifa = f"{score.value:.3f} ± {score.stderr:.3f}"
+        row.score = f"{score.value:.3f} ± {score.stderr:.3f}"
         if point.step == self._budget.rungs[-1] and not candidate.control:
-            self._best = max(self._best or (0.0, ""), (score.value, candidate.name))
+            reached = (score.value, candidate.name)
+            self._best = max(self._best or reached, reached)
+        chance = "" if score.chance is None else f" (chance {score.chance:.2f})"
         self._log(
             candidate,
             seed,
             f"step {point.step}/{self._budget.training.steps}",
-            f"TIFA {row.tifa} (chance {score.chance:.2f}), loss {point.loss:.4f}, "
-            f"{point.seconds:.0f} s",
+            f"{self._metric} {row.score}{chance}, loss {point.loss:.4f}, {point.seconds:.0f} s",
         )
 
     def ended(self, candidate: Candidate, seed: int, end: EndEvent) -> None:
@@ -132,6 +135,7 @@ class Progress:
             f"{clock:>7} [{done}/{self._total}] {candidate.name} "
             f"seed {seed}: {what}" + (f", {more}" if more else "") + eta
         )
+        line = showable(line, self.console)
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _eta(self) -> float:
@@ -144,7 +148,7 @@ class Progress:
         waiting = sum(len(c.seeds) - len(c.ends) for c in self._candidates) - len(self._rows)
         to_come = max(0, self._total - len(known)) * len(self._request.seeds)
         left += typical * (max(0, waiting) + to_come)
-        return left / self._request.parallel
+        return left / self._parallel
 
     def _picture(self) -> Group:
         done = sum(c.finished for c in self._candidates if not c.control)
@@ -155,7 +159,8 @@ class Progress:
             f"ETA {duration(self._eta())}{best}"
         )
         table = Table(box=None, pad_edge=False)
-        for title in ("trial", "", "step", "loss", "TIFA ± SE", "params", "GMACs"):
+        score = showable(f"{self._metric} ± SE", self.console)
+        for title in ("trial", "", "step", "loss", score, "params", "GMACs"):
             table.add_column(title, justify="left" if title in ("trial", "") else "right")
         total = self._budget.training.steps
         for row in self._rows.values():
@@ -165,7 +170,7 @@ class Progress:
                 ProgressBar(total=total, completed=row.step, width=20),
                 f"{row.step}/{total}",
                 "" if row.loss is None else f"{row.loss:.4f}",
-                row.tifa,
+                showable(row.score, self.console),
                 compact(profile.params),
                 f"{profile.gmacs:.0f}",
             )

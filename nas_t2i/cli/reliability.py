@@ -12,9 +12,12 @@ import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from nas_t2i.files import write_atomically
-from nas_t2i.results.reliability import Reliability, assess
+from nas_t2i.results.exports import showable
+from nas_t2i.results.metrics import display_name
+from nas_t2i.results.reliability import ControlScore, Reliability, assess
 from nas_t2i.store import find_study, read_trials
 
 
@@ -28,6 +31,8 @@ def reliability_command(
     ] = None,
 ) -> None:
     """Compare architectures with seeds, rungs with the end, and controls with chance.
+
+    Where the metric has no chance level, controls are shown without a verdict.
 
     Needs a study whose architectures were all trained to the end with the same seeds:
 
@@ -62,10 +67,10 @@ def _print(found: Reliability, console: Console) -> None:
         width = len(title) if i else None  # names give way first
         table.add_column(title, justify="right" if i else "left", no_wrap=True, min_width=width)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(Text(showable(cell, console)) for cell in row))
     console.print(table)
     for sentence in _sentences(found):
-        console.print(f"- {sentence}", soft_wrap=True)
+        console.print(Text(showable(f"- {sentence}", console)), soft_wrap=True)
 
 
 def _score_rows(found: Reliability) -> list[list[str]]:
@@ -81,13 +86,14 @@ def _score_rows(found: Reliability) -> list[list[str]]:
     ]
     for control in found.controls:
         blank = [""] * (len(found.steps) - 1)
-        rows.append([control.name, *blank, f"{control.tifa:.3f}", f"{control.seeds} seeds"])
+        rows.append([control.name, *blank, f"{control.score:.3f}", f"{control.seeds} seeds"])
     return [head, *rows]
 
 
 def _sentences(found: Reliability) -> list[str]:
     spread, half, count = found.spread, found.spread_better_half, len(found.seeds)
     sentences = [
+        f"scores: {display_name(found.metric)}, at a step the mean over seeds",
         f"spread: standard deviation between {spread.architectures} architectures "
         f"{spread.between:.4f}, between seeds of one {spread.within:.4f}: ratio "
         f"{spread.ratio():.2f} on one seed, {spread.ratio(2):.2f} on the mean of two, "
@@ -104,15 +110,18 @@ def _sentences(found: Reliability) -> list[str]:
     ]
     between = ", ".join(f"{value:.2f}" for value in found.between_seeds)
     sentences.append(f"Spearman between seeds at the last rung: {between}")
-    for control in found.controls:
-        below = "below" if control.tifa < found.worst else "NOT below"
-        sentences.append(
-            f"control {control.name}: {control.tifa:.3f} ± {control.stderr:.3f}, chance "
-            f"{control.chance:.3f}, {below} the last architecture ({found.worst:.3f})"
-        )
+    sentences += [_control_sentence(control, found.worst) for control in found.controls]
     states = ", ".join(f"{count} {state}" for state, count in found.state_counts.items())
     sentences.append(f"trials: {states}")
     return sentences
+
+
+def _control_sentence(control: ControlScore, worst: float) -> str:
+    told = f"control {control.name}: {control.score:.3f} ± {control.stderr:.3f}"
+    if control.chance is None:  # no level that a control must end at: nothing to judge by
+        return told
+    below = "below" if control.score < worst else "NOT below"
+    return f"{told}, chance {control.chance:.3f}, {below} the last architecture ({worst:.3f})"
 
 
 def _plain(found: Reliability) -> dict[str, Any]:

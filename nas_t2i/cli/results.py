@@ -57,11 +57,11 @@ def leaderboard(
     sort: Annotated[
         str,
         typer.Option(
-            help="Any numeric column: tifa largest first, others smallest; -COLUMN turns."
+            help="Any numeric column: score largest first, others smallest; -COLUMN turns."
         ),
     ] = "rank",
     pareto: Annotated[
-        bool, typer.Option("--pareto", help="Only the Pareto front of TIFA against --cost.")
+        bool, typer.Option("--pareto", help="Only the Pareto front of score against --cost.")
     ] = False,
     cost: Annotated[Cost, typer.Option(help="The cost of --pareto.")] = "gmacs",
     export_as: Annotated[
@@ -118,7 +118,7 @@ def curves(
         Path, typer.Option("--output", "-o", help="The picture to write (.png .svg .pdf).")
     ] = Path("curves.png"),
 ) -> None:
-    """Draw TIFA against steps and training compute (needs the extra `plots`).
+    """Draw scores against steps and training compute (needs the extra `plots`).
 
     Without names the newest study is drawn; several must share their budget.
     """
@@ -184,7 +184,7 @@ def _title(table: _Table) -> str:
 
 
 def _export_tables(tables: Sequence[_Table], kind: Format) -> str:
-    """Return one list of rows (each names its study and budget), or one Markdown table a study."""
+    """Return one list of rows (each names its study, budget, metric), or a Markdown table each."""
     if kind == "md":
         return "\n".join(
             to_markdown(table.rows, title=_title(table), study=table.studies[-1].record)

@@ -131,7 +131,7 @@ def _search(request: SearchRequest) -> int:
     from nas_t2i.results.leaderboard import rank_trials
     from nas_t2i.search.candidates import Candidate, CandidateFactory
     from nas_t2i.search.driver import Listener
-    from nas_t2i.search.session import run_search
+    from nas_t2i.search.session import TerminatedError, run_search
     from nas_t2i.store import read_study, read_trials
 
     console, errors = Console(), Console(stderr=True, soft_wrap=True)
@@ -150,11 +150,11 @@ def _search(request: SearchRequest) -> int:
 
     try:
         candidates = run_search(request, listener, say)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         if progress is not None:
             progress.end()
         errors.print("nas-t2i: interrupted; the same command carries on", markup=False)
-        return 130
+        return 143 if isinstance(interrupt, TerminatedError) else 130
     finally:
         if progress is not None:
             progress.end()

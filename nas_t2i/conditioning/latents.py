@@ -1,16 +1,29 @@
 """Latent codecs: pictures to the tensors a denoiser works on, and back.
 
-A codec has the attributes ``channels`` and ``downsampling`` and the methods ``encode`` and
-``decode``; `Codec` is that contract, which a learned autoencoder can meet as well.
+`Codec` is what the rest of the program asks of one, `make_codec` makes the one that a budget names.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from nas_t2i.data.shapes import BACKGROUND
+from nas_t2i.errors import ConfigError
+from nas_t2i.protocol.budget import AutoencoderKL
+from nas_t2i.protocol.budget import PixelUnshuffle as PixelUnshuffleSettings
+
+CodecSettings = PixelUnshuffleSettings | AutoencoderKL
+
+
+class Moments(NamedTuple):
+    """What a picture's latent is drawn from, in scaled units: (N, C, h, w) float32 each."""
+
+    mean: Tensor
+    std: Tensor | None  # None: the latent is the mean
 
 
 class Codec(Protocol):
@@ -24,11 +37,78 @@ class Codec(Protocol):
     def downsampling(self) -> int:
         """Picture side over latent side."""
 
-    def encode(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) uint8 pictures to (N, channels, H / downsampling, W / ...) float32."""
+    @property
+    def fingerprint(self) -> str:
+        """What the latents depend on: equal fingerprints, equal latents up to rounding."""
+
+    def moments(self, images: Tensor) -> Moments:
+        """Encode (N, 3, H, W) uint8 pictures."""
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents to (N, 3, H, W) uint8 pictures."""
+
+
+def make_codec(settings: CodecSettings, device: str = "cpu") -> Codec:
+    """Return the latent codec of a budget.
+
+    A learned one is frozen and runs on `device`; the lossless one works wherever its input is.
+
+    Raises:
+        ConfigError: the autoencoder's files are missing, damaged, or of another kind.
+    """
+    if isinstance(settings, PixelUnshuffleSettings):
+        return PixelUnshuffle(settings.factor, BACKGROUND, settings.scale)
+    from nas_t2i.conditioning.autoencoder import Autoencoder
+
+    return Autoencoder(settings, device)
+
+
+def codec_geometry(settings: CodecSettings) -> tuple[int, int]:
+    """Return (latent channels, down-sampling per side) from the codec's config, without weights.
+
+    Raises:
+        ConfigError: there is no such autoencoder, or its config can't be used.
+    """
+    if isinstance(settings, PixelUnshuffleSettings):
+        return 3 * settings.factor**2, settings.factor
+    from nas_t2i.conditioning.autoencoder import autoencoder_geometry
+
+    return autoencoder_geometry(settings)
+
+
+def codec_fingerprint(settings: CodecSettings) -> str:
+    """Return the fingerprint of `make_codec`'s codec, without loading its weights.
+
+    The weights' files are read once for their hash, and downloaded if they have to be.
+
+    Raises:
+        ConfigError: the autoencoder's files are missing, damaged, or of another kind.
+    """
+    if isinstance(settings, PixelUnshuffleSettings):
+        return make_codec(settings).fingerprint
+    from nas_t2i.conditioning.autoencoder import autoencoder_fingerprint
+
+    return autoencoder_fingerprint(settings)
+
+
+def check_pictures(images: Tensor, downsampling: int) -> None:
+    """Raise unless these are (N, 3, H, W) uint8 pictures that a codec can take.
+
+    Raises:
+        ConfigError: sides that are no multiples of `downsampling`; the resolution is a setting.
+        ValueError: another shape or type.
+    """
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(
+            f"expected (N, 3, H, W) uint8 pictures, got {tuple(images.shape)} {images.dtype}"
+        )
+    height, width = images.shape[2:]
+    if height % downsampling or width % downsampling:
+        raise ConfigError(
+            "data.resolution",
+            f"got pictures of {width} x {height} pixels",
+            expected=f"sides in multiples of {downsampling}, the latents' down-sampling",
+        )
 
 
 class PixelUnshuffle:
@@ -48,6 +128,7 @@ class PixelUnshuffle:
             raise ValueError(f"factor must be >= 1 and scale > 0, got {factor} and {scale}")
         self.factor = factor
         self.scale = scale
+        self.fingerprint = f"pixel_unshuffle-{factor}-{scale!r}-" + "-".join(map(str, background))
         self._background = torch.tensor(background, dtype=torch.float32).view(1, 3, 1, 1)
 
     @property
@@ -62,13 +143,14 @@ class PixelUnshuffle:
 
     def encode(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) uint8 to (N, 3 f^2, H / f, W / f) float32."""
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(
-                f"expected (N, 3, H, W) uint8 pictures, got {tuple(images.shape)} {images.dtype}"
-            )
+        check_pictures(images, self.factor)
         background = self._background.to(images.device)
         centered = (images.to(torch.float32) - background) * (self.scale / 127.5)
         return functional.pixel_unshuffle(centered, self.factor)
+
+    def moments(self, images: Tensor) -> Moments:
+        """Encode pictures; nothing is drawn."""
+        return Moments(self.encode(images), None)
 
     def decode(self, latents: Tensor) -> Tensor:
         """(N, 3 f^2, h, w) float to (N, 3, h f, w f) uint8, clipped."""

@@ -128,6 +128,15 @@ class ShapesTextEncoder(nn.Module):
         """Features of a token."""
         return self.settings.width
 
+    @property
+    def fingerprint(self) -> str:
+        """What the features depend on: all that the weights depend on."""
+        return self.settings.key
+
+    def lengths(self, texts: list[str]) -> list[int]:
+        """For each text, the first position from which all its features are zero: none is."""
+        return [TOKENS] * len(texts)
+
     def forward(self, tokens: Tensor) -> Tensor:
         """(N, TOKENS, width) features, unit variance, of (N, TOKENS) word indices."""
         x = self.words(tokens) + self.places

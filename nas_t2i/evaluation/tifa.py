@@ -10,6 +10,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Protocol
 
+from nas_t2i.data.shapes import Question
+from nas_t2i.evaluation.mapping import exact_match, normalized
 from nas_t2i.evaluation.statistics import mean_over_prompts
 from nas_t2i.records import Score
 
@@ -31,12 +33,29 @@ def tifa_score(
 
     ``per_prompt`` holds one mean a caption id, in order of first appearance.
     """
+    correct = [
+        answer == question["answer"] for question, answer in zip(questions, answers, strict=True)
+    ]
+    return score_of_marks(questions, correct, chance=chance, signature=signature)
+
+
+def score_of_marks(
+    questions: Sequence[AskedQuestion],
+    correct: Sequence[bool],
+    *,
+    chance: float | None,
+    signature: str,
+    n_missing: int = 0,
+) -> Score:
+    """Score questions of which it is known whether they were answered right, in order.
+
+    `n_missing` captions, none of whose questions are among these, have no score.
+    """
     by_caption: defaultdict[str, list[float]] = defaultdict(list)
     by_type: defaultdict[str, list[float]] = defaultdict(list)
-    for question, answer in zip(questions, answers, strict=True):
-        correct = float(answer == question["answer"])
-        by_caption[str(question["id"])].append(correct)
-        by_type[str(question["element_type"])].append(correct)
+    for question, mark in zip(questions, correct, strict=True):
+        by_caption[str(question["id"])].append(float(mark))
+        by_type[str(question["element_type"])].append(float(mark))
     per_prompt = [sum(marks) / len(marks) for marks in by_caption.values()]
     mean = mean_over_prompts(per_prompt)
     return Score(
@@ -44,8 +63,31 @@ def tifa_score(
         value=mean.value,
         stderr=mean.stderr,
         n=mean.n,
+        n_missing=n_missing,
         chance=chance,
         by_type={name: sum(marks) / len(marks) for name, marks in sorted(by_type.items())},
         signature=signature,
         per_prompt=[round(score, 6) for score in per_prompt],
     )
+
+
+def blind_level(questions: Sequence[Question]) -> float:
+    """Return the TIFA of somebody who does not look at the pictures, but knows the file.
+
+    Where "yes" and "no" are the choices it is always yes, or always no, whichever earns more over
+    the whole file; else a guess, each choice as likely as the others. Of a published file most
+    answers are "yes", so that this is far above a plain guess.
+    """
+    return max(_constant_level(questions, constant) for constant in ("yes", "no"))
+
+
+def _constant_level(questions: Sequence[Question], constant: str) -> float:
+    by_caption: defaultdict[str, list[float]] = defaultdict(list)
+    for question in questions:
+        choices, answer = question["choices"], question["answer"]
+        if {normalized(choice) for choice in choices} == {"yes", "no"}:
+            expected = float(normalized(answer) == constant)
+        else:
+            expected = float(exact_match(answer, choices) is not None) / len(choices)
+        by_caption[question["id"]].append(expected)
+    return mean_over_prompts([sum(marks) / len(marks) for marks in by_caption.values()]).value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,7 +13,6 @@ from nas_t2i.errors import IncomparableError
 from nas_t2i.evaluation.statistics import FloatArray, mean_over_prompts
 from nas_t2i.records import CurvePoint, Score, TrialRecord, TrialState
 
-METRIC = "tifa"
 SETTLED = (TrialState.COMPLETE, TrialState.STOPPED)
 BROKEN = (TrialState.DIVERGED, TrialState.FAILED)
 
@@ -23,6 +22,8 @@ class Entry:
     """The trials of one architecture under one budget and control: a seed each, in order."""
 
     trials: tuple[TrialRecord, ...]
+    metric: str
+    """The metric of the ranking; "" where no trial of it has a score."""
 
     @property
     def first(self) -> TrialRecord:
@@ -68,7 +69,7 @@ class Entry:
 
     def scores(self, step: int) -> list[Score]:
         """Return the scores of the counted seeds at a rung."""
-        return [point.scores[METRIC] for point in self.points(step)]
+        return [point.scores[self.metric] for point in self.points(step)]
 
     def per_prompt(self, step: int) -> FloatArray:
         """Return the scores of single prompts, (seeds, prompts); no prompts if not recorded."""
@@ -100,9 +101,10 @@ def group_entries(trials: Iterable[TrialRecord]) -> list[Entry]:
     counts, of equals the later one.
 
     Raises:
-        IncomparableError: two budgets or two metric signatures among them; names both.
+        IncomparableError: two metrics, budgets or metric signatures among them; names both.
     """
     trials = list(trials)
+    metric = shared_metric(trials)
     _check_comparable(trials)
     groups: dict[tuple[str, str], dict[int, TrialRecord]] = {}
     for trial in trials:
@@ -110,7 +112,24 @@ def group_entries(trials: Iterable[TrialRecord]) -> list[Entry]:
         known = seeds.get(trial.seed)
         if known is None or last_step(trial) >= last_step(known):
             seeds[trial.seed] = trial
-    return [Entry(tuple(seeds[seed] for seed in sorted(seeds))) for seeds in groups.values()]
+    return [
+        Entry(tuple(seeds[seed] for seed in sorted(seeds)), metric) for seeds in groups.values()
+    ]
+
+
+def shared_metric(trials: Iterable[TrialRecord]) -> str:
+    """Return the one metric that trials were scored by, "" where none has a score yet.
+
+    Raises:
+        IncomparableError: there are two; names both.
+    """
+    seen: dict[str, TrialRecord] = {}
+    for trial in trials:
+        for point in trial.curve:
+            for metric in point.scores:
+                seen.setdefault(metric, trial)
+    _check_one("metrics", seen)
+    return next(iter(seen), "")
 
 
 def _check_comparable(trials: Sequence[TrialRecord]) -> None:
@@ -119,15 +138,20 @@ def _check_comparable(trials: Sequence[TrialRecord]) -> None:
     for trial in trials:
         budgets.setdefault(trial.budget_id, trial)
         for point in trial.curve:
-            if METRIC in point.scores:
-                signatures.setdefault(point.scores[METRIC].signature, trial)
-    for what, seen in (("budgets", budgets), ("metric signatures", signatures)):
-        if len(seen) > 1:
-            (one, a), (other, b) = list(seen.items())[:2]
-            raise IncomparableError(
-                f"scores of different {what} can't stand in one ranking: {one} "
-                f"({_place(a)}) and {other} ({_place(b)})"
-            )
+            for score in point.scores.values():
+                signatures.setdefault(score.signature, trial)
+    _check_one("budgets", budgets)
+    _check_one("metric signatures", signatures)
+
+
+def _check_one(what: str, seen: Mapping[str, TrialRecord]) -> None:
+    """Refuse two values of what a ranking must share; `seen` has a trial for each value."""
+    if len(seen) > 1:
+        (one, a), (other, b) = list(seen.items())[:2]
+        raise IncomparableError(
+            f"scores of different {what} can't stand in one ranking: {one} "
+            f"({_place(a)}) and {other} ({_place(b)})"
+        )
 
 
 def _place(trial: TrialRecord) -> str:
@@ -136,12 +160,12 @@ def _place(trial: TrialRecord) -> str:
 
 def point_at(trial: TrialRecord, step: int) -> CurvePoint | None:
     """Return the scored point of a trial at a rung, None where it has none."""
-    return next((p for p in trial.curve if p.step == step and METRIC in p.scores), None)
+    return next((p for p in trial.curve if p.step == step and p.scores), None)
 
 
 def scored_steps(trial: TrialRecord) -> list[int]:
     """Return the rungs at which a trial has a score, in order."""
-    return [point.step for point in trial.curve if METRIC in point.scores]
+    return [point.step for point in trial.curve if point.scores]
 
 
 def last_step(trial: TrialRecord) -> int:

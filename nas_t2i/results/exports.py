@@ -19,6 +19,7 @@ from nas_t2i.evaluation.statistics import MIN_SEED_DOF
 from nas_t2i.files import write_atomically
 from nas_t2i.records import StudyRecord, TrialState
 from nas_t2i.results.leaderboard import LeaderboardRow, rank_trials
+from nas_t2i.results.metrics import display_name
 from nas_t2i.store import Study, read_contents
 
 Format = Literal["csv", "json", "md"]
@@ -54,10 +55,10 @@ def render_leaderboard(
     # Piped, a line stays one line: whoever reads it there wraps it or greps it.
     one_line = not console.is_terminal
     for line in _headings(rows, title):
-        console.print(Text(_plain(line, console), style="bold"), soft_wrap=one_line)
+        console.print(Text(showable(line, console), style="bold"), soft_wrap=one_line)
     console.print(_table(rows, console))
     for line in _notes(rows, study):
-        console.print(Text(_plain(line, console), style="dim"), soft_wrap=one_line)
+        console.print(Text(showable(line, console), style="dim"), soft_wrap=one_line)
 
 
 def write_leaderboard(folder: str | Path) -> list[LeaderboardRow]:
@@ -121,6 +122,13 @@ def to_markdown(
     return "\n".join(lines) + "\n"
 
 
+def showable(text: str, console: Console) -> str:
+    """Return text as the console can show it: some can only do ASCII."""
+    if not console.options.ascii_only:
+        return text
+    return text.replace("±", "+/-").replace("²", "^2").encode("ascii", "replace").decode()
+
+
 # --- the table -------------------------------------------------------------------------------
 
 
@@ -130,9 +138,9 @@ def _table(rows: Sequence[LeaderboardRow], console: Console) -> Table:
     Where it is short of space, first the gaps shrink, then the names, then columns go.
     """
     columns = _columns(rows)
-    cells = {c.title: [_plain(c.cell(row), console) for row in rows] for c in columns}
+    cells = {c.title: [showable(c.cell(row), console) for row in rows] for c in columns}
     widths = {
-        title: max(len(text) for text in [_plain(title, console), *texts])
+        title: max(len(text) for text in [showable(title, console), *texts])
         for title, texts in cells.items()
     }
     widths["name"] = min(widths["name"], _NAME_WIDTH)
@@ -151,7 +159,9 @@ def _table(rows: Sequence[LeaderboardRow], console: Console) -> Table:
     for column in columns:
         justify: Literal["left", "right"] = "right" if column.right else "left"
         width = widths[column.title]
-        table.add_column(_plain(column.title, console), justify=justify, no_wrap=True, width=width)
+        table.add_column(
+            showable(column.title, console), justify=justify, no_wrap=True, width=width
+        )
     for index, row in enumerate(rows):
         texts = [_cut(cells[c.title][index], widths[c.title]) for c in columns]
         table.add_row(*map(Text, texts), style=_style(row))
@@ -176,7 +186,7 @@ def _columns(rows: Sequence[LeaderboardRow]) -> list[_Column]:
     return [
         _Column("#", lambda row: str(row.rank)),
         _Column("name", lambda row: row.name, right=False),
-        _Column("TIFA ± SE", _score),
+        _Column(f"{_metric(rows)} ± SE", _score),
         _Column("tied with", tied, right=False, drop=3),
         _Column("params", lambda row: _count(row.params), drop=2),
         _Column("GMACs", _gmacs, drop=1),
@@ -203,10 +213,14 @@ def rank_ranges(ranks: Iterable[int]) -> str:
     return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
+def _metric(rows: Sequence[LeaderboardRow]) -> str:
+    return display_name(rows[0].metric if rows else "")
+
+
 def _score(row: LeaderboardRow) -> str:
-    if row.tifa is None:
+    if row.score is None:
         return "-"
-    return f"{row.tifa:.3f}" + ("" if row.tifa_stderr is None else f" ± {row.tifa_stderr:.3f}")
+    return f"{row.score:.3f}" + ("" if row.score_stderr is None else f" ± {row.score_stderr:.3f}")
 
 
 def _gmacs(row: LeaderboardRow) -> str:
@@ -239,12 +253,13 @@ def _style(row: LeaderboardRow) -> str:
 
 
 def _headings(rows: Sequence[LeaderboardRow], title: str) -> list[str]:
-    """Return the title with the chance level beside it: no score is read without it."""
+    """Return the title with the chance level beside it: where there is one, scores need it."""
     names = ", ".join(dict.fromkeys(row.study for row in rows))
     chances = sorted({row.chance for row in rows if row.chance is not None})
     text = title or (f"Study {names}" if names else "No trials yet")
     if chances:
-        text += f" (chance level of TIFA: {', '.join(f'{chance:.3f}' for chance in chances)})"
+        levels = ", ".join(f"{chance:.3f}" for chance in chances)
+        text += f" (chance level of {_metric(rows)}: {levels})"
     return [text]
 
 
@@ -283,7 +298,7 @@ def _proxied(rows: Sequence[LeaderboardRow]) -> bool:
 
 def _seed_noise_text(rows: Sequence[LeaderboardRow]) -> str:
     """Say whether seed noise is in the ties: it is where enough seeds were repeated."""
-    repeats = sum(len(row.tifa_by_seed) - 1 for row in rows if row.tifa_by_seed)
+    repeats = sum(len(row.score_by_seed) - 1 for row in rows if row.score_by_seed)
     return "with seed noise" if repeats >= MIN_SEED_DOF else "without seed noise: too few repeats"
 
 
@@ -301,13 +316,6 @@ def _shortened(text: str, length: int = 160) -> str:
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
-def _plain(text: str, console: Console) -> str:
-    """Return text as the console can show it: some can only do ASCII."""
-    if not console.options.ascii_only:
-        return text
-    return text.replace("±", "+/-").encode("ascii", "replace").decode()
-
-
 def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 2] + ".."
 
@@ -316,7 +324,10 @@ def _csv_cell(value: object) -> object:
     if isinstance(value, dict):
         value = [f"{key}={item}" for key, item in value.items()]
     if isinstance(value, list):
-        value = "; ".join(str(item) for item in value)
+        joined = "; ".join(str(item) for item in value)
+        if all(isinstance(item, (int, float)) for item in value):
+            return joined  # scores may begin with a minus, which makes them no formula
+        value = joined
     if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
         return f"'{value}"
     return value

@@ -6,7 +6,7 @@ How a ranking is made, and what it does not say, is told in docs/reading-a-ranki
 - Who reached a later rung stands above who was stopped before; among equals the score decides;
   diverged and failed trials come last. A control stands below whatever beats it.
 - Two rows are tied where the interval of their difference, at the last rung both have, includes 0.
-- Scores under another budget or another metric signature never stand in one ranking.
+- Scores of another metric, budget or metric signature never stand in one ranking.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from nas_t2i.results.ties import ties
 Cost = Literal["params", "gmacs", "training_flops"]
 COSTS: tuple[Cost, ...] = ("params", "gmacs", "training_flops")
 
-_LARGEST_FIRST = ("tifa", "chance")
+_LARGEST_FIRST = ("score", "chance")
 
 
 class LeaderboardRow(BaseModel):
@@ -49,8 +49,10 @@ class LeaderboardRow(BaseModel):
     arch_id: str
     family: str
     control: str
-    tifa: float | None
-    tifa_stderr: float | None
+    metric: str
+    """What `score` is, of every row of the ranking; "" where no row has a score."""
+    score: float | None
+    score_stderr: float | None
     """Standard error over prompts of the mean over seeds; it holds no seed noise."""
     tied_with: list[str]
     """Names of the rows that can't be told apart from this one, best first."""
@@ -61,25 +63,26 @@ class LeaderboardRow(BaseModel):
     seconds: float | None
     """Training time of one run up to `step`, mean over seeds; evaluation excluded."""
     step: int
-    """The rung that `tifa` was measured at; 0 without one."""
+    """The rung that `score` was measured at; 0 without one."""
     state: TrialState
     study: str
     budget_id: str
     seed: int
     """The first of `seeds`."""
     seeds: list[int]
-    """The seeds whose mean `tifa` is (all of them where no rung was reached)."""
-    tifa_by_seed: list[float]
-    tifa_seed_std: float | None
+    """The seeds whose mean `score` is (all of them where no rung was reached)."""
+    score_by_seed: list[float]
+    score_seed_std: float | None
     """Sample standard deviation between the seeds; None with one seed."""
     chance: float | None
+    """What an uninformed model scores; None for a metric without such a level."""
     by_type: dict[str, float]
     """Accuracy by element type, mean over seeds."""
     n_prompts: int
     trained_params: int
     trained_gmacs: float
     pareto: list[str]
-    """The costs for which this row is on the Pareto front of TIFA against cost."""
+    """The costs for which this row is on the Pareto front of score against cost."""
     steps_done: int
     """Training steps taken, at a rung or between two; the furthest seed."""
     reason: str
@@ -91,7 +94,7 @@ def rank_trials(trials: Iterable[TrialRecord]) -> list[LeaderboardRow]:
     """Return the ranking of trials of one budget, best first; no trials, no rows.
 
     Raises:
-        IncomparableError: two budgets or two metric signatures among them; names both.
+        IncomparableError: two metrics, budgets or metric signatures among them; names both.
     """
     entries = _in_order(group_entries(trials))
     names = _unique_names(entries)
@@ -110,7 +113,7 @@ def rank_trials(trials: Iterable[TrialRecord]) -> list[LeaderboardRow]:
 
 
 def sort_rows(rows: Sequence[LeaderboardRow], column: str) -> list[LeaderboardRow]:
-    """Sort by a numeric column: TIFA largest first, others smallest first, "-column" reversed.
+    """Sort by a numeric column: scores largest first, others smallest first, "-column" reversed.
 
     Absent values come last; equal ones stay in order of rank.
 
@@ -142,7 +145,7 @@ def numeric_columns() -> list[str]:
 
 
 def pareto_rows(rows: Iterable[LeaderboardRow], cost: Cost) -> list[LeaderboardRow]:
-    """Return the rows on the front of TIFA against a cost, cheapest first."""
+    """Return the rows on the front of score against a cost, cheapest first."""
     return sorted((row for row in rows if cost in row.pareto), key=lambda row: getattr(row, cost))
 
 
@@ -183,7 +186,7 @@ def _standing(entry: Entry) -> tuple[bool, int, float, int, int]:
 
 
 def _front(entries: Sequence[Entry], cost: Cost) -> set[int]:
-    """Return the indices of the entries that no other beats in both TIFA and cost.
+    """Return the indices of the entries that no other beats in both score and cost.
 
     Against params and GMACs only those at the furthest rung compete: the score of one that was
     stopped is of an earlier rung, and would rise. Against training compute all do, because score
@@ -233,8 +236,9 @@ def _row(
         arch_id=first.arch_id,
         family=first.family,
         control=first.control,
-        tifa=value,
-        tifa_stderr=stderr,
+        metric=entry.metric,
+        score=value,
+        score_stderr=stderr,
         tied_with=tied_with,
         params=first.profile.params,
         gmacs=first.profile.gmacs,
@@ -247,8 +251,8 @@ def _row(
         budget_id=first.budget_id,
         seed=seeds[0],
         seeds=seeds,
-        tifa_by_seed=values,
-        tifa_seed_std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        score_by_seed=values,
+        score_seed_std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
         chance=scores[0].chance if scores else None,
         by_type={kind: _mean(score.by_type[kind] for score in scores) for kind in types},
         n_prompts=scores[0].n if scores else 0,

@@ -12,6 +12,7 @@ from nas_t2i.files import write_atomically
 from nas_t2i.records import TrialRecord
 from nas_t2i.results.entries import Entry, group_entries
 from nas_t2i.results.leaderboard import LeaderboardRow, rank_trials
+from nas_t2i.results.metrics import display_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,16 +23,17 @@ _MOST_NAMED = 20  # lines with a colour and a name of their own; more can't be t
 
 
 def plot_curves(trials: Sequence[TrialRecord], file: str | Path, *, title: str = "") -> None:
-    """Draw TIFA against steps and against training compute, one line an architecture.
+    """Draw scores against steps and against training compute, one line an architecture.
 
     A line is the mean over seeds, its band one standard error over prompts to either side; controls
-    are dashed, chance is a dotted line. The format follows the ending: png, svg or pdf.
+    are dashed, chance is a dotted line where the metric has it. The format follows the ending: png,
+    svg or pdf.
 
     Raises:
         UserError: another ending.
         RecordError: no trial has reached a rung.
         MissingExtraError: matplotlib is not installed.
-        IncomparableError: trials of two budgets or metric signatures.
+        IncomparableError: trials of two metrics, budgets or metric signatures.
         StorageError: the file can't be written.
     """
     file = Path(file)
@@ -40,7 +42,7 @@ def plot_curves(trials: Sequence[TrialRecord], file: str | Path, *, title: str =
         hint = did_you_mean(suffix, _SUFFIXES)
         text = f"-o {file}: can't draw {file.suffix or 'a file without an ending'!r}"
         raise UserError(f"{text}; expected one of .{', .'.join(_SUFFIXES)}{hint and f'; {hint}'}")
-    rows = [row for row in rank_trials(trials) if row.tifa is not None]
+    rows = [row for row in rank_trials(trials) if row.score is not None]
     if not rows:
         raise RecordError(f"{title or 'these trials'}: no trial has reached a rung yet")
     try:
@@ -65,7 +67,10 @@ def plot_curves(trials: Sequence[TrialRecord], file: str | Path, *, title: str =
         _draw_chance(axes, rows)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-    by_step.set(xlabel="training steps", ylabel="TIFA (mean over seeds; band: ±1 SE over prompts)")
+    name = display_name(rows[0].metric)
+    by_step.set(
+        xlabel="training steps", ylabel=f"{name} (mean over seeds; band: ±1 SE over prompts)"
+    )
     by_step.set_xlim(left=0)
     by_compute.set(xlabel="training compute of what was trained (FLOPs; T is 1e12)", xscale="log")
     by_compute.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from nas_t2i.errors import RecordError
 from nas_t2i.evaluation.statistics import Spread, better_half, seed_spread, spearman
 from nas_t2i.records import TrialRecord, TrialState
+from nas_t2i.results.entries import shared_metric
 
-METRIC = "tifa"
 Table = npt.NDArray[np.float64]
 
 
@@ -29,19 +29,20 @@ class Agreement:
 
 @dataclass(frozen=True)
 class ControlScore:
-    """Where a control ended. `above_chance` is in standard errors over prompts, seeds averaged."""
+    """Where a control ended."""
 
     name: str
-    tifa: float
-    chance: float
-    stderr: float
+    score: float  # mean over seeds
+    chance: float | None  # None: the metric has no such level
+    stderr: float  # over prompts, seeds averaged
     seeds: int
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """What repeats say about a ranking. Scores are TIFA, 0 to 1."""
+    """What repeats say about a ranking. Scores are of one metric, in its unit."""
 
+    metric: str
     names: list[str]  # architectures, best first
     seeds: list[int]
     steps: list[int]
@@ -60,7 +61,9 @@ def assess(trials: Sequence[TrialRecord]) -> Reliability:
 
     Raises:
         RecordError: fewer than three architectures with the same two or more seeds, all complete.
+        IncomparableError: scores of two metrics among them; names both.
     """
+    metric = shared_metric(trials)
     real = [trial for trial in trials if not trial.control]
     complete = [trial for trial in real if trial.state is TrialState.COMPLETE]
     by_arch: dict[str, dict[int, TrialRecord]] = {}
@@ -77,7 +80,7 @@ def assess(trials: Sequence[TrialRecord]) -> Reliability:
     steps = [point.step for point in next(iter(full.values()))[seeds[0]].curve]
     table = np.array(
         [
-            [[point.scores[METRIC].value for point in runs[seed].curve] for seed in seeds]
+            [[point.scores[metric].value for point in runs[seed].curve] for seed in seeds]
             for runs in full.values()
         ]
     )
@@ -87,6 +90,7 @@ def assess(trials: Sequence[TrialRecord]) -> Reliability:
     last = table[:, :, -1]
     half = better_half(last)
     return Reliability(
+        metric=metric,
         names=[names[i] for i in order],
         seeds=seeds,
         steps=steps,
@@ -109,7 +113,7 @@ def assess(trials: Sequence[TrialRecord]) -> Reliability:
         between_seeds=[
             spearman(last[:, a], last[:, b]) for a, b in combinations(range(len(seeds)), 2)
         ],
-        controls=_controls(trials),
+        controls=_controls(trials, metric),
         worst=float(last.mean(axis=1).min()),
         state_counts={
             state.value: count
@@ -119,17 +123,17 @@ def assess(trials: Sequence[TrialRecord]) -> Reliability:
     )
 
 
-def _controls(trials: Sequence[TrialRecord]) -> list[ControlScore]:
+def _controls(trials: Sequence[TrialRecord], metric: str) -> list[ControlScore]:
     names = sorted({trial.name for trial in trials if trial.control and trial.curve})
     scores = []
     for name in names:
-        finals = [t.curve[-1].scores[METRIC] for t in trials if t.name == name and t.curve]
+        finals = [t.curve[-1].scores[metric] for t in trials if t.name == name and t.curve]
         prompts = np.array([score.per_prompt for score in finals]).mean(axis=0)
         scores.append(
             ControlScore(
                 name=name,
-                tifa=float(np.mean([score.value for score in finals])),
-                chance=finals[0].chance or 0.0,
+                score=float(np.mean([score.value for score in finals])),
+                chance=finals[0].chance,
                 stderr=float(prompts.std(ddof=1) / np.sqrt(len(prompts))),
                 seeds=len(finals),
             )

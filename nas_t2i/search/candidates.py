@@ -84,13 +84,24 @@ class CandidateFactory:
         self.profile = cache(profile)
 
     def trained(self, arch: Arch) -> Arch:
-        """Return what the budget trains for `arch`. Raises ArchError if the rule gives nothing."""
-        rule = self._budget.proxy
-        if rule is None:
-            return arch
-        return arch.proxy(
-            rule, latent_channels=self._geometry.channels, text_dim=self._budget.text.width
-        )
+        """Return what the budget trains for `arch`.
+
+        Raises:
+            ArchError: the proxy's rule gives nothing, or without one the architecture is not made
+                for the budget's latents and text.
+        """
+        rule, geometry = self._budget.proxy, self._geometry
+        if rule is not None:
+            return arch.proxy(rule, latent_channels=geometry.channels, text_dim=geometry.text_width)
+        plain = arch.canonical()
+        made_for = (plain["latent_channels"], plain.get("text_dim", geometry.text_width))
+        if made_for != (geometry.channels, geometry.text_width):
+            raise ArchError(
+                f"{name_of(arch)}: made for {made_for[0]} latent channels and text of width "
+                f"{made_for[1]}; budget {self._budget.name} has {geometry.channels} and "
+                f"{geometry.text_width}"
+            )
+        return arch
 
     def make(self, arch: Arch, *, name: str = "", control: Control = "") -> Candidate:
         """Return the candidate of an architecture."""

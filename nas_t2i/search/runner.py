@@ -8,20 +8,30 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from nas_t2i.errors import ConfigError, StorageError
 from nas_t2i.events import EventLog, EventTail
 from nas_t2i.files import write_atomically
+from nas_t2i.protocol.budget import Budget
 from nas_t2i.records import EndEvent, StartEvent, TrialEvent, TrialState
+from nas_t2i.search.decisions import DecisionLog
+from nas_t2i.search.launch import TRIAL_MODULE, Launch, Machines, find_machines, make_launch
 from nas_t2i.search.trial_config import TrialConfig
 
-_TERM_SECONDS = 20.0  # between asking a trial to leave and killing it
+_LEAVE_SECONDS = 90.0  # between asking a trial to save and leave, and SIGTERM
+_TERM_SECONDS = 20.0  # between SIGTERM, or its last word, and killing it
+# What DeepSpeed's launcher says of itself is not why a trial died.
+_LAUNCHER_LINE = re.compile(r"(\S+: )?\[\d{4}-.*\[(launch|runner)\.py:")
+_RANK_PREFIX = re.compile(r"^(\S+: )?\[rank\d+\]: ?")  # torch's, after pdsh's host
+_LOST_RANK = re.compile(r"connection (closed|reset)|remote process exit", re.IGNORECASE)
+_CHAINED = ("During handling of the above exception", "The above exception was the direct cause")
 
 
 class RunningTrial(Protocol):
@@ -47,100 +57,158 @@ class Runner(Protocol):
 
 
 class ProcessRunner:
-    """Runs each trial as a process of its own, in a folder named by the trial's key."""
+    """Runs each trial in processes of its own, in a folder named by the trial's key.
 
-    def __init__(self, trials: Path, *, threads: int, stall_seconds: float) -> None:
-        self._trials, self._threads, self._stall_seconds = trials, threads, stall_seconds
+    On CUDA each trial gets devices of its own, one a rank.
+    """
+
+    def __init__(self, trials: Path, *, stall_seconds: float, module: str = TRIAL_MODULE) -> None:
+        self._trials, self._stall_seconds, self._module = trials, stall_seconds, module
+        self._machines: Machines | None = None
+        self._running: list[TrialProcess] = []
 
     def start(self, config: TrialConfig) -> TrialProcess:
-        """Write the trial's config and start its process."""
+        """Write the trial's config and start its processes.
+
+        Raises:
+            UserError: no devices for it, or another driver runs the trial.
+        """
         folder = self._trials / config.key
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "config.json"
         if not path.exists():
             write_atomically(path, config.model_dump_json(indent=1) + "\n")
-        return TrialProcess(config, folder, self._threads, self._stall_seconds)
+        budget = Budget.model_validate(config.budget, strict=False)
+        self._machines = self._machines or find_machines(budget)
+        devices = self._free_devices(budget, self._machines)
+        log = DecisionLog(folder)
+        try:
+            arguments = [str(path.absolute()), log.start]
+            launch = make_launch(budget, self._machines, devices, self._module, arguments, folder)
+            trial = TrialProcess(config, folder, log, launch, devices, self._stall_seconds)
+        except BaseException:
+            log.close()
+            raise
+        self._running.append(trial)
+        return trial
+
+    def _free_devices(self, budget: Budget, machines: Machines) -> tuple[str, ...]:
+        self._running = [trial for trial in self._running if not trial.ended]
+        if machines.devices is None:
+            return ()
+        taken = {device for trial in self._running for device in trial.devices}
+        free = [device for device in machines.devices if device not in taken]
+        ranks = budget.execution.ranks
+        if len(free) < ranks:
+            raise ConfigError(
+                f"budget {budget.name}: search.parallel",
+                f"{len(self._running)} trials of {ranks} ranks left {len(free)} devices free",
+                expected=f"at most {len(machines.devices) // ranks} side by side",
+            )
+        return tuple(free[:ranks])
 
 
 class TrialProcess:
     """A trial in a process group of its own; it outlives neither its driver nor its silence."""
 
     def __init__(
-        self, config: TrialConfig, folder: Path, threads: int, stall_seconds: float
+        self,
+        config: TrialConfig,
+        folder: Path,
+        log: DecisionLog,
+        launch: Launch,
+        devices: tuple[str, ...],
+        stall_seconds: float,
     ) -> None:
-        self.config = config
-        self._folder = folder
+        self.config, self.devices = config, devices
+        self.ended = False
+        self._folder, self._log = folder, log
         self._stall_seconds = stall_seconds
         self._tail = EventTail(folder / "events.jsonl")
-        self._stderr = (folder / "stderr.log").open("ab")
-        self._heard = time.monotonic()
+        # Ends from before this start were last words of earlier processes.
+        self._past = [event for event in self._tail.read() if not isinstance(event, EndEvent)]
+        self._on_record = bool(self._past)  # whether any process of this trial told its start
+        self._started = False
+        self._own_end: EndEvent | None = None
         self._leave_by: float | None = None
+        self._sent_away = False
         self._killed_because = ""
-        self._on_record = False  # whether any process of this trial told its start
-        self._started = self._ended = False
-        environment = os.environ | {
-            "OMP_NUM_THREADS": str(threads),
-            "MKL_NUM_THREADS": str(threads),
-            "CUDA_VISIBLE_DEVICES": "",
-            "DS_ACCELERATOR": "cpu",
-        }
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "nas_t2i.search.trial", str(folder / "config.json")],
-            stdin=subprocess.PIPE,
-            stdout=self._stderr,
-            stderr=self._stderr,
-            env=environment,
-            start_new_session=True,
-        )
+        self._heard = time.monotonic()
+        self._stderr = (folder / "stderr.log").open("ab")
+        self._said_before = self._stderr.tell()
+        try:
+            self._process = subprocess.Popen(
+                launch.command,
+                stdin=subprocess.DEVNULL,
+                stdout=self._stderr,
+                stderr=self._stderr,
+                env=launch.environment,
+                start_new_session=True,
+            )
+        except BaseException:
+            self._stderr.close()
+            raise
 
     def poll(self) -> Sequence[TrialEvent]:
-        """Return new events; makes up the EndEvent of a process that died without one."""
-        if self._ended:
+        """Return new events; makes up the EndEvent of a trial that died without one.
+
+        The end is told when the processes are gone, and what they held is free.
+        """
+        if self.ended:
             return []
         # Asked before reading: what a process wrote before it ended is then surely read.
         status = self._process.poll()
-        events = list(self._tail.read())
+        new = self._after_own_start(self._tail.read())
+        events, self._past = self._past + new, []
         if events:
             self._heard = time.monotonic()
-        # Ends from before this start were last words of earlier processes.
-        events = self._after_own_start(events)
-        if any(isinstance(event, EndEvent) for event in events) or status is not None:
-            if not events or not isinstance(events[-1], EndEvent):
-                events.append(self._last_word(status))
+        for event in events:
+            if isinstance(event, EndEvent):
+                self._own_end = event
+        events = [event for event in events if not isinstance(event, EndEvent)]
+        if status is not None:
+            end = self._own_end or self._last_word(status)
             self._close()
-            return events
+            return [*events, end]
         self._kill_if_overdue()
         return events
 
     def decide(self, rung: int, go: bool) -> None:
-        """Write the decision to the trial's standard input."""
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(f"{'go' if go else 'stop'} {rung}\n".encode())
-            self._process.stdin.flush()
-        except OSError:  # it died meanwhile; poll will tell
-            return
+        """Tell the trial to go on after a rung, or to stop there. Raises StorageError."""
+        self._log.say(f"{'go' if go else 'stop'} {rung}")
 
     def leave(self) -> None:
-        """Send SIGTERM; a trial that doesn't leave in time is killed."""
-        if self._leave_by is None and not self._ended:
-            self._leave_by = time.monotonic() + _TERM_SECONDS
-            self._signal(signal.SIGTERM)
+        """Ask the trial to save and leave; one that doesn't leave in time is killed."""
+        if self._leave_by is not None or self.ended:
+            return
+        self._leave_by = time.monotonic() + _LEAVE_SECONDS
+        try:
+            self._log.say("leave")
+        except StorageError:  # a full disk must not keep the others from being asked
+            self._terminate()
+        if not self._started:  # nobody listens yet, and there is nothing new to save
+            self._terminate()
 
     def _after_own_start(self, events: list[TrialEvent]) -> list[TrialEvent]:
-        """Drop the ends that were written before this process started."""
+        """Drop the ends that an earlier process, still saving, wrote before this start."""
         kept: list[TrialEvent] = []
         for event in events:
             if isinstance(event, StartEvent):
-                self._on_record = True
-                self._started = event.pid == self._process.pid
+                self._on_record = self._started = True
             if self._started or not isinstance(event, EndEvent):
                 kept.append(event)
         return kept
 
     def _kill_if_overdue(self) -> None:
         now = time.monotonic()
+        if self._own_end is not None:
+            if now - self._heard > _TERM_SECONDS:
+                self._signal(signal.SIGKILL)
+            return
         if self._leave_by is not None and now > self._leave_by:
+            if not self._sent_away:
+                self._terminate()
+                return
             self._killed_because = "did not leave when asked to"
         elif now - self._heard > self._stall_seconds:
             self._killed_because = f"silent for {self._stall_seconds / 60:g} minutes, killed"
@@ -148,9 +216,20 @@ class TrialProcess:
             return
         self._signal(signal.SIGKILL)
 
+    def _terminate(self) -> None:
+        self._sent_away = True
+        self._leave_by = time.monotonic() + _TERM_SECONDS
+        self._signal(signal.SIGTERM)
+
     def _last_word(self, status: int | None) -> EndEvent:
-        reason = self._killed_because or _describe_death(status, self._folder / "stderr.log")
-        state = TrialState.INTERRUPTED if self._leave_by is not None else TrialState.FAILED
+        with (self._folder / "stderr.log").open("rb") as stream:
+            stream.seek(self._said_before)
+            said = stream.read().decode(errors="replace")
+        reason = self._killed_because or _describe_death(status, said)
+        state = TrialState.FAILED
+        if self._leave_by is not None:
+            state = TrialState.INTERRUPTED
+            reason = f"asked to leave: {reason}"
         end = EndEvent(state=state, reason=reason)
         with EventLog(self._folder / "events.jsonl") as log:
             if not self._on_record:  # it died before it could say anything
@@ -159,30 +238,49 @@ class TrialProcess:
         return end
 
     def _signal(self, number: signal.Signals) -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
-        except ProcessLookupError:
-            return
 
     def _close(self) -> None:
-        self._ended = True
-        assert self._process.stdin is not None
-        with contextlib.suppress(OSError):
-            self._process.stdin.close()
-        try:
-            self._process.wait(_TERM_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._signal(signal.SIGKILL)
-            self._process.wait()
+        self.ended = True
+        self._signal(signal.SIGKILL)  # ranks whose launcher died before them
         self._stderr.close()
+        self._log.close()
 
 
-def _describe_death(status: int | None, log: Path) -> str:
-    """Say in one line how a process ended that did not tell itself."""
-    if status is not None and status < 0:
-        name = signal.Signals(-status).name
-        guess = " (out of memory?)" if name == "SIGKILL" else ""
-        return f"killed by {name}{guess}"
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    last = lines[-1] if lines else "no message"
-    return f"exit status {status}: {last[:300]}"
+def _describe_death(status: int | None, said: str) -> str:
+    """Say in one line how a trial ended that did not tell itself; `said` is its output."""
+    number = _signal_number(status or 0)
+    if number:
+        guess = " (out of memory?)" if number == signal.SIGKILL else ""
+        return f"killed by {signal.Signals(number).name}{guess}"
+    cause = _cause(said)
+    # Of ranks that die within a second, the launcher reports any; a killed one says nothing.
+    lost = "another rank was lost (out of memory?): " if _LOST_RANK.search(cause) else ""
+    return f"exit status {status}: {lost}{cause[:300]}"
+
+
+def _signal_number(status: int) -> int:
+    """Return the signal that ended a process, or a rank of DeepSpeed's launcher; 0: none did."""
+    # The launcher ends with its rank's -9 modulo 256; 255 is ssh's way of saying "no connection".
+    number = 256 - status if 128 < status < 255 else -status
+    return number if number in set(signal.Signals) else 0
+
+
+def _cause(said: str) -> str:
+    """Return the message of the first exception in an output, else its last line.
+
+    Of several ranks, the first to fail is the cause; the others fail for want of it.
+    """
+    lines = [_RANK_PREFIX.sub("", line) for line in said.splitlines()]
+    lines = [line for line in lines if line.strip() and not _LAUNCHER_LINE.match(line)]
+    if not lines:
+        return "no message"
+    tracebacks = (n for n, line in enumerate(lines) if line.startswith("Traceback (most recent"))
+    first = next(tracebacks, len(lines))
+    for number in range(first + 1, len(lines)):
+        before, line, *after = lines[number - 1 : number + 2]
+        ends_traceback = before.startswith("  ") and not line.startswith(" ")
+        if ends_traceback and not (after and after[0].startswith(_CHAINED)):
+            return line.strip()
+    return lines[-1].strip()

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from types import FrameType
 from typing import cast
@@ -17,7 +18,7 @@ from nas_t2i.arch.reach import check_reachable
 from nas_t2i.arch.space import Space
 from nas_t2i.environment import cache_dir, describe_environment
 from nas_t2i.errors import StorageError
-from nas_t2i.evaluation.evaluator import make_prompts
+from nas_t2i.evaluation.evaluator import chance_level
 from nas_t2i.locks import StudyLock
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.records import (
@@ -30,11 +31,12 @@ from nas_t2i.records import (
 )
 from nas_t2i.search.candidates import Candidate, CandidateFactory, Proposals
 from nas_t2i.search.driver import Driver, Listener, WallClock
+from nas_t2i.search.launch import find_machines, trials_at_once
 from nas_t2i.search.runner import ProcessRunner
 from nas_t2i.search.study import OptunaStudy, check_sampler, hide_password
 from nas_t2i.search.trial_config import Control, load_trial_config, trial_key
 from nas_t2i.store import STUDY_FILE, read_contents, read_study, write_study
-from nas_t2i.training.inputs import latent_geometry, make_encoder
+from nas_t2i.training.inputs import check_inputs, latent_geometry
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,10 @@ class SearchRequest:
         wanted = max(self.budget.search.trials, len(self.space.included))
         return min(wanted, self.space.count())
 
-    @property
+    @cached_property
     def parallel(self) -> int:
         """How many trials run side by side."""
-        return self.budget.search.parallel or max(1, self.cores // self.budget.training.threads)
+        return trials_at_once(self.budget, find_machines(self.budget), self.cores)
 
 
 def make_factory(budget: Budget, seeds: tuple[int, ...]) -> CandidateFactory:
@@ -104,6 +106,8 @@ def run_search(
     if warning := check_reachable(request.space, factory.profile):
         say(warning)
     _check_same_settings(request)
+    # Once, before trials that all need it, and before anything is made that they would fail in.
+    check_inputs(request.budget, cache_dir(), say)
     check_sampler(request.budget.search.sampler, request.budget.search.sampler_options)
     # A storage elsewhere must answer before anything is made here; the journal needs its folder.
     optuna = _open_optuna(request, say) if request.storage else None
@@ -112,7 +116,6 @@ def run_search(
             write_study(request.folder, _study_record(request))
         optuna = optuna or _open_optuna(request, say)
         candidates = _known_candidates(request, factory, optuna, say)
-        make_encoder(request.budget, cache_dir())  # once, before trials that all need it
         proposals = Proposals(
             request.space,
             factory,
@@ -131,7 +134,6 @@ def run_search(
             optuna=optuna,
             runner=ProcessRunner(
                 request.folder / "trials",
-                threads=request.budget.training.threads,
                 stall_seconds=60 * request.budget.search.stall_minutes,
             ),
             clock=WallClock(),
@@ -143,6 +145,10 @@ def run_search(
     return candidates
 
 
+class TerminatedError(KeyboardInterrupt):
+    """SIGTERM, as a scheduler sends it before it takes the machine away; all trials saved."""
+
+
 @contextlib.contextmanager
 def _signals(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
     """Yield "was SIGINT or SIGTERM sent?", so that the search leaves between two events.
@@ -150,13 +156,15 @@ def _signals(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
     A second one acts as if nobody listened; the trials then save by themselves.
     """
     leave = threading.Event()
+    received: list[int] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def restore() -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
         leave.set()
         restore()
 
@@ -164,6 +172,10 @@ def _signals(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
         signal.signal(number, on_signal)
     try:
         yield leave.is_set
+    except KeyboardInterrupt:
+        if received[:1] == [signal.SIGTERM]:
+            raise TerminatedError from None
+        raise
     finally:
         restore()
         if leave.is_set():
@@ -233,10 +245,10 @@ def _study_record(request: SearchRequest) -> StudyRecord:
         seeds_per_arch=len(request.seeds),
         rungs=list(budget.rungs),
         metric=budget.evaluation.metric,
-        chance=make_prompts(budget).chance.tifa,
+        chance=chance_level(budget),
         stop_rule=rule,
         note=(
-            "Params, GMACs and attention share are of the full architecture; TIFA, training "
+            "Params, GMACs and attention share are of the full architecture; scores, training "
             f"compute and seconds are of what was trained: {trained}."
         ),
     )

@@ -1,11 +1,11 @@
 """One trial, the whole pipeline, in its own process: config in, JSON lines out.
 
-    python -m nas_t2i.search.trial results/STUDY/trials/KEY/config.json
+    python -m nas_t2i.search.trial results/STUDY/trials/KEY/config.json START
 
 The process appends events to ``events.jsonl`` beside its config. At each rung but the last it
-waits for a line on its standard input that names the rung, "go 400" or "stop 400". When that input
-closes (the driver is gone) or SIGTERM arrives, it saves where it stands and leaves; started again,
-it goes on there.
+waits for the driver's word on the rung (nas_t2i.search.decisions). When the driver is gone or asks
+it to leave, or SIGTERM arrives, it saves where it stands and leaves; started again, it goes on
+there.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ import os
 # Nothing here may use more than the budget's threads: trials run side by side.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import queue
+import contextlib
+import math
 import signal
 import sys
-import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
 import torch
 
 from nas_t2i.arch.families import arch_from_dict
 from nas_t2i.environment import cache_dir, describe_environment
-from nas_t2i.evaluation.evaluator import Evaluator
+from nas_t2i.errors import UserError
+from nas_t2i.evaluation.evaluator import Evaluator, make_evaluator
 from nas_t2i.evaluation.pictures import save_sheet
 from nas_t2i.events import EventLog
 from nas_t2i.locks import FolderLock
@@ -40,142 +41,223 @@ from nas_t2i.records import (
     StartEvent,
     TrialState,
 )
+from nas_t2i.search.decisions import Decisions, InterruptedTrialError
 from nas_t2i.search.trial_config import TrialConfig, load_trial_config
-from nas_t2i.training.checkpoint import load_checkpoint, save_checkpoint
+from nas_t2i.training.checkpoint import CheckpointError, Checkpoints
 from nas_t2i.training.denoiser import build_denoiser
 from nas_t2i.training.flops import training_flops
-from nas_t2i.training.inputs import make_inputs
+from nas_t2i.training.initial import load_initial_weights
+from nas_t2i.training.inputs import Inputs
 from nas_t2i.training.loop import DivergedError, Trainer
+from nas_t2i.training.micro_batch import frozen_micro_batch
+from nas_t2i.training.ranks import Ranks, join_ranks
 
+PREEMPTED = 75  # exit status of a trial that saved and left (EX_TEMPFAIL: try again)
 _REPORT_SECONDS = 1.0  # between two progress events
 
 
-class _InterruptedError(Exception):
-    """The driver is gone, or asked this process to leave."""
+class Trial:
+    """One trial in this process; every rank has one and they act together.
 
+    The first rank alone writes events and hears the driver; it tells the others.
+    """
 
-class Decisions:
-    """What the driver says, read by a thread so that its absence is noticed at once."""
+    def __init__(
+        self, config: TrialConfig, folder: Path, ranks: Ranks, decisions: Decisions | None
+    ) -> None:
+        self._config, self._folder, self._ranks = config, folder, ranks
+        self._decisions = decisions
+        self._budget = Budget.model_validate(config.budget, strict=False)
+        self._events = EventLog(folder / "events.jsonl") if ranks.is_first else None
+        self._evaluation_seconds = 0.0
+        self._reported = 0  # the last rung that is on record
+        self._last_report = self._last_save = time.monotonic()
 
-    def __init__(self) -> None:
-        self.gone = threading.Event()
-        self._said: queue.Queue[str] = queue.Queue()
-        signal.signal(signal.SIGTERM, self._leave)
-        threading.Thread(target=self._listen, daemon=True).start()
+    def run(self) -> EndEvent:
+        """Train from rung to rung, report each, and return the trial's last word."""
+        try:
+            self._make_parts()
+            for rung in self._budget.rungs:
+                if rung > self._reported:
+                    self._trainer.train_to(rung, self._after_step)
+                    self._report_rung(rung)
+                at_rung = self._trainer.step == rung != self._budget.rungs[-1]
+                if at_rung and not self._go_on(rung):
+                    return EndEvent(
+                        state=TrialState.STOPPED, reason=f"stopped early at step {rung}"
+                    )
+        except DivergedError as error:
+            return EndEvent(state=TrialState.DIVERGED, reason=str(error))
+        except CheckpointError as error:
+            return EndEvent(state=TrialState.FAILED, reason=str(error))
+        except InterruptedTrialError as error:
+            return self._leave(error)
+        except UserError as error:
+            if self._ranks.size > 1:  # perhaps here alone: the launcher ends the other ranks
+                raise
+            return EndEvent(state=TrialState.FAILED, reason=str(error))
+        return EndEvent(state=TrialState.COMPLETE)
 
-    def _listen(self) -> None:
-        for line in sys.stdin:
-            self._said.put(line.strip())
-        self.gone.set()
+    def _make_parts(self) -> None:
+        config, budget, ranks = self._config, self._budget, self._ranks
+        torch.set_num_threads(budget.training.threads)
+        device = str(ranks.device)
+        inputs = Inputs(
+            budget,
+            cache_dir(),
+            shuffle_captions=config.control == "shuffled-captions",
+            device=device,
+            say=self._say,
+        )
+        micro_batch = frozen_micro_batch(self._folder, config, ranks)
+        if self._events is not None:
+            record = config.new_record().model_copy(
+                update={
+                    "environment": describe_environment(budget.training.threads, ranks.device_name),
+                    "inputs": inputs.fingerprints,
+                    "micro_batch": micro_batch,
+                }
+            )
+            self._events.append(StartEvent(record=record, pid=os.getpid()))
+        denoiser = build_denoiser(
+            arch_from_dict(config.trained_arch),
+            latent_size=inputs.latent_shape[1],
+            latent_channels=inputs.latent_shape[0],
+            seed=config.seed,
+            precision=budget.training.precision,
+        )
+        self._checkpoints = Checkpoints(
+            self._folder / "checkpoints", budget.execution.keep_checkpoints, ranks
+        )
+        saved = self._checkpoints.load()
+        if saved is None and budget.init_from:
+            load_initial_weights(denoiser, budget.init_from, config.key)
+        denoiser.to(ranks.device).prepare(budget.execution)
+        feed = inputs.make_feed(config.seed)
+        self._trainer = Trainer(denoiser, feed, budget, config.seed, ranks, micro_batch)
+        self._evaluator: Evaluator = make_evaluator(budget, inputs)
+        if saved is not None:
+            self._trainer.load_state_dict(*(state["trainer"] for state in saved))
+            self._evaluation_seconds = saved[0]["evaluation_seconds"]
+            self._reported = saved[0]["reported"]
 
-    def _leave(self, _signal: int, _frame: FrameType | None) -> None:
-        self.gone.set()
+    def _after_step(self, step: int, loss: float) -> None:
+        now = time.monotonic()
+        if self._events is not None and now - self._last_report >= _REPORT_SECONDS:
+            self._last_report = now
+            seconds = self._trainer.seconds
+            self._events.append(ProgressEvent(step=step, loss=loss, seconds=seconds))
+        interrupted, due = self._ranks.agree(
+            (
+                self._decisions is not None and self._decisions.gone.is_set(),
+                now - self._last_save >= 60 * self._budget.execution.checkpoint_minutes,
+            )
+        )
+        if interrupted:
+            self._raise_interrupted()
+        if due:
+            self._save()
 
-    def go_on(self, rung: int) -> bool:
-        """Wait for the word on `rung`. Raises _InterruptedError when the driver is gone."""
-        while not self.gone.is_set():
+    def _report_rung(self, rung: int) -> None:
+        begin = time.perf_counter()
+        with self._trainer.averaged_weights() as averaged:
+            measured = self._evaluator.measure(averaged, self._ranks)
+        loss = self._trainer.take_mean_loss()
+        if not math.isfinite(measured.score.value):
+            raise DivergedError(rung, loss)
+        if self._ranks.is_first and len(measured.pictures):
+            path = self._folder / f"pictures-{rung:06d}.png"
+            save_sheet(path, measured.pictures, measured.captions)
+        self._evaluation_seconds += time.perf_counter() - begin
+        images = rung * self._budget.training.batch
+        point = CurvePoint(
+            step=rung,
+            images=images,
+            training_flops=training_flops(self._config.trained_profile.gmacs, images),
+            loss=loss,
+            seconds=self._trainer.seconds,
+            evaluation_seconds=self._evaluation_seconds,
+            scores={measured.score.metric: measured.score},
+        )
+        self._reported = rung
+        # On record first: cut between the two, a resumed trial repeats the rung exactly.
+        if self._events is not None:
+            self._events.append(RungEvent(point=point))
+        self._save()
+
+    def _go_on(self, rung: int) -> bool:
+        """Wait for the driver's word on a rung; the same on every rank."""
+        word: bool | str = ""
+        if self._decisions is not None:
             try:
-                word, _, step = self._said.get(timeout=0.2).partition(" ")
-            except queue.Empty:
-                continue
-            if step == str(rung):  # a resumed trial hears of rungs long behind it too
-                return word == "go"
-        raise _InterruptedError
+                word = self._decisions.go_on(rung)
+            except InterruptedTrialError as error:
+                word = str(error)
+        word = self._ranks.agree(word)
+        if isinstance(word, str):
+            raise InterruptedTrialError(word)
+        return word
 
+    def _raise_interrupted(self) -> None:
+        if self._decisions is not None:
+            self._decisions.check()
+        raise InterruptedTrialError
 
-def run_trial(config: TrialConfig, folder: Path, decisions: Decisions) -> EndEvent:
-    """Train from rung to rung, report each, and return the trial's last word."""
-    budget = Budget.model_validate(config.budget, strict=False)
-    torch.set_num_threads(budget.training.threads)
-    events = EventLog(folder / "events.jsonl")
-    record = config.new_record()
-    environment = describe_environment(budget.training.threads)
-    record = record.model_copy(update={"environment": environment})
-    events.append(StartEvent(record=record, pid=os.getpid()))
+    def _leave(self, why: InterruptedTrialError) -> EndEvent:
+        step = self._trainer.step
+        reason = f"interrupted at step {step}" + (f": {why}" if str(why) else "")
+        try:
+            self._save()
+        except CheckpointError as error:
+            return EndEvent(state=TrialState.FAILED, reason=f"{reason}; {error}")
+        return EndEvent(state=TrialState.INTERRUPTED, reason=reason)
 
-    inputs = make_inputs(
-        budget, cache_dir(), shuffle_captions=config.control == "shuffled-captions"
-    )
-    denoiser = build_denoiser(
-        arch_from_dict(config.trained_arch),
-        latent_size=inputs.latent_shape[1],
-        latent_channels=inputs.codec.channels,
-        seed=config.seed,
-    )
-    trainer = Trainer(denoiser, inputs, budget, config.seed)
-    evaluator = Evaluator(budget, inputs)
-    evaluation_seconds = 0.0
-    reported = 0  # the last rung that is on record
-    checkpoint = folder / "checkpoint.pt"
-    if checkpoint.exists():
-        state = load_checkpoint(checkpoint)
-        trainer.load_state_dict(state["trainer"])
-        evaluation_seconds, reported = state["evaluation_seconds"], state["reported"]
+    def _save(self) -> None:
+        state = self._trainer.state_dict()
+        if state is not None:
+            state = {
+                "trainer": state,
+                "evaluation_seconds": self._evaluation_seconds,
+                "reported": self._reported,
+            }
+        self._checkpoints.save(self._trainer.step, state)
+        self._last_save = time.monotonic()
 
-    def save() -> None:
-        state = {
-            "trainer": trainer.state_dict(),
-            "evaluation_seconds": evaluation_seconds,
-            "reported": reported,
-        }
-        save_checkpoint(checkpoint, state)
-
-    last_report = time.monotonic()
-
-    def after_step(step: int, loss: float) -> None:
-        nonlocal last_report
-        if decisions.gone.is_set():
-            raise _InterruptedError
-        if time.monotonic() - last_report >= _REPORT_SECONDS:
-            last_report = time.monotonic()
-            events.append(ProgressEvent(step=step, loss=loss, seconds=trainer.seconds))
-
-    try:
-        for rung in budget.rungs:
-            if rung > reported:
-                trainer.train_to(rung, after_step)
-                begin = time.perf_counter()
-                with trainer.averaged_weights() as averaged:
-                    pictures = evaluator.draw(averaged)
-                score = evaluator.score(pictures)
-                save_sheet(
-                    folder / f"pictures-{rung:06d}.png", pictures, evaluator.prompts.captions
-                )
-                evaluation_seconds += time.perf_counter() - begin
-                images = rung * budget.training.batch
-                point = CurvePoint(
-                    step=rung,
-                    images=images,
-                    training_flops=training_flops(config.trained_profile.gmacs, images),
-                    loss=trainer.take_mean_loss(),
-                    seconds=trainer.seconds,
-                    evaluation_seconds=evaluation_seconds,
-                    scores={score.metric: score},
-                )
-                reported = rung
-                # On record first: cut between the two, a resumed trial repeats the rung exactly.
-                events.append(RungEvent(point=point))
-                save()
-            at_rung = trainer.step == rung != budget.rungs[-1]
-            if at_rung and not decisions.go_on(rung):
-                return EndEvent(state=TrialState.STOPPED, reason=f"stopped early at step {rung}")
-    except DivergedError as error:
-        return EndEvent(state=TrialState.DIVERGED, reason=str(error))
-    except _InterruptedError:
-        save()
-        return EndEvent(state=TrialState.INTERRUPTED, reason=f"interrupted at step {trainer.step}")
-    return EndEvent(state=TrialState.COMPLETE)
+    def _say(self, text: str) -> None:
+        if self._ranks.is_first:
+            print(text, file=sys.stderr, flush=True)
 
 
 def main(arguments: list[str]) -> int:
-    """Run the trial whose config.json is named. Exit status 0 whenever it could tell its end."""
+    """Run the trial whose config.json and start are named, or one rank of it.
+
+    Exit status 0 when it told its end, `PREEMPTED` when it was asked to leave and saved.
+    """
     path = Path(arguments[0])
     config = load_trial_config(path)
+    ranks = join_ranks(config.budget["training"]["device"])
+    with _driver(path.parent, arguments[1], ranks) as decisions:
+        gone = decisions is not None and decisions.gone.is_set()
+        if ranks.agree(gone):  # nobody listens, or a later start of this trial took over
+            return 0
+        end = Trial(config, path.parent, ranks, decisions).run()
+        if ranks.is_first:
+            EventLog(path.parent / "events.jsonl").append(end)
+        ranks.wait()  # a launcher ends all ranks when one leaves with another status than 0
+    return PREEMPTED if end.state is TrialState.INTERRUPTED else 0
+
+
+@contextlib.contextmanager
+def _driver(folder: Path, start: str, ranks: Ranks) -> Iterator[Decisions | None]:
+    """Yield what the first rank hears of the driver; None on the others."""
+    if not ranks.is_first:
+        # A scheduler may send SIGTERM to every process: the first rank decides for all.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        yield None
+        return
     # A process of an earlier, killed driver may still be saving: wait for it to leave.
-    with FolderLock(path.parent / ".lock", wait_seconds=60):
-        end = run_trial(config, path.parent, Decisions())
-        EventLog(path.parent / "events.jsonl").append(end)
-    return 0
+    with FolderLock(folder / ".lock", wait_seconds=60):
+        yield Decisions(folder, start)
 
 
 if __name__ == "__main__":

@@ -6,27 +6,48 @@ import torch
 from torch import Tensor, nn
 
 from nas_t2i.arch.spec import Arch
+from nas_t2i.protocol.budget import Execution
 from nas_t2i.streams import derive_seed
 
 
 class Denoiser(nn.Module):
-    """A diffusers backbone behind the one signature that training and sampling use."""
+    """A diffusers backbone behind the one signature that training and sampling use.
 
-    def __init__(self, model: nn.Module, latent_channels: int) -> None:
+    Weights are float32 whatever the precision: with "bf16" the matrix products run in bfloat16
+    under autocast, and master weights, gradients and their accumulation stay float32.
+    """
+
+    def __init__(self, model: nn.Module, latent_channels: int, precision: str = "fp32") -> None:
         super().__init__()
         self.model = model
         self._channels = latent_channels
+        self._bf16 = precision == "bf16"
+        self._memory_format = torch.contiguous_format
 
     def forward(self, x: Tensor, t: Tensor, text: Tensor) -> Tensor:
-        """Predict (N, C, H, W) at latents `x`, (N,) integer steps `t`, (N, tokens, width) text."""
-        out: Tensor = self.model(x, timestep=t, encoder_hidden_states=text, return_dict=False)[0]
+        """Predict (N, C, H, W) float32 at latents `x`, (N,) steps `t`, (N, tokens, width) text."""
+        x = x.contiguous(memory_format=self._memory_format)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self._bf16):
+            out = self.model(x, timestep=t, encoder_hidden_states=text, return_dict=False)[0]
         # PixArt's further channels are a learned variance, which this objective does not train.
-        return out[:, : self._channels]
+        prediction: Tensor = out[:, : self._channels].float()
+        return prediction
+
+    def prepare(self, execution: Execution) -> None:
+        """Apply the execution's speed and memory options; the results differ by rounding only."""
+        if execution.gradient_checkpointing:
+            self.model.enable_gradient_checkpointing()  # type: ignore[operator]
+        if execution.channels_last:
+            self._memory_format = torch.channels_last
+        if execution.compile:
+            self.model.compile()
 
 
-def build_denoiser(arch: Arch, *, latent_size: int, latent_channels: int, seed: int) -> Denoiser:
+def build_denoiser(
+    arch: Arch, *, latent_size: int, latent_channels: int, seed: int, precision: str = "fp32"
+) -> Denoiser:
     """Build `arch` for square latents of that side, its weights drawn from (seed, "init")."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "init"))
         model = arch.build(latent_size)
-    return Denoiser(model, latent_channels)
+    return Denoiser(model, latent_channels, precision)

@@ -1,16 +1,21 @@
-"""DeepSpeed as the training engine: one process on the CPU."""
+"""DeepSpeed as the training engine: any number of ranks, ZeRO stage 0 to 3, float32 masters."""
 
 from __future__ import annotations
 
 import logging
-import os
-import tempfile
-from pathlib import Path
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any, Generic, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, distributed, nn
 
-from nas_t2i.protocol.budget import Training
+from nas_t2i.protocol.budget import Execution, Training
+from nas_t2i.training.ranks import Ranks
+
+ModelT = TypeVar("ModelT", bound=nn.Module)
 
 
 def learning_rate_factor(step: int, training: Training) -> float:
@@ -25,13 +30,22 @@ def learning_rate_factor(step: int, training: Training) -> float:
     return up * max(0.0, down)
 
 
-class Engine:
-    """Owns the optimiser step. `module` is what the forward pass goes through."""
+class Engine(Generic[ModelT]):
+    """Owns the weights' updates. `module` is what the forward pass goes through.
 
-    def __init__(self, model: nn.Module, training: Training) -> None:
-        _join_process_group()
+    The model is float32 for DeepSpeed whatever the precision, so gradients are accumulated and
+    reduced in float32; bfloat16 is the denoiser's own autocast.
+    """
+
+    def __init__(
+        self, model: ModelT, training: Training, execution: Execution, ranks: Ranks, micro: int
+    ) -> None:
+        logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
         import deepspeed
 
+        self._model, self._ranks, self._stage = model, ranks, training.zero_stage
+        self._shell = _hollow(model) if self._stage == 3 else model
+        self._weights = list(model.parameters())
         optimizer = torch.optim.AdamW(
             model.parameters(),
             lr=training.optimizer.learning_rate,
@@ -43,55 +57,154 @@ class Engine:
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate_factor(step, training)
         )
+        offload = {f"offload_{part}": settings for part, settings in execution.offload.items()}
         # Every default that has changed between DeepSpeed releases is set here.
         config = {
             "train_batch_size": training.batch,
-            "train_micro_batch_size_per_gpu": training.batch,
-            "gradient_accumulation_steps": 1,
-            "gradient_clipping": training.optimizer.grad_clip,
-            "zero_optimization": {"stage": training.zero_stage},
+            "train_micro_batch_size_per_gpu": micro,
+            "gradient_accumulation_steps": training.batch // ranks.size // micro,
+            # Without ZeRO, torch's own clipping is the faster one; see `step`.
+            "gradient_clipping": training.optimizer.grad_clip if training.zero_stage else 0.0,
+            "zero_optimization": {"stage": training.zero_stage, **offload},
+            # Ours is torch's fused AdamW, on whichever device the state lies.
+            "zero_force_ds_cpu_optimizer": False,
             "data_types": {"grad_accum_dtype": "fp32"},
             "steps_per_print": 10**9,
         }
-        self._engine, self._optimizer, _, self._schedule = deepspeed.initialize(
+        self._engine, _, _, self._schedule = deepspeed.initialize(
             model=model,
             optimizer=optimizer,
             lr_scheduler=schedule,
             config=config,
             dist_init_required=False,
         )
+        if execution.channels_last and training.zero_stage == 0:
+            # Not earlier: DeepSpeed's set-up takes contiguous weights only; ZeRO's stay so.
+            model.to(memory_format=torch.channels_last)
+        # DeepSpeed copies all gradients together and back even where nobody shares them.
+        self._engine.enable_backward_allreduce = ranks.size > 1
+        self._adam, self._grad_clip = optimizer, training.optimizer.grad_clip
         self.module: nn.Module = self._engine
 
-    def step(self, loss: torch.Tensor) -> float:
-        """Back-propagate a scalar loss, update the weights; return the gradient norm (unclipped).
-
-        The norm is that of the whole model, 0.0 where the engine was asked for no clipping.
-        """
+    def backward(self, loss: Tensor) -> None:
+        """Accumulate the gradients of one micro-batch's mean loss (a scalar)."""
         self._engine.backward(loss)
-        self._engine.step()
-        return float(self._engine.get_global_grad_norm() or 0.0)
 
-    def state_dict(self) -> dict[str, object]:
-        """Everything besides the weights that the next step depends on."""
+    def step(self) -> float:
+        """Update the weights once all micro-batches had their backward pass.
+
+        Returns the gradient norm of the whole model, before clipping; it is infinite or NaN where
+        a gradient was not finite.
+        """
+        if self._stage == 0:
+            norm = nn.utils.clip_grad_norm_(self._weights, self._grad_clip or math.inf)
+            self._engine.step()
+            return float(norm)
+        self._engine.step()
+        # ZeRO leaves out a step whose gradients are not finite.
+        if self._engine.optimizer.overflow:
+            return math.inf
+        return float(self._engine.get_global_grad_norm())
+
+    def micro_step(self) -> None:
+        """Tell the engine that a micro-batch before the last one is done."""
+        self._engine.step()
+
+    @property
+    def shards(self) -> list[Tensor]:
+        """What this rank holds of each weight: all of it, or with ZeRO stage 3 its flat share."""
+        if self._stage == 3:
+            return [weight.ds_tensor.detach() for weight in self._weights]  # type: ignore[attr-defined]
+        return [weight.detach() for weight in self._weights]
+
+    @property
+    def shapes(self) -> list[list[int]]:
+        """The shape of each whole weight."""
+        return [list(getattr(weight, "ds_shape", weight.shape)) for weight in self._weights]
+
+    @contextmanager
+    def lend(self, shards: list[Tensor]) -> Iterator[ModelT]:
+        """Lend the model with other weights, given as each rank's `shards`, whole on every rank.
+
+        With ZeRO stage 3 it is a copy of the model that is lent, else the model itself.
+        """
+        if self._stage == 3:
+            names = [name for name, _ in self._model.named_parameters()]
+            copy = _hollow(self._shell)
+            weights = dict(zip(names, self._whole(shards), strict=True))
+            copy.load_state_dict(weights, strict=False, assign=True)
+            yield copy.eval()
+            return
+        raw = [weight.clone() for weight in self.shards]
+        self._put(shards)
+        self._model.eval()
+        try:
+            yield self._model
+        finally:
+            self._put(raw)
+            self._model.train()
+
+    def _whole(self, shards: list[Tensor]) -> list[Tensor]:
+        """Return the whole weights of ZeRO stage 3's flat shares."""
+        whole = []
+        for shard, shape in zip(shards, self.shapes, strict=True):
+            parts = [torch.empty_like(shard) for _ in range(self._ranks.size)]
+            distributed.all_gather(parts, shard)
+            whole.append(torch.cat(parts)[: math.prod(shape)].view(shape))
+        return whole
+
+    @torch.no_grad()
+    def _put(self, shards: list[Tensor]) -> None:
+        torch._foreach_copy_(self.shards, shards)
+
+    @property
+    def _masters(self) -> list[Tensor]:
+        """The float32 tensors that AdamW steps: the weights, or this rank's flat partitions."""
+        if self._stage == 0:
+            return list(self._weights)
+        if self._stage == 3:
+            return list(self._engine.optimizer.fp32_partitioned_groups_flat)
+        return list(self._engine.optimizer.single_partition_of_fp32_groups)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that this rank's next step depends on besides `shards`: plain values and tensors."""
+        masters = [] if self._stage == 0 else [master.detach() for master in self._masters]
         return {
-            "optimizer": self._optimizer.state_dict(),
+            "masters": masters,
+            "adam": [dict(self._adam.state[master]) for master in self._masters],
             "schedule": self._schedule.state_dict(),
             "global_steps": self._engine.global_steps,
+            "micro_steps": self._engine.micro_steps,
         }
 
-    def load_state_dict(self, state: dict[str, object]) -> None:
-        """Take up where `state_dict` left off."""
-        self._optimizer.load_state_dict(state["optimizer"])
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any], weights: list[Tensor]) -> None:
+        """Take up where `state_dict` left off, with the shards of the weights it had then."""
+        self._put(
+            [saved.to(shard.device) for saved, shard in zip(weights, self.shards, strict=True)]
+        )
+        if self._stage == 3:
+            # Small weights are kept whole beside their shares.
+            for weight, whole in zip(self._weights, self._whole(self.shards), strict=True):
+                if weight.numel():
+                    weight.copy_(whole)
+        for master, saved in zip(self._masters, state["masters"], strict=bool(state["masters"])):
+            master.copy_(saved)
+        for master, saved in zip(self._masters, state["adam"], strict=True):
+            self._adam.state[master] = {
+                name: value.to(master.device) for name, value in saved.items()
+            }
         self._schedule.load_state_dict(state["schedule"])
         self._engine.global_steps = state["global_steps"]
+        self._engine.micro_steps = state["micro_steps"]
+        for group, rate in zip(self._adam.param_groups, self._schedule.get_last_lr(), strict=True):
+            group["lr"] = rate
 
 
-def _join_process_group() -> None:
-    """Be a process group of one, without MPI, a free port or a launcher."""
-    os.environ.update({"DS_ACCELERATOR": "cpu", "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"})
-    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    if not torch.distributed.is_initialized():
-        meeting_place = Path(tempfile.mkdtemp(prefix="nas-t2i-")) / "store"
-        torch.distributed.init_process_group(
-            "gloo", init_method=f"file://{meeting_place}", rank=0, world_size=1
-        )
+def _hollow(model: ModelT) -> ModelT:
+    """Return a copy of a model whose weights take no memory and whose buffers are real."""
+    memo: dict[int, Any] = {
+        id(weight): nn.Parameter(torch.empty_like(weight, device="meta"))
+        for weight in model.parameters()
+    }
+    return deepcopy(model, memo)

@@ -1,25 +1,28 @@
 """The training loop, readable in one sitting.
 
-Everything random is a pure function of (seed, purpose, global sample index), so a run that is cut
-and resumed from a checkpoint takes the very steps of an uninterrupted one.
+Everything random is a pure function of (seed, purpose, global sample number), so a run takes the
+same steps whatever its number of ranks and its micro-batch, and a run that is cut and resumed from
+a checkpoint takes the very steps of an uninterrupted one.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from nas_t2i.protocol.budget import Budget
-from nas_t2i.training import noise
+from nas_t2i.errors import StorageError
+from nas_t2i.protocol.budget import Budget, ShapesData
+from nas_t2i.training.batches import Ahead, MicroBatch, make_batch
 from nas_t2i.training.denoiser import Denoiser
 from nas_t2i.training.engine import Engine
-from nas_t2i.training.inputs import Inputs, draw_pairs
+from nas_t2i.training.ranks import Ranks
+from nas_t2i.training.samples import Feed
 
 
 class DivergedError(Exception):
@@ -34,15 +37,30 @@ class DivergedError(Exception):
 class Trainer:
     """One model in training. `step` counts finished optimiser steps."""
 
-    def __init__(self, denoiser: Denoiser, inputs: Inputs, budget: Budget, seed: int) -> None:
-        self.denoiser, self.inputs, self.budget, self.seed = denoiser, inputs, budget, seed
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        feed: Feed,
+        budget: Budget,
+        seed: int,
+        ranks: Ranks,
+        micro_batch: int | None = None,
+    ) -> None:
+        """Take a denoiser on the ranks' device; `micro_batch` None is the rank's whole batch."""
+        self.denoiser, self.budget, self.seed = denoiser, budget, seed
         self.step = 0
         self.seconds = 0.0  # spent in train_to, over all sessions
-        self._schedule = noise.ldm_schedule()
-        self._engine = Engine(denoiser, budget.training)
-        self._weights: list[Tensor] = list(denoiser.parameters())
-        self._average = [weight.detach().clone() for weight in self._weights]
+        self.ranks = ranks
+        self._feed = feed
+        self._own_batch = budget.training.batch // ranks.size
+        self._micro = micro_batch or self._own_batch
+        self._names = [name for name, _ in denoiser.named_parameters()]
+        self._engine = Engine(denoiser, budget.training, budget.execution, ranks, self._micro)
+        averaged = self._engine.shards if budget.training.ema_decay else []
+        self._average = [shard.clone() for shard in averaged]
         self._losses: list[float] = []  # since the last rung
+        in_memory = isinstance(budget.data, ShapesData) and ranks.device.type == "cpu"
+        self._batches = self._make_batches if in_memory else Ahead(self._make_batches)
 
     def train_to(self, step: int, after_step: Callable[[int, float], None]) -> None:
         """Train until `step` steps are done; `after_step(step, loss)` runs after each.
@@ -52,41 +70,57 @@ class Trainer:
         """
         begin, before = time.perf_counter(), self.seconds
         while self.step < step:
-            loss = self._loss(self.step)
-            gradient_norm = self._engine.step(loss)
-            value = loss.item()
-            if not (math.isfinite(value) and math.isfinite(gradient_norm)):
+            loss, finite = self._take_step()
+            if not finite:
                 raise DivergedError(self.step + 1, self._losses[-1] if self._losses else math.nan)
             self._update_average()
-            self._losses.append(value)
+            self._losses.append(loss)
             self.step += 1
             self.seconds = before + time.perf_counter() - begin
-            after_step(self.step, value)
+            after_step(self.step, loss)
 
-    def _loss(self, step: int) -> Tensor:
-        """Return the loss of one batch, a scalar: the weighted squared error of the prediction."""
-        objective, batch = self.budget.objective, self.budget.training.batch
-        first = step * batch  # the global index of the batch's first sample
-        pairs = draw_pairs(self.budget, self.seed, step, len(self.inputs.latents))
-        x0 = self.inputs.latents[pairs]
-        text = self.inputs.text[self.inputs.caption_of[pairs]]
-        dropped = noise.draw_drops(self.seed, first, batch, objective.caption_drop)
-        text = torch.where(dropped[:, None, None], self.inputs.null_text, text)
-        eps = noise.draw_noise(self.seed, first, tuple(x0.shape))
-        t = noise.draw_timesteps(self.seed, first, batch, self._schedule.steps)
+    def _take_step(self) -> tuple[float, bool]:
+        """Return the mean loss of the global batch, and whether it and the gradients are finite."""
+        batches = self._batches(self.step)
+        losses = []
+        for batch in batches:
+            loss = self._loss(batch)
+            self._engine.backward(loss)
+            losses.append(loss.detach())
+            if batch is not batches[-1]:
+                self._engine.micro_step()
+        gradient_norm = self._engine.step()
+        mean = torch.stack(losses).mean() / self.ranks.size
+        value = float(self.ranks.sum(mean))
+        return value, math.isfinite(value) and math.isfinite(gradient_norm)
 
-        prediction = self._engine.module(noise.add_noise(self._schedule, x0, eps, t), t, text)
-        target = noise.target(self._schedule, objective.prediction, x0, eps, t)
-        weight = noise.loss_weight(
-            self._schedule, objective.prediction, t, objective.weighting, objective.snr_clip
-        )
-        error: Tensor = (prediction - target).square().mean(dim=(1, 2, 3))
-        return (weight * error).mean()
+    def _make_batches(self, step: int) -> list[MicroBatch]:
+        """Return this rank's micro-batches of a step, in the order of their sample numbers."""
+        first = step * self.budget.training.batch + self.ranks.rank * self._own_batch
+        return [
+            make_batch(
+                self._feed,
+                self.budget.objective,
+                self.seed,
+                first + offset,
+                self._micro,
+                self.ranks.device,
+            )
+            for offset in range(0, self._own_batch, self._micro)
+        ]
+
+    def _loss(self, batch: MicroBatch) -> Tensor:
+        """Return the mean weighted squared error of a micro-batch's predictions, a scalar."""
+        prediction = self._engine.module(batch.noisy, batch.t, batch.text)
+        error: Tensor = (prediction - batch.target).square().mean(dim=(1, 2, 3))
+        return (batch.weight * error).mean()
 
     def _update_average(self) -> None:
+        if not self._average:
+            return
         # The average starts short, or the random initial weights would stay in it for long.
         decay = min(self.budget.training.ema_decay, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(self._average, [w.detach() for w in self._weights], 1 - decay)
+        torch._foreach_lerp_(self._average, self._engine.shards, 1 - decay)
 
     def take_mean_loss(self) -> float:
         """Return the mean loss of the steps since the last call, and start anew."""
@@ -94,34 +128,50 @@ class Trainer:
         self._losses = []
         return mean
 
-    @contextmanager
-    def averaged_weights(self) -> Iterator[Denoiser]:
-        """Lend the denoiser with its averaged weights, in evaluation mode."""
-        raw = [weight.detach().clone() for weight in self._weights]
-        with torch.no_grad():
-            torch._foreach_copy_(self._weights, self._average)
-        self.denoiser.eval()
-        try:
-            yield self.denoiser
-        finally:
-            with torch.no_grad():
-                torch._foreach_copy_(self._weights, raw)
-            self.denoiser.train()
+    def averaged_weights(self) -> AbstractContextManager[Denoiser]:
+        """Lend a denoiser with the averaged weights, whole and in evaluation mode, on every rank.
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that the next step depends on, and the clock."""
+        With an `ema_decay` of 0 they are the raw weights.
+        """
+        return self._engine.lend(self._average if self._average else self._engine.shards)
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """What this rank must save for the next step and the clock; None: nothing of its own."""
+        training, first = self.budget.training, self.ranks.is_first
+        if training.zero_stage == 0 and not first:
+            return None  # every rank has what the first one has
+        own_weights = first or training.zero_stage == 3
         return {
             "step": self.step,
             "seconds": self.seconds,
             "losses": self._losses,
-            "weights": self.denoiser.state_dict(),
-            "average": self._average,
+            "ranks": self.ranks.size,
+            "zero_stage": training.zero_stage,
+            "shapes": self._engine.shapes,
+            "names": self._names,
+            "weights": self._engine.shards if own_weights else [],
+            "average": self._average if own_weights else [],
             "engine": self._engine.state_dict(),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up where `state_dict` left off."""
-        self.step, self.seconds, self._losses = state["step"], state["seconds"], state["losses"]
-        self.denoiser.load_state_dict(state["weights"])
-        self._average = state["average"]
-        self._engine.load_state_dict(state["engine"])
+    @torch.no_grad()
+    def load_state_dict(self, first: dict[str, Any], own: dict[str, Any] | None = None) -> None:
+        """Take up where `state_dict` left off: the first rank's state and this rank's own.
+
+        Raises:
+            StorageError: the state was written by another number of ranks or ZeRO stage.
+        """
+        own = own or first
+        was = (first["ranks"], first["zero_stage"])
+        now = (self.ranks.size, self.budget.training.zero_stage)
+        if was != now and (was[1], now[1]) != (0, 0):
+            raise StorageError(
+                f"the checkpoint was written by {was[0]} rank(s) at ZeRO stage {was[1]}; this run "
+                f"has {now[0]} at stage {now[1]}: go on with as many as it began with"
+            )
+        self.step, self.seconds = first["step"], first["seconds"]
+        self._losses = list(first["losses"])
+        whole = own if own["weights"] else first
+        for average, saved in zip(self._average, whole["average"], strict=True):
+            average.copy_(saved)
+        self._engine.load_state_dict(own["engine"], whole["weights"])

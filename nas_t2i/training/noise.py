@@ -8,6 +8,7 @@ linear"; Rombach et al. 2022). Time steps are integers 0 .. 999, t = 0 is the le
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, get_args
 
 import torch
@@ -44,6 +45,7 @@ class NoiseSchedule:
         return a2 / (1 - a2)
 
 
+@cache
 def ldm_schedule(
     steps: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012
 ) -> NoiseSchedule:

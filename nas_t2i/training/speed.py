@@ -36,7 +36,7 @@ def measure_speed(arch: Arch, budget: Budget) -> Speed:
         optimizer = torch.optim.AdamW(model.parameters(), fused=True)
         x = torch.zeros(batch, geometry.channels, geometry.size, geometry.size)
         t = torch.zeros(batch, dtype=torch.int64)
-        text = torch.zeros(batch, geometry.tokens, budget.text.width)
+        text = torch.zeros(batch, geometry.tokens, geometry.text_width)
 
         def step() -> None:
             loss = model(x, t, text).square().mean()

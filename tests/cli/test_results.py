@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from nas_t2i.cli.results import results_app
 from nas_t2i.errors import IncomparableError, RecordError, StorageError, UserError
 from nas_t2i.locks import StudyLock
+from tests.results.record_factory import HELD_OUT, study, trial, write_records
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "records_v1"
 Run = Callable[..., str]
@@ -128,6 +129,25 @@ def test_studies_of_two_budgets_are_not_mixed(run: Run, root: Path) -> None:
     copy_study(root, "other", budget_9b2c1d="budget-2")
     with pytest.raises(IncomparableError, match=r"budget-9b2c1d \(study embedded-demo.*budget-2"):
         run("leaderboard", "embedded-demo", "other")
+
+
+def test_studies_of_two_metrics_have_tables_of_their_own_and_are_not_mixed(
+    run: Run, root: Path
+) -> None:
+    record = study("own-pairs", metric="heldout_r2", chance=None)
+    write_records(root / "own-pairs", record, [trial(study="own-pairs", scored=HELD_OUT)])
+    text = run("leaderboard")
+    assert "Study own-pairs\n" in text
+    assert text.count("TIFA ± SE") == text.count("held-out R² ± SE") == 1
+    rows = json.loads(run("leaderboard", "--export", "json"))
+    assert {row["study"]: row["metric"] for row in rows} == {
+        "embedded-demo": "tifa",
+        "own-pairs": "heldout_r2",
+    }
+    message = r"different metrics .*: tifa \(study embedded-demo.* and heldout_r2 \(study own-pairs"
+    for command in ("leaderboard", "curves"):
+        with pytest.raises(IncomparableError, match=message):
+            run(command, "embedded-demo", "own-pairs")
 
 
 def test_exports_to_files(run: Run, tmp_path: Path) -> None:

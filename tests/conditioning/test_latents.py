@@ -1,22 +1,107 @@
-"""The lossless codec."""
+"""What every codec keeps to, and the lossless one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 
-from nas_t2i.conditioning.latents import PixelUnshuffle
+from nas_t2i.conditioning.latents import (
+    CodecSettings,
+    PixelUnshuffle,
+    codec_fingerprint,
+    codec_geometry,
+    make_codec,
+)
+from nas_t2i.data.shapes import BACKGROUND
+from nas_t2i.errors import ConfigError
+from nas_t2i.protocol.budget import AutoencoderKL
+from nas_t2i.protocol.budget import PixelUnshuffle as PixelUnshuffleSettings
+from tests.conditioning.checkpoints import tiny_vae
+
+
+def pictures(count: int = 5, side: int = 16) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (count, 3, side, side), generator=generator, dtype=torch.uint8)
+
+
+def unshuffle(_folder: Path) -> PixelUnshuffleSettings:
+    return PixelUnshuffleSettings(codec="pixel_unshuffle", factor=4, scale=0.7)
+
+
+def sampled(folder: Path) -> AutoencoderKL:
+    return AutoencoderKL(
+        codec="autoencoder_kl",
+        model=str(tiny_vae(folder, 0.13025)),
+        precision="fp32",
+        posterior="sample",
+    )
+
+
+def mean_only(folder: Path) -> AutoencoderKL:
+    return sampled(folder).model_copy(update={"posterior": "mean"})
+
+
+CODECS: dict[str, Callable[[Path], CodecSettings]] = {
+    "pixel_unshuffle": unshuffle,
+    "sampled": sampled,
+    "mean": mean_only,
+}
+
+
+@pytest.mark.parametrize("kind", CODECS)
+def test_the_contract(kind: str, tmp_path: Path) -> None:
+    settings = CODECS[kind](tmp_path / "model")
+    state = torch.get_rng_state()
+    codec = make_codec(settings)
+    mean, std = codec.moments(pictures())
+
+    assert (codec.channels, codec.downsampling) == codec_geometry(settings)
+    assert mean.shape == (5, codec.channels, 4, 4)
+    assert mean.dtype == torch.float32
+    assert not mean.requires_grad
+    assert not mean.is_inference()
+    assert (std is not None) == (kind == "sampled")
+    if std is not None:
+        assert std.shape == mean.shape
+        assert std.dtype == torch.float32
+        assert (std > 0).all()
+    decoded = codec.decode(mean)
+    assert decoded.shape == (5, 3, 16, 16)
+    assert decoded.dtype == torch.uint8
+    for row in range(5):
+        alone = codec.moments(pictures()[row : row + 1]).mean[0]
+        torch.testing.assert_close(alone, mean[row], rtol=1e-5, atol=1e-5)
+    assert codec.fingerprint == codec_fingerprint(settings)
+    assert torch.equal(torch.get_rng_state(), state)
+    with pytest.raises(ConfigError, match=r"14 x 14 pixels; expected sides in multiples of 4"):
+        codec.moments(pictures(side=14))
+
+
+def test_the_budgets_lossless_codec_has_the_embedded_background(tmp_path: Path) -> None:
+    codec = make_codec(unshuffle(tmp_path))
+    expected = PixelUnshuffle(4, BACKGROUND, 0.7)
+    assert torch.equal(codec.moments(pictures()).mean, expected.encode(pictures()))
+    assert torch.equal(codec.decode(codec.moments(pictures()).mean), pictures())
+
+
+def test_the_fingerprint_of_the_lossless_codec_is_all_it_depends_on() -> None:
+    codecs = [PixelUnshuffle(), PixelUnshuffle(4), PixelUnshuffle(2, scale=0.1 + 0.2)]
+    codecs += [PixelUnshuffle(2, scale=0.3), PixelUnshuffle(2, (0, 0, 1))]
+    assert len({codec.fingerprint for codec in codecs}) == len(codecs)
 
 
 @pytest.mark.parametrize("factor", [1, 2, 4])
 @pytest.mark.parametrize("scale", [1.0, 0.37, 2.5])
 def test_round_trip_loses_nothing(factor: int, scale: float) -> None:
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (5, 3, 16, 16), generator=generator, dtype=torch.uint8)
     codec = PixelUnshuffle(factor, (48, 50, 7), scale)
-    latents = codec.encode(images)
+    latents = codec.encode(pictures())
     side = 16 // factor
     assert latents.shape == (5, codec.channels, side, side)
     assert codec.downsampling == factor
-    assert torch.equal(codec.decode(latents), images)
+    assert torch.equal(codec.decode(latents), pictures())
 
 
 def test_background_is_zero_and_excess_is_clipped() -> None:

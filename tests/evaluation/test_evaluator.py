@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 
 from nas_t2i.data import shapes
-from nas_t2i.evaluation.evaluator import Evaluator, make_prompts
+from nas_t2i.evaluation.drawing import draw
 from nas_t2i.evaluation.pictures import save_sheet
+from nas_t2i.evaluation.shapes_tifa import ShapesTifa, make_prompts
+from nas_t2i.training.ranks import join_ranks
 from tests.training.tiny import tiny_budget, tiny_inputs, tiny_trainer
 
 
@@ -24,7 +26,7 @@ def test_prompts_are_a_function_of_the_budget_and_its_signature_tells_them_apart
 def test_the_prompts_own_renders_score_one_and_shuffled_ones_fall_to_chance(cache_dir):
     budget = tiny_budget()
     many = budget.evaluation.model_copy(update={"prompts": 512})
-    evaluator = Evaluator(budget.model_copy(update={"evaluation": many}), tiny_inputs(cache_dir))
+    evaluator = ShapesTifa(budget.model_copy(update={"evaluation": many}), tiny_inputs(cache_dir))
     renders = shapes.render(evaluator.prompts.scenes)
     assert evaluator.score(renders).value > 0.99
     shuffled = renders[np.random.default_rng(0).permutation(len(renders))]
@@ -42,8 +44,10 @@ def test_pictures_do_not_depend_on_the_batch(cache_dir):
     assert smaller.budget_id == budget.budget_id
     inputs = tiny_inputs(cache_dir)
     denoiser = tiny_trainer(cache_dir, budget).denoiser
-    one = Evaluator(budget, inputs).draw(denoiser).astype(int)
-    other = Evaluator(smaller, inputs).draw(denoiser).astype(int)
+    text = inputs.encoder.encode(make_prompts(budget).captions)
+    ranks = join_ranks("cpu")
+    one = draw(denoiser, text, budget, inputs, ranks).astype(int)
+    other = draw(denoiser, text, smaller, inputs, ranks).astype(int)
     assert np.abs(one - other).max() <= 1  # a grey level of rounding
 
 

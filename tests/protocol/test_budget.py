@@ -55,7 +55,28 @@ def test_a_budget_survives_the_round_trip_through_json():
         ("name: embedded", "name: ../up", r":\d+:1: name: got \"\.\./up\""),
         ("caption_drop: 0.1", "caption_drop: yes", r"caption_drop: got \"yes\"; expected a number"),
         ("source: shapes", "source: laion", r"data\.source: got \"laion\"; expected 'shapes'"),
-        ("zero_stage: 0", "zero_stage: 2", r"training\.zero_stage: got 2; expected 0"),
+        ("zero_stage: 0", "zero_stage: 4", r"training\.zero_stage: got 4; expected 0, 1, 2 or 3"),
+        ("  source: shapes\n", "", r"data.source: the key 'source' is missing"),
+        (
+            "micro_batch: 32",
+            "micro_batch: 5",
+            r"execution: got micro_batch 5; expected a divisor of 32",
+        ),
+        (
+            "micro_batch: 32",
+            "ranks: 3",
+            r"training: got a batch of 32 for 3 ranks; expected a mult",
+        ),
+        (
+            "micro_batch: 32",
+            "offload: {optimiser: {}}",
+            r"offload of \['optimiser'\]; expected 'opt",
+        ),
+        (
+            "metric: tifa\n  vqa: shapes",
+            "metric: heldout_r2\n  pictures: 0",
+            r"evaluation: got the metric 'heldout_r2', which needs held-out pairs",
+        ),
     ],
 )
 def test_bad_values_are_told_with_line_column_and_key(tmp_path, old, new, expected):
@@ -80,3 +101,68 @@ def test_every_rung_but_the_last_has_its_share(tmp_path):
         load_budget(changed(tmp_path, keep, "keep: [0.5]"))
     with pytest.raises(ConfigError, match=r"keep\[1\]: got 1.5; expected at most 1"):
         load_budget(changed(tmp_path, keep, "keep: [0.5, 1.5]"))
+
+
+def test_the_id_of_an_older_budget_stays_and_execution_is_not_in_it(tmp_path):
+    # As recorded in results/measured before there was an execution block.
+    assert load_budget(SHIPPED).budget_id == "budget-536981040a44"
+    other = changed(tmp_path, "micro_batch: 32", "{ranks: 2, compile: true, workers: 0}")
+    text = other.read_text().replace("execution:\n  {", "execution: {")
+    other.write_text(text)
+    assert load_budget(other).budget_id == "budget-536981040a44"
+
+
+@pytest.mark.parametrize("file", sorted(SHIPPED.parent.glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_shipped_budget_is_named_like_its_file_and_loads(file):
+    assert load_budget(file).name == file.stem
+
+
+def paper(tmp_path, old="", new=""):
+    text = (SHIPPED.parent / "paper_256.yaml").read_text()
+    assert old in text
+    path = tmp_path / "b.yaml"
+    path.write_text(text.replace(old, new, 1))
+    return path
+
+
+def test_the_paper_s_ablations_are_other_budgets_and_a_cache_elsewhere_is_not(tmp_path):
+    ids = {load_budget(SHIPPED.parent / f"paper_{name}.yaml").budget_id for name in (
+        "256", "512", "256_bs4096",
+    )}  # fmt: skip
+    assert len(ids) == 3
+    base = load_budget(paper(tmp_path)).budget_id
+    assert load_budget(paper(tmp_path, "$DATA/cache-256", "/elsewhere")).budget_id == base
+    # Swapping the VAE is one line, and another budget.
+    other = paper(tmp_path, "stabilityai/sdxl-vae ", "stabilityai/sd-vae-ft-mse ")
+    assert load_budget(other).budget_id != base
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (
+            "probability: 0.5, first: 5",
+            "probability: 0.4, first: 5",
+            r"data\.captions: got probabilities that add up to 0\.9; expected 1",
+        ),
+        ("source: shards", "source: shard", r"sources\[0\].*got \"shard\".*did you mean 'shards'"),
+        (
+            "encoder: openclip\n  model: ViT-H-14\n  checkpoint: laion2b_s32b_b79k\n"
+            "  layer: last                # not stated\n"
+            "  padding: zero              # not stated; 'keep' stores all 77 tokens, 154 KiB a "
+            "caption in half precision\n  precision: fp32",
+            "encoder: shapes\n  width: 64\n  steps: 250\n  seed: 0",
+            "text: got the encoder 'shapes', which reads the embedded captions only",
+        ),
+        (
+            "aesthetic >= 5",
+            "aesthetic => 5",
+            r"b\.yaml:\d+:\d+: data\.filters\[1\]\.keep: in 'aesthetic => 5' at column 11: invalid",
+        ),
+        ("posterior: sample", "posterior: mode", "posterior: got \"mode\"; expected 'sample' or"),
+    ],
+)
+def test_bad_values_of_the_real_recipe_are_told(old, new, expected, tmp_path):
+    with pytest.raises(ConfigError, match=expected) as error:
+        load_budget(paper(tmp_path, old, new))
+    assert "\n" not in str(error.value) and str(error.value).startswith(str(tmp_path))

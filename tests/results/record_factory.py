@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nas_t2i.events import EventLog
 from nas_t2i.records import (
     BudgetUsed,
     CurvePoint,
+    EndEvent,
     Environment,
     Profile,
+    RungEvent,
     Score,
     SpaceUsed,
+    StartEvent,
     StudyRecord,
     TrialRecord,
     TrialState,
 )
+from nas_t2i.store import write_study
 
 ENVIRONMENT = Environment(
     nas_t2i="0.1.0",
@@ -32,6 +38,13 @@ ENVIRONMENT = Environment(
     versions={},
 )
 PROMPTS = 60
+# What sets the scores of another metric apart: no chance level, no types of question.
+HELD_OUT = {
+    "metric": "heldout_r2",
+    "chance": None,
+    "by_type": {},
+    "signature": "heldout_r2/60",
+}
 
 
 def prompt_scores(mean: float, *, noise: int = 0, prompts: int = PROMPTS) -> list[float]:
@@ -56,6 +69,7 @@ def score(per_prompt: Sequence[float], /, **changes: Any) -> Score:
 
 
 def point(step: int, per_prompt: Sequence[float], /, **changes: Any) -> CurvePoint:
+    made = score(per_prompt, **changes)
     return CurvePoint(
         step=step,
         images=step * 32,
@@ -63,7 +77,7 @@ def point(step: int, per_prompt: Sequence[float], /, **changes: Any) -> CurvePoi
         loss=1.0 / step,
         seconds=step / 10,
         evaluation_seconds=1.0,
-        scores={"tifa": score(per_prompt, **changes)},
+        scores={made.metric: made},
     )
 
 
@@ -93,12 +107,20 @@ def trial(
     state: TrialState = TrialState.COMPLETE,
     params: int = 500_000_000,
     gmacs: float = 100.0,
+    scored: Mapping[str, Any] | None = None,
     **changes: Any,
 ) -> TrialRecord:
-    """One trial; `curve` maps steps to TIFA, its mean or the scores of single prompts."""
+    """One trial; `curve` maps steps to scores, their mean or those of single prompts.
+
+    The scores are TIFA; `scored` changes what else is on record of them (`HELD_OUT`).
+    """
     arch_id = changes.pop("arch_id", f"unet-{name.lower()}")
     points = [
-        point(step, prompt_scores(value, noise=seed) if isinstance(value, float) else value)
+        point(
+            step,
+            prompt_scores(value, noise=seed) if isinstance(value, float) else value,
+            **(scored or {}),
+        )
         for step, value in ({100: 0.4, 200: 0.5} if curve is None else curve).items()
     ]
     values: dict[str, Any] = {
@@ -138,3 +160,16 @@ def study(name: str = "demo", **changes: Any) -> StudyRecord:
         "note": "What was trained is the proxy, 1/8 as wide.",
     }
     return StudyRecord(**(values | changes))
+
+
+def write_records(folder: Path, record: StudyRecord, trials: Iterable[TrialRecord]) -> Path:
+    """Write a study and what its trials reported, as a search would."""
+    write_study(folder, record)
+    for made in trials:
+        place = folder / "trials" / f"{made.arch_id}-s{made.seed}"
+        with EventLog(place / "events.jsonl") as log:
+            log.append(StartEvent(record=made.model_copy(update={"curve": []})))
+            for reached in made.curve:
+                log.append(RungEvent(point=reached))
+            log.append(EndEvent(state=made.state))
+    return folder

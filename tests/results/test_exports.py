@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from nas_t2i.events import EventLog
 from nas_t2i.records import TrialState
 from nas_t2i.results.exports import (
     export,
@@ -22,12 +21,23 @@ from nas_t2i.results.exports import (
     write_leaderboard,
 )
 from nas_t2i.results.leaderboard import LeaderboardRow, rank_trials
-from nas_t2i.store import read_contents, write_study
-from tests.results.record_factory import study, trial
+from nas_t2i.store import read_contents
+from tests.results.record_factory import HELD_OUT, study, trial, write_records
 
 FIXTURE = Path(__file__).parent.parent / "fixtures" / "records_v1" / "embedded-demo"
 PROMISED = {
-    *("rank", "name", "arch_id", "family", "tifa", "tifa_stderr", "tied_with", "params", "gmacs"),
+    *(
+        "rank",
+        "name",
+        "arch_id",
+        "family",
+        "metric",
+        "score",
+        "score_stderr",
+        "tied_with",
+        "params",
+        "gmacs",
+    ),
     *("attention_share", "training_flops", "seconds", "step", "state", "study", "budget_id"),
     "seed",
 }
@@ -56,7 +66,7 @@ def test_json_has_the_promised_fields(rows: list[LeaderboardRow]) -> None:
     first, last = data[0], data[-1]
     assert (first["rank"], first["name"], first["state"]) == (1, "SDXL-C320", "complete")
     assert first["tied_with"] == ["SDXL-TD4_4"]
-    assert (last["tifa"], last["training_flops"], last["tied_with"]) == (None, None, [])
+    assert (last["score"], last["training_flops"], last["tied_with"]) == (None, None, [])
     assert [LeaderboardRow.model_validate(row) for row in data] == rows
 
 
@@ -64,7 +74,7 @@ def test_csv_has_a_line_a_row(rows: list[LeaderboardRow]) -> None:
     table = list(csv.DictReader(io.StringIO(to_csv(rows))))
     assert [row["name"] for row in table] == [row.name for row in rows]
     assert table[1]["tied_with"] == "SDXL-C320; SD2-C320"
-    assert table[-1]["tifa"] == ""
+    assert table[-1]["score"] == ""
     assert "color=" in table[0]["by_type"]
 
 
@@ -128,6 +138,54 @@ def test_no_trials_yet_is_no_crash() -> None:
     assert "No trials yet" in screen([], 80)[0]
 
 
+@pytest.fixture(scope="module")
+def held_out_rows() -> list[LeaderboardRow]:
+    """Two seeds below zero and one that never got a score; the metric has no chance level."""
+    return rank_trials(
+        [
+            trial("A", {200: [-0.2, -0.1]}, scored=HELD_OUT),
+            trial("A", {200: [-0.1, 0.0]}, seed=1, scored=HELD_OUT),
+            trial("B", {}, state=TrialState.FAILED, reason="killed"),
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("encoding", "title", "score"),
+    [
+        ("utf-8", "held-out R² ± SE", "-0.100 ± 0.050"),
+        ("ascii", "held-out R^2 +/- SE", "-0.100 +/- 0.050"),
+    ],
+)
+def test_the_screen_names_the_metric(
+    held_out_rows: list[LeaderboardRow], encoding: str, title: str, score: str
+) -> None:
+    lines = screen(held_out_rows, 120, encoding)
+    assert lines[0].strip() == "Study demo"
+    assert title in lines[1]
+    assert any(score in line for line in lines)
+    assert not any("TIFA" in line or "chance" in line for line in lines)
+
+
+def test_files_name_the_metric(held_out_rows: list[LeaderboardRow]) -> None:
+    first, last = json.loads(to_json(held_out_rows))
+    assert (first["metric"], first["chance"]) == ("heldout_r2", None)
+    assert (last["metric"], last["score"]) == ("heldout_r2", None)
+    table = list(csv.DictReader(io.StringIO(to_csv(held_out_rows))))
+    told = (table[0]["metric"], float(table[0]["score"]), table[0]["chance"])
+    assert told == ("heldout_r2", pytest.approx(-0.1), "")
+    # No apostrophe: numbers are no formula, though they begin with a minus.
+    by_seed = [float(value) for value in table[0]["score_by_seed"].split("; ")]
+    assert by_seed == pytest.approx([-0.15, -0.05])
+    text = to_markdown(held_out_rows)
+    assert text.startswith("**Study demo**\n\n| # | name | held-out R² ± SE |")
+
+
+def test_before_the_first_score_no_metric_is_named() -> None:
+    text = to_markdown(rank_trials([trial("A", {}, state=TrialState.RUNNING)]))
+    assert "| # | name | score ± SE |" in text
+
+
 @pytest.mark.parametrize(
     ("ranks", "text"), [([], ""), ([4], "4"), ([4, 2, 3], "2-4"), ([1, 3, 4, 9], "1,3-4,9")]
 )
@@ -136,14 +194,7 @@ def test_ranks_are_written_shortly(ranks: list[int], text: str) -> None:
 
 
 def test_a_study_gets_its_three_files(tmp_path: Path) -> None:
-    write_study(tmp_path, study())
-    from nas_t2i.records import EndEvent, RungEvent, StartEvent
-
-    record = trial("A", {100: 0.5})
-    with EventLog(tmp_path / "trials" / "0000" / "events.jsonl") as log:
-        log.append(StartEvent(record=record))
-        log.append(RungEvent(point=record.curve[0]))
-        log.append(EndEvent(state=TrialState.STOPPED))
+    write_records(tmp_path, study(), [trial("A", {100: 0.5}, state=TrialState.STOPPED)])
     rows = write_leaderboard(tmp_path)
     assert [row.name for row in rows] == ["A"]
     assert json.loads((tmp_path / "leaderboard.json").read_text())[0]["name"] == "A"

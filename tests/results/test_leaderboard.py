@@ -19,7 +19,7 @@ from nas_t2i.results.leaderboard import (
     rank_trials,
     sort_rows,
 )
-from tests.results.record_factory import point, prompt_scores, trial
+from tests.results.record_factory import HELD_OUT, point, prompt_scores, trial
 
 STOPPED, COMPLETE, FAILED = TrialState.STOPPED, TrialState.COMPLETE, TrialState.FAILED
 DIVERGED, RUNNING, INTERRUPTED = TrialState.DIVERGED, TrialState.RUNNING, TrialState.INTERRUPTED
@@ -59,8 +59,8 @@ def test_who_survived_a_rung_stands_above_who_did_not() -> None:
     order = ["first", "second", "early", "middle", "waiting", "mad", "dead"]
     assert names(rows) == order
     assert [row.rank for row in rows] == list(range(1, 8))
-    assert rows[-1].tifa is None
-    assert rows[5].tifa == pytest.approx(0.9, abs=0.1)
+    assert rows[-1].score is None
+    assert rows[5].score == pytest.approx(0.9, abs=0.1)
 
 
 @settings(max_examples=30, deadline=None)
@@ -122,12 +122,12 @@ def test_a_control_that_wins_is_not_hidden() -> None:
 def test_seeds_of_one_architecture_are_one_row() -> None:
     curves = [{200: prompts(10, 6)}, {200: [0.0] * 2 + [1.0] * 8}]
     (row,) = rank_trials([trial(curve=c, seed=i + 3) for i, c in enumerate(curves)])
-    assert (row.tifa, row.tifa_by_seed) == (pytest.approx(0.7), [0.6, 0.8])
+    assert (row.score, row.score_by_seed) == (pytest.approx(0.7), [0.6, 0.8])
     assert (row.seed, row.seeds) == (3, [3, 4])
-    assert row.tifa_seed_std == pytest.approx(math.sqrt(0.02))
+    assert row.score_seed_std == pytest.approx(math.sqrt(0.02))
     # The prompts' means over the seeds: 0.5 twice, 1 four times, 0.5 four times.
     means = [0.5] * 2 + [1.0] * 4 + [0.5] * 4
-    assert row.tifa_stderr == pytest.approx(np.std(means, ddof=1) / math.sqrt(10))
+    assert row.score_stderr == pytest.approx(np.std(means, ddof=1) / math.sqrt(10))
 
 
 def test_a_stopped_seed_is_not_left_out() -> None:
@@ -137,7 +137,7 @@ def test_a_stopped_seed_is_not_left_out() -> None:
             trial(curve={100: prompts(10, 2)}, seed=1, state=STOPPED),
         ]
     )
-    assert (row.step, row.state, row.tifa) == (100, STOPPED, pytest.approx(0.4))
+    assert (row.step, row.state, row.score) == (100, STOPPED, pytest.approx(0.4))
 
 
 @pytest.mark.parametrize("state", [FAILED, INTERRUPTED, RUNNING])
@@ -148,7 +148,7 @@ def test_a_seed_that_got_no_say_is_left_out_and_named(state: TrialState) -> None
             trial(curve={100: prompts(10, 2)}, seed=1, state=state, steps_done=130),
         ]
     )
-    assert (row.step, row.state, row.tifa, row.seeds) == (200, COMPLETE, 0.9, [0])
+    assert (row.step, row.state, row.score, row.seeds) == (200, COMPLETE, 0.9, [0])
     assert row.reason == f"seed 1: {state} at step 130 (left out)"
 
 
@@ -169,7 +169,7 @@ def test_the_same_seed_twice_is_one_measurement() -> None:
     later = trial(curve={200: prompts(10, 7)}, study="new")
     broken = trial(curve={}, state=FAILED, study="newest")
     (row,) = rank_trials([first, later, broken])
-    assert (row.tifa, row.seeds, row.study) == (0.7, [0], "new")
+    assert (row.score, row.seeds, row.study) == (0.7, [0], "new")
 
 
 # --- ties ------------------------------------------------------------------------------------
@@ -214,7 +214,7 @@ def test_scores_without_prompts_fall_back_to_standard_errors() -> None:
 
     rows = by_name([bare("A", 0.5), bare("B", 0.47), bare("C", 0.4)])
     assert rows["A"].tied_with == ["B"]
-    assert rows["A"].tifa_stderr == pytest.approx(0.02)
+    assert rows["A"].score_stderr == pytest.approx(0.02)
 
 
 def test_a_prompt_that_could_not_be_scored_is_left_out_for_both() -> None:
@@ -223,7 +223,7 @@ def test_a_prompt_that_could_not_be_scored_is_left_out_for_both() -> None:
     curve = point(200, b, value=0.5, stderr=0.02)
     rows = by_name([trial("A", {200: a}), trial("B", {}).model_copy(update={"curve": [curve]})])
     assert rows["A"].tied_with == ["B"]
-    assert rows["B"].tifa_stderr is None
+    assert rows["B"].score_stderr is None
 
 
 # --- refusals --------------------------------------------------------------------------------
@@ -235,6 +235,10 @@ def test_a_prompt_that_could_not_be_scored_is_left_out_for_both() -> None:
         (
             trial("B", budget_id="gpu-2", study="big"),
             r"different budgets .*: embedded-1 \(study demo, A\) and gpu-2 \(study big, B\)",
+        ),
+        (
+            trial("B", budget_id="gpu-2", scored=HELD_OUT),
+            r"different metrics .*: tifa \(study demo, A\) and heldout_r2 \(study demo, B\)",
         ),
         (
             trial("B", {}).model_copy(
@@ -284,15 +288,15 @@ def test_sorting() -> None:
     rows = rank_trials([*trials_for_fronts(), trial("none", {}, state=FAILED, params=1)])
     assert names(sort_rows(rows, "params"))[:3] == ["none", "mad", "tiny"]
     assert names(sort_rows(rows, "-params"))[:2] == ["big", "poor"]
-    assert names(sort_rows(rows, "tifa"))[:2] == ["mad", "cheat [shuffled]"]
-    assert sort_rows(rows, "tifa")[-1].name == sort_rows(rows, "-tifa")[-1].name == "none"
+    assert names(sort_rows(rows, "score"))[:2] == ["mad", "cheat [shuffled]"]
+    assert sort_rows(rows, "score")[-1].name == sort_rows(rows, "-score")[-1].name == "none"
     assert sort_rows(rows, "rank") == rows
 
 
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        ("parms", r"'parms' is no column; expected one of rank, tifa, .*did you mean 'params'\?"),
+        ("parms", r"'parms' is no column; expected one of rank, score, .*did you mean 'params'\?"),
         ("state", "'state' is not a number; expected one of rank"),
         ("-zzz", "'zzz' is no column"),
     ],
@@ -305,7 +309,7 @@ def test_sorting_by_what_is_no_number(column: str, message: str) -> None:
 def test_every_numeric_column_sorts() -> None:
     rows = rank_trials([trial("A"), trial("B", {}, state=FAILED)])
     columns = numeric_columns()
-    assert {"tifa", "params", "gmacs", "training_flops", "seconds", "step"} <= set(columns)
+    assert {"score", "params", "gmacs", "training_flops", "seconds", "step"} <= set(columns)
     assert all(len(sort_rows(rows, column)) == 2 for column in columns)
 
 
@@ -315,6 +319,22 @@ def test_a_row_says_what_was_trained_and_what_is_full() -> None:
     assert (row.trained_params, row.trained_gmacs) == (50, 0.2)
     assert (row.training_flops, row.seconds, row.step) == (200 * 6e9, 20.0, 200)
     assert (row.chance, row.n_prompts, row.by_type["counting"]) == (0.35, 60, 0.5)
+
+
+def test_rows_speak_of_the_metric_of_their_scores() -> None:
+    rows = rank_trials(
+        [
+            trial("A", {200: [-0.2, 0.1]}, scored=HELD_OUT),
+            trial("B", {200: [0.6, 0.9]}, scored=HELD_OUT),
+            trial("C", {}, state=FAILED),
+        ]
+    )
+    assert names(rows) == ["B", "A", "C"]
+    assert {row.metric for row in rows} == {"heldout_r2"}
+    assert [row.score for row in rows] == [pytest.approx(0.75), pytest.approx(-0.05), None]
+    assert [row.chance for row in rows] == [None] * 3
+    (unscored,) = rank_trials([trial("C", {}, state=FAILED)])
+    assert unscored.metric == ""
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from nas_t2i.errors import MissingExtraError, RecordError, UserError
 from nas_t2i.records import TrialState
 from nas_t2i.results.plots import plot_curves
 from nas_t2i.store import read_trials
-from tests.results.record_factory import trial
+from tests.results.record_factory import HELD_OUT, trial
 
 FIXTURE = Path(__file__).parent.parent / "fixtures" / "records_v1" / "embedded-demo"
 
@@ -25,7 +25,19 @@ def test_a_drawing_names_every_line_and_chance(tmp_path: Path) -> None:
     text = (tmp_path / "c.svg").read_text()
     for told in ("1. SDXL-C320", "6. SDXL-C320 [no-cross-attention]", "chance 0.350", "Study x"):
         assert told in text
+    assert "TIFA (mean over seeds" in text
     assert "IF-XL" not in text  # never reached a rung
+
+
+def test_the_axis_names_the_metric_and_chance_is_drawn_where_it_is(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        plot_curves([trial(scored=HELD_OUT)], tmp_path / "c.svg")
+    text = (tmp_path / "c.svg").read_text()
+    assert "held-out R² (mean over seeds" in text
+    assert "chance" not in text and "TIFA" not in text
 
 
 def test_many_lines_and_one_point_are_drawn(tmp_path: Path) -> None:

@@ -1,123 +1,168 @@
-"""Real trial processes on a budget of a few steps."""
+"""Processes that are started, killed, lost and asked to leave; what they run trains nothing."""
 
-import json
+import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
 
+from nas_t2i.errors import ConfigError, StorageError
 from nas_t2i.events import read_events
-from nas_t2i.records import EndEvent, ProgressEvent, RungEvent, TrialState
-from nas_t2i.search.candidates import CandidateFactory
-from nas_t2i.search.runner import ProcessRunner
+from nas_t2i.records import EndEvent, RungEvent, StartEvent, TrialState
+from nas_t2i.search import runner as runner_module
+from nas_t2i.search.launch import Machines
+from nas_t2i.search.runner import ProcessRunner, _cause, _describe_death
 from nas_t2i.store import assemble_trial
-from nas_t2i.training.inputs import latent_geometry
-from tests.training.tiny import tiny_arch, tiny_budget
-
-DEADLINE_SECONDS = 120
+from tests.search.processes import follow, rank, runs, wait_until
+from tests.search.stand_in import ROOT, stand_in_config
 
 
-@pytest.fixture(scope="session")
-def shared_cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
+def start_one(folder, config, stall_seconds=60.0):
+    runner = ProcessRunner(folder, stall_seconds=stall_seconds, module="tests.search.stand_in")
+    return runner.start(config)
 
 
-@pytest.fixture(autouse=True)
-def _cache(monkeypatch, shared_cache):
-    monkeypatch.setenv("NAS_T2I_CACHE", str(shared_cache))
+@pytest.fixture
+def start():
+    """Start a trial; what a failed test leaves of it is killed."""
+    trials = []
+
+    def start_and_keep(*arguments, **options):
+        trials.append(start_one(*arguments, **options))
+        return trials[-1]
+
+    yield start_and_keep
+    for trial in trials:
+        end(trial)
 
 
-def tiny_config(steps: int = 6, seed: int = 0, **changes):
-    budget = tiny_budget(steps).model_copy(update={"proxy": None})
-    # What is profiled is of no interest here; the catalogue's text width is.
-    candidate = CandidateFactory(budget, latent_geometry(budget), (seed,)).make(tiny_arch())
-    return candidate.config("tiny", 0, budget, seed).model_copy(update=changes)
+def end(trial):
+    while not trial.ended:
+        trial._signal(signal.SIGKILL)
+        trial.poll()
 
 
-def start(folder, config, **options):
-    return ProcessRunner(folder, threads=1, stall_seconds=options.get("stall", 60)).start(config)
+def pids(folder, config):
+    return [rank(folder / config.key, number)["pid"] for number in range(ranks(config))]
 
 
-def follow(trial, *, on_event=lambda trial, event: None):
-    """Poll a trial to its end, letting it go on at every rung; return all its events."""
-    events, deadline = [], time.monotonic() + DEADLINE_SECONDS
-    while time.monotonic() < deadline:
-        for event in trial.poll():
-            events.append(event)
-            if isinstance(event, EndEvent):
-                return events
-            if isinstance(event, RungEvent):
-                trial.decide(event.point.step, True)
-            on_event(trial, event)
-        time.sleep(0.02)
-    raise AssertionError(f"no end after {DEADLINE_SECONDS} s: {events}")
+def ranks(config):
+    return config.budget["execution"]["ranks"]
 
 
-def curve(folder, config):
-    """The last point told of each rung, without its clocks."""
-    events, _ = read_events(folder / config.key / "events.jsonl")
-    points = {e.point.step: e.point for e in events if isinstance(e, RungEvent)}
-    return [p.model_copy(update={"seconds": 0, "evaluation_seconds": 0}) for p in points.values()]
+def steps_told(events):
+    return [event.point.step for event in events if isinstance(event, RungEvent)]
 
 
-def test_a_trial_that_is_killed_and_one_that_is_sent_away_end_like_an_uninterrupted_one(tmp_path):
-    config = tiny_config()
-    events = follow(start(tmp_path / "whole", config))
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_trial_of_any_number_of_ranks_runs_from_rung_to_rung(ranks, start, tmp_path):
+    config = stand_in_config(ranks=ranks)
+    events = follow(start(tmp_path, config))
+    assert isinstance(events[0], StartEvent)
+    assert steps_told(events) == [1, 2, 3]
     assert events[-1].state is TrialState.COMPLETE
-    assert [e.point.step for e in events if isinstance(e, RungEvent)] == [2, 4, 6]
-    whole = curve(tmp_path / "whole", config)
-    assert whole[-1].training_flops == pytest.approx(
-        3 * 2 * config.trained_profile.gmacs * 1e9 * 6 * 4
-    )
+    assert not any(map(runs, pids(tmp_path, config)))
 
-    def kill_at_first_rung(trial, event):
-        if isinstance(event, RungEvent):
-            trial._signal(signal.SIGKILL)
 
-    (*_, end) = follow(start(tmp_path / "cut", config), on_event=kill_at_first_rung)
-    assert end.state is TrialState.FAILED
-    assert end.reason == "killed by SIGKILL (out of memory?)"
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_trial_that_is_asked_to_leave_does_and_goes_on_where_it_left(ranks, start, tmp_path):
+    config = stand_in_config(ranks=ranks)
 
-    def leave_at_second_rung(trial, event):
-        if isinstance(event, RungEvent) and event.point.step == 4:
+    def leave_at_two(trial, event):
+        if isinstance(event, RungEvent) and event.point.step == 2:
             trial.leave()
+            trial.decide = lambda rung, go: None  # a driver that leaves decides nothing
 
-    (*_, end) = follow(start(tmp_path / "cut", config), on_event=leave_at_second_rung)
+    (*_, end) = follow(start(tmp_path, config), on_event=leave_at_two)
+    assert (end.state, end.reason) == (TrialState.INTERRUPTED, "asked to leave")
+    assert not any(map(runs, pids(tmp_path, config)))
+    events = follow(start(tmp_path, config))
+    assert steps_told(events) == [1, 2, 3]  # the old ones are told again
+    assert [e.state for e in events if isinstance(e, EndEvent)] == [TrialState.COMPLETE]
+
+
+def test_a_stopped_trial_ends_at_its_rung(start, tmp_path):
+    trial = start(tmp_path, stand_in_config())
+    trial.decide(1, False)
+    (*_, end) = follow(trial)
+    assert (end.state, end.reason) == (TrialState.STOPPED, "stopped early at step 1")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("a rank is killed", "(out of memory?)"),
+        ("a rank fails", "exit status 1: ValueError: one rank is wrong"),
+    ],
+)
+def test_when_one_rank_dies_all_do_and_the_first_is_named(name, reason, start, tmp_path):
+    config = stand_in_config(name, ranks=2)
+    (*_, end) = follow(start(tmp_path, config))
+    assert end.state is TrialState.FAILED and reason in end.reason
+    assert not any(map(runs, pids(tmp_path, config)))
+
+
+def test_ranks_whose_launcher_is_killed_are_killed_too(start, tmp_path):
+    config = stand_in_config("silent", ranks=2)
+    trial = start(tmp_path, config)
+    left = pids(tmp_path, config)
+    os.kill(trial._process.pid, signal.SIGKILL)
+    (*_, end) = follow(trial)
+    assert end.state is TrialState.FAILED and "SIGKILL" in end.reason
+    wait_until(lambda: not any(map(runs, left)))
+
+
+def test_when_the_driver_is_killed_its_ranks_save_and_leave(start, tmp_path):
+    config = stand_in_config(ranks=2)
+    code = (
+        "import sys, time; from pathlib import Path; "
+        "from tests.search.test_runner import start_one, stand_in_config; "
+        "trial = start_one(Path(sys.argv[1]), stand_in_config(ranks=2)); time.sleep(600)"
+    )
+    driver = subprocess.Popen([sys.executable, "-c", code, tmp_path], cwd=ROOT)
+    log = tmp_path / config.key / "events.jsonl"
+    wait_until(lambda: log.exists() and steps_told(read_events(log)[0]))
+    left = pids(tmp_path, config)
+    driver.kill()
+    driver.wait()
+    wait_until(lambda: not any(map(runs, left)))
+    end = read_events(log)[0][-1]
+    assert (end.state, end.reason) == (TrialState.INTERRUPTED, "the driver is gone")
+    assert follow(start(tmp_path, config))[-1].state is TrialState.COMPLETE
+
+
+def test_a_rank_whose_launcher_is_killed_leaves_though_nobody_kills_it(start, tmp_path):
+    config = stand_in_config(ranks=2)
+    trial = start(tmp_path, config)
+    log = tmp_path / config.key / "events.jsonl"
+    wait_until(lambda: log.exists() and steps_told(read_events(log)[0]))
+    left = pids(tmp_path, config)
+    os.kill(trial._process.pid, signal.SIGKILL)
+    wait_until(lambda: not any(map(runs, left)))  # the driver does not even look
+    assert trial.poll()[-1].reason == "the process that started it is gone"
+
+
+def test_a_trial_that_does_not_leave_is_sent_sigterm_then_killed(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(runner_module, "_LEAVE_SECONDS", 0.3)
+    monkeypatch.setattr(runner_module, "_TERM_SECONDS", 0.3)
+    config = stand_in_config("silent")
+    trial = start(tmp_path, config)
+    wait_until(lambda: any(isinstance(event, StartEvent) for event in trial.poll()))
+    trial.leave()
+    (*_, end) = follow(trial)
     assert end.state is TrialState.INTERRUPTED
-    (*_, end) = follow(start(tmp_path / "cut", config))
-    assert end.state is TrialState.COMPLETE
-    assert curve(tmp_path / "cut", config) == whole
+    assert end.reason == "asked to leave: did not leave when asked to"
 
 
-def test_a_trial_stops_when_told_and_leaves_when_its_driver_is_gone(tmp_path):
-    config = tiny_config()
+def test_a_trial_asked_to_leave_before_its_first_word_is_on_record_and_can_go_on(start, tmp_path):
+    config = stand_in_config()
     trial = start(tmp_path, config)
-    trial.decide(2, False)
-    events = follow(trial)
-    assert events[-1].state is TrialState.STOPPED
-    assert events[-1].reason == "stopped early at step 2"
-
-    orphan = start(tmp_path / "orphan", config)
-    orphan._process.stdin.close()  # what it sees when its driver is killed
-    status = orphan._process.wait(DEADLINE_SECONDS)
-    assert status == 0
-    end = orphan.poll()[-1]
-    assert isinstance(end, EndEvent) and end.state is TrialState.INTERRUPTED
-
-
-def test_a_trial_that_cannot_start_tells_why_in_one_line(tmp_path):
-    config = tiny_config(trained_arch={"family": "unet", "channels": 8, "channel_mult": [1]})
-    (end,) = [e for e in follow(start(tmp_path, config)) if isinstance(e, EndEvent)]
-    assert end.state is TrialState.FAILED
-    assert end.reason.startswith("exit status 1: ") and "\n" not in end.reason
-    assert "Traceback" in (tmp_path / config.key / "stderr.log").read_text()
-
-
-def test_a_trial_that_dies_before_its_first_word_is_on_record_and_can_be_continued(tmp_path):
-    config = tiny_config(steps=1)
-    trial = start(tmp_path, config)
-    trial.leave()  # while Python still imports: nobody handles the signal yet
-    (end,) = follow(trial)
+    trial.leave()
+    begin = time.monotonic()
+    (*_, end) = follow(trial)
+    assert time.monotonic() - begin < 10
     assert end.state is TrialState.INTERRUPTED
     events, _ = read_events(tmp_path / config.key / "events.jsonl")
     record = assemble_trial(events, running=False)
@@ -125,20 +170,79 @@ def test_a_trial_that_dies_before_its_first_word_is_on_record_and_can_be_continu
     assert follow(start(tmp_path, config))[-1].state is TrialState.COMPLETE
 
 
-def test_a_silent_trial_is_killed_and_named(tmp_path):
-    config = tiny_config()
-    trial = start(tmp_path, config, stall=2.0)
-    trial._signal(signal.SIGSTOP)
-    (*_, end) = follow(trial)
+def test_a_silent_trial_is_killed_and_named(start, tmp_path):
+    config = stand_in_config("silent")
+    (*_, end) = follow(start(tmp_path, config, stall_seconds=2.0))
     assert end.state is TrialState.FAILED
     assert end.reason.startswith("silent for")
+    assert not any(map(runs, pids(tmp_path, config)))
 
 
-def test_what_lies_in_the_folder_is_plain_json_and_pictures(tmp_path):
-    config = tiny_config(steps=1)
-    events = follow(start(tmp_path, config))
-    folder = tmp_path / config.key
-    assert json.loads((folder / "config.json").read_text())["arch"]["family"] == "unet"
-    names = {file.name for file in folder.iterdir()}
-    assert {"config.json", "events.jsonl", "checkpoint.pt", "pictures-000001.png"} <= names
-    assert not [e for e in events if isinstance(e, ProgressEvent) and e.step > 1]
+def test_a_trial_is_run_by_one_driver(start, tmp_path):
+    config = stand_in_config()
+    start(tmp_path, config)
+    with pytest.raises(StorageError, match="is run by process"):
+        start(tmp_path, config)
+
+
+def test_each_trial_gets_devices_of_its_own(tmp_path):
+    runner = ProcessRunner(tmp_path, stall_seconds=60, module="tests.search.stand_in")
+    runner._machines = Machines(("0", "1", "3"), {})
+    trials = [runner.start(stand_in_config(seed=seed)) for seed in range(3)]
+    assert [trial.devices for trial in trials] == [("0",), ("1",), ("3",)]
+    with pytest.raises(ConfigError, match="3 trials of 1 ranks left 0 devices free"):
+        runner.start(stand_in_config(seed=3))
+    end(trials[1])
+    trials.append(runner.start(stand_in_config(seed=3)))
+    assert trials[-1].devices == ("1",)
+    for trial in trials:
+        end(trial)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (-9, "killed by SIGKILL (out of memory?)"),
+        (247, "killed by SIGKILL (out of memory?)"),  # by way of the launcher
+        (-15, "killed by SIGTERM"),
+        (1, "exit status 1: ValueError: that"),
+        (255, "exit status 255: ValueError: that"),
+        (0, "exit status 0: ValueError: that"),
+    ],
+)
+def test_a_death_is_told_in_one_line(status, reason):
+    said = 'Traceback (most recent call last):\n  File "a.py"\nValueError: that\nnot this\n'
+    assert _describe_death(status, said) == reason
+
+
+def test_a_lost_connection_means_another_rank_was_lost():
+    end = _describe_death(1, "RuntimeError: Connection closed by peer [127.0.0.1]:1234")
+    assert end.startswith("exit status 1: another rank was lost (out of memory?): RuntimeError")
+
+
+def test_the_cause_is_the_first_exception_that_was_not_handled():
+    said = """\
+x.py:1: UserWarning: not this
+  warnings.warn("not this")
+Traceback (most recent call last):
+  File "a.py", line 1, in <module>
+    {}["a"]
+KeyError: 'a'
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "a.py", line 3, in <module>
+    raise ValueError("this")
+ValueError: this
+Traceback (most recent call last):
+  File "b.py", line 9, in <module>
+    raise RuntimeError("connection closed by peer")
+RuntimeError: connection closed by peer
+node1: [2026-01-01 00:00:00,000] [ERROR] [launch.py:259:sigkill_handler] exits with return code = 1
+"""
+    assert _cause(said) == "ValueError: this"
+    prefixed = "".join(f"node1: [rank0]: {line}\n" for line in said.splitlines())
+    assert _cause(prefixed) == "ValueError: this"
+    assert _cause("python: can't open file 'a'\n") == "python: can't open file 'a'"
+    assert _cause("") == "no message"

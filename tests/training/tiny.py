@@ -3,18 +3,24 @@
 from functools import cache
 from pathlib import Path
 
+import torch
+
+from nas_t2i.arch.families import arch_from_dict
 from nas_t2i.protocol.budget import Budget, load_budget
+from nas_t2i.streams import normal_rows
 from nas_t2i.training.denoiser import build_denoiser
-from nas_t2i.training.inputs import Inputs, make_inputs
 from nas_t2i.training.loop import Trainer
+from nas_t2i.training.ranks import Ranks, join_ranks
+from nas_t2i.training.samples import Samples
 
 ROOT = Path(__file__).parents[2]
 
 
-def tiny_budget(steps: int = 6, **training) -> Budget:
+def tiny_budget(steps: int = 6, execution: dict | None = None, **training) -> Budget:
     whole = load_budget(ROOT / "budgets/embedded.yaml")
     optimizer = whole.training.optimizer.model_copy(update={"warmup_steps": 2})
     changes = {"steps": steps, "batch": 4, "optimizer": optimizer} | training
+    execution = {"micro_batch": changes["batch"]} | (execution or {})
     return whole.model_copy(
         update={
             "data": whole.data.model_copy(update={"scenes": 64}),
@@ -22,13 +28,12 @@ def tiny_budget(steps: int = 6, **training) -> Budget:
             "training": whole.training.model_copy(update=changes),
             "evaluation": whole.evaluation.model_copy(update={"prompts": 8}),
             "rungs": tuple(sorted({max(1, steps // 3), max(1, 2 * steps // 3), steps})),
+            "execution": whole.execution.model_copy(update=execution),
         }
     )
 
 
 def tiny_arch(family: str = "unet"):
-    from nas_t2i.arch.families import arch_from_dict
-
     data = {
         "unet": {
             "channels": 8,
@@ -43,14 +48,57 @@ def tiny_arch(family: str = "unet"):
     return arch_from_dict({"family": family, "text_dim": 64, "latent_channels": 12, **data})
 
 
+class NoiseFeed:
+    """Samples that are noise, in the embedded budget's shapes: no data set, no encoder."""
+
+    latent_shape = (12, 8, 8)
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self.null_text = torch.zeros(12, 64)
+
+    def samples(self, first: int, count: int) -> Samples:
+        x0 = torch.from_numpy(normal_rows(self._seed, "x0", first, count, 12 * 8 * 8))
+        text = torch.from_numpy(normal_rows(self._seed, "text", first, count, 12 * 64))
+        return Samples(x0.reshape(count, *self.latent_shape), text.reshape(count, 12, 64))
+
+
 @cache
-def tiny_inputs(cache_dir: Path, shuffle: bool = False) -> Inputs:
-    return make_inputs(tiny_budget(), cache_dir, shuffle_captions=shuffle)
+def tiny_inputs(cache_dir: Path, shuffle: bool = False):
+    # Not above: ranks that train on noise need no encoders.
+    from nas_t2i.training.inputs import Inputs
+
+    return Inputs(tiny_budget(), cache_dir, shuffle_captions=shuffle)
+
+
+def tiny_encoded_shapes(cache_dir: Path):
+    from nas_t2i.training.shapes_feed import encode_shapes
+
+    budget, inputs = tiny_budget(), tiny_inputs(cache_dir)
+    return encode_shapes(budget.data, inputs.encoder, inputs.codec)
 
 
 def tiny_trainer(
-    cache_dir: Path, budget: Budget, *, seed: int = 0, family: str = "unet"
+    cache_dir: Path,
+    budget: Budget,
+    *,
+    seed: int = 0,
+    family: str = "unet",
+    micro_batch: int | None = None,
 ) -> Trainer:
-    inputs = tiny_inputs(cache_dir)
-    denoiser = build_denoiser(tiny_arch(family), latent_size=8, latent_channels=12, seed=seed)
-    return Trainer(denoiser, inputs, budget, seed)
+    feed = tiny_inputs(cache_dir).make_feed(seed)
+    return trainer_on(feed, budget, join_ranks("cpu"), seed, family, micro_batch)
+
+
+def trainer_on(
+    feed, budget: Budget, ranks: Ranks, seed: int = 0, family: str = "unet", micro_batch=None
+) -> Trainer:
+    denoiser = build_denoiser(
+        tiny_arch(family),
+        latent_size=8,
+        latent_channels=12,
+        seed=seed,
+        precision=budget.training.precision,
+    )
+    denoiser.prepare(budget.execution)
+    return Trainer(denoiser, feed, budget, seed, ranks, micro_batch)

@@ -1,0 +1,98 @@
+"""``nas-t2i export``: a trained denoiser for diffusers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from nas_t2i.errors import RecordError, UserError, did_you_mean
+
+
+def export_command(
+    trial: Annotated[
+        Path, typer.Argument(metavar="TRIAL", help="A trial's folder, or a study's with --name.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to make.")],
+    name: Annotated[
+        str, typer.Option(help="With a study's folder: an architecture of it, as ranked.")
+    ] = "",
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Which seed's trial. [default: its first]")
+    ] = None,
+    step: Annotated[
+        int | None, typer.Option(min=1, help="Which kept checkpoint. [default: the newest]")
+    ] = None,
+) -> None:
+    """Write a trial's evaluated weights in diffusers' layout (config, safetensors, scheduler).
+
+    `from_pretrained(OUTPUT)` of UNet2DConditionModel or PixArtTransformer2DModel loads them, and
+    `init_from: OUTPUT` in a budget trains on from them.
+
+    \b
+    Examples:
+      nas-t2i export results/sdxl-embedded --name SDXL-TD2 -o td2
+      nas-t2i export results/sdxl-embedded/trials/unet-6389762c4fbd-s0 -o unet --step 560
+    """
+    from nas_t2i.arch.families import arch_from_dict
+    from nas_t2i.protocol.budget import Budget
+    from nas_t2i.search.trial_config import load_trial_config
+    from nas_t2i.store import STUDY_FILE
+    from nas_t2i.training.checkpoint import checkpoint_folder, newest_checkpoint
+    from nas_t2i.training.export import export_weights
+
+    if (trial / STUDY_FILE).exists():
+        trial = _trial_of(trial, name, seed)
+    config = load_trial_config(trial / "config.json")
+    checkpoints = trial / "checkpoints"
+    checkpoint = checkpoint_folder(checkpoints, step) if step else newest_checkpoint(checkpoints)
+    if checkpoint is None or not checkpoint.is_dir():
+        kept = ", ".join(str(int(file.name[5:])) for file in sorted(checkpoints.glob("step-*")))
+        raise RecordError(f"{trial}: no such checkpoint; kept are the steps {kept or '(none)'}")
+    budget = Budget.model_validate(config.budget, strict=False)
+    origin = {
+        "study": config.study,
+        "trial": config.key,
+        "name": config.name,
+        "step": int(checkpoint.name[5:]),
+        "seed": config.seed,
+        "budget_id": config.budget_id,
+        "weights": "averaged" if budget.training.ema_decay else "raw",
+    }
+    export_weights(
+        checkpoint,
+        arch_from_dict(config.trained_arch),
+        budget.objective,
+        config.trained_profile.latent_size,
+        output,
+        origin,
+    )
+    Console().print(
+        f"{output}: {config.name} after {origin['step']} steps, {origin['weights']} weights",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _trial_of(study: Path, name: str, seed: int | None) -> Path:
+    from nas_t2i.search.trial_config import trial_key
+    from nas_t2i.store import read_trials
+
+    records = [record for record in read_trials(study) if not record.control]
+    names = {record.name for record in records}
+    if name not in names:
+        hint = did_you_mean(name, names)
+        raise UserError(
+            f"--name: got {name!r}; expected an architecture of {study}: "
+            + ", ".join(sorted(names))
+            + (f"; {hint}" if hint else "")
+        )
+    seeds = {record.seed: record for record in records if record.name == name}
+    if seed is not None and seed not in seeds:
+        known = ", ".join(map(str, sorted(seeds)))
+        raise UserError(f"--seed: got {seed}; expected one of {known}")
+    chosen = seeds[min(seeds) if seed is None else seed]
+    return study / "trials" / trial_key(chosen.arch_id, chosen.seed, chosen.control)

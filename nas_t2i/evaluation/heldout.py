@@ -1,0 +1,86 @@
+"""Held-out R^2: how well a denoiser predicts its target on pairs that no trial trains on.
+
+R^2 = 1 - (squared error of the prediction) / (mean square of the target): 0 for a model that
+predicts zero, 1 for a perfect one. Noise, time step and caption of a pair are the same for every
+model, so that two models are compared pair by pair. It needs no picture to be drawn and no answerer
+to be trusted; it says nothing about how well pictures follow their captions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import torch
+
+from nas_t2i.evaluation.drawing import Measured, Pictures, draw
+from nas_t2i.evaluation.sampling import Denoiser
+from nas_t2i.evaluation.statistics import mean_over_prompts
+from nas_t2i.protocol.budget import Budget, HeldOutEvaluation
+from nas_t2i.records import Score
+from nas_t2i.training import noise
+from nas_t2i.training.batches import noised
+from nas_t2i.training.inputs import Inputs
+from nas_t2i.training.ranks import Ranks
+from nas_t2i.training.samples import Samples
+
+
+class HeldOut:
+    """Scores a denoiser on the budget's held-out pairs."""
+
+    def __init__(self, budget: Budget, inputs: Inputs) -> None:
+        settings = budget.evaluation
+        assert isinstance(settings, HeldOutEvaluation)
+        self._budget, self._settings, self._inputs = budget, settings, inputs
+        self._samples, self._captions = inputs.make_feed(0).held_out(settings.seed)
+        count = len(self._captions)
+        shape = tuple(self._samples.x0.shape)
+        self._eps = noise.draw_noise(settings.seed, 0, shape, "held-out noise")
+        self._t = noise.draw_timesteps(settings.seed, 0, count, purpose="held-out time step")
+        used = "|".join(f"{part}={name}" for part, name in sorted(inputs.fingerprints.items()))
+        self._signature = (
+            f"heldout_r2|prediction={budget.objective.prediction}|n={count}|seed={settings.seed}|"
+            + hashlib.sha256(used.encode()).hexdigest()[:12]
+        )
+
+    def measure(self, denoiser: Denoiser, ranks: Ranks) -> Measured:
+        """Return the held-out R^2 of a denoiser, and a few pictures to look at."""
+        own = self._errors(denoiser, ranks)
+        errors, powers = np.concatenate(ranks.gather(own), axis=1)
+        per_pair = 1 - errors / powers.mean()
+        mean = mean_over_prompts(per_pair.tolist())
+        score = Score(
+            metric="heldout_r2",
+            value=mean.value,
+            stderr=mean.stderr,
+            n=mean.n,
+            signature=self._signature,
+            per_prompt=[round(value, 6) for value in per_pair.tolist()],
+        )
+        shown = self._captions[: self._settings.pictures]
+        return Measured(score, self._draw(denoiser, len(shown), ranks), shown)
+
+    @torch.inference_mode()
+    def _errors(self, denoiser: Denoiser, ranks: Ranks) -> np.ndarray:
+        """(2, own pairs) float64: squared error of the prediction, square of the target; means."""
+        own = ranks.share(len(self._captions))
+        parts = []
+        for first in range(own.start, own.stop, self._settings.sampler.batch):
+            rows = slice(first, min(first + self._settings.sampler.batch, own.stop))
+            batch = noised(
+                Samples(self._samples.x0[rows], self._samples.text[rows]),
+                self._eps[rows],
+                self._t[rows],
+                self._budget.objective,
+                ranks.device,
+            )
+            output = denoiser(batch.noisy, batch.t, batch.text)
+            error = (output - batch.target).double().square().mean(dim=(1, 2, 3))
+            power = batch.target.double().square().mean(dim=(1, 2, 3))
+            parts.append(torch.stack([error, power]).cpu().numpy())
+        return np.concatenate(parts, axis=1) if parts else np.empty((2, 0))
+
+    def _draw(self, denoiser: Denoiser, count: int, ranks: Ranks) -> Pictures:
+        if not count:
+            return np.empty((0, 1, 1, 3), dtype=np.uint8)
+        return draw(denoiser, self._samples.text[:count], self._budget, self._inputs, ranks)

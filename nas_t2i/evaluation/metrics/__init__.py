@@ -1,0 +1,1 @@
+"""Scores of pictures by pretrained models: CLIP score, HPSv2, ImageReward, FID."""

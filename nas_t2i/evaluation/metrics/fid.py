@@ -1,0 +1,239 @@
+"""FID: how far the features of generated pictures are from those of real ones.
+
+Heusel et al., "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium",
+2017: the squared Fréchet distance of two normal distributions with the sets' means and covariances,
+``|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2))``. Smaller is better, 0 is equal.
+
+FID falls as the sample grows (Chong and Forsyth, "Effectively Unbiased FID and Inception Score",
+2020), so two figures compare only at the same number of pictures, extractor, resize rule and set of
+real pictures. All that stands in the statistics and is checked, but the number.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from nas_t2i.errors import ConfigError, IncomparableError
+from nas_t2i.files import write_atomically
+
+FloatArray = npt.NDArray[np.float64]
+
+# Enough groups for an error of the error of a quarter; each costs one more distance.
+GROUPS = 10
+_KEYS = ("n", "total", "outer", "extractor", "images")
+
+
+@dataclass(eq=False)
+class FeatureStatistics:
+    """Sums over the features of a set of pictures: number, sum x, sum x x^T; float64.
+
+    Sums of parts of a set merge to the sums of the whole, in any order.
+    """
+
+    dim: int
+    extractor: str  # its identity
+    images: str = ""  # what the pictures are: a name, a hash
+    n: int = 0
+
+    def __post_init__(self) -> None:
+        self.total: FloatArray = np.zeros(self.dim)
+        self.outer: FloatArray = np.zeros((self.dim, self.dim))
+
+    def add(self, features: npt.ArrayLike) -> None:
+        """Add (N, dim) features. Raises ValueError for another shape, and for NaN and infinity."""
+        rows = np.asarray(features, dtype=np.float64)
+        if rows.ndim != 2 or rows.shape[1] != self.dim:
+            raise ValueError(f"expected features of shape (N, {self.dim}), got {rows.shape}")
+        if not np.isfinite(rows).all():
+            raise ValueError("features that are no finite numbers")
+        self.n += len(rows)
+        self.total += rows.sum(axis=0)
+        self.outer += rows.T @ rows
+
+    def merge(self, other: FeatureStatistics) -> FeatureStatistics:
+        """Return the statistics of both sets together.
+
+        Raises:
+            IncomparableError: other extractors, or other names for what the pictures are.
+        """
+        _check_extractors(self, other)
+        if self.images != other.images:
+            raise IncomparableError(
+                f"statistics of {self.images!r} and of {other.images!r} can't be merged"
+            )
+        both = FeatureStatistics(self.dim, self.extractor, self.images, self.n + other.n)
+        both.total, both.outer = self.total + other.total, self.outer + other.outer
+        return both
+
+    @property
+    def mean(self) -> FloatArray:
+        """(dim,). Raises ValueError of no pictures."""
+        if not self.n:
+            raise ValueError("no pictures have no mean")
+        return self.total / self.n
+
+    @property
+    def cov(self) -> FloatArray:
+        """(dim, dim), symmetric, over n - 1. Raises ValueError of fewer than two pictures."""
+        if self.n < 2:
+            raise ValueError(f"a covariance needs 2 pictures or more, got {self.n}")
+        mean = self.mean
+        cov: FloatArray = (self.outer - self.n * np.outer(mean, mean)) / (self.n - 1)
+        return (cov + cov.T) / 2
+
+    @property
+    def caution(self) -> str:
+        """What to say of a sample that is too small for its features; "" where it is not."""
+        if self.n > self.dim:
+            return ""
+        return (
+            f"FID over {self.n} pictures: a covariance of {self.dim} features needs more than "
+            f"{self.dim}, so the figure is far too high; compare it at the same number only"
+        )
+
+    def save(self, file: str | Path) -> None:
+        """Write an .npz file, whole or not at all. Raises StorageError."""
+        stream = io.BytesIO()
+        np.savez(
+            stream,
+            n=np.int64(self.n),
+            total=self.total,
+            outer=self.outer,
+            extractor=np.str_(self.extractor),
+            images=np.str_(self.images),
+        )
+        write_atomically(file, stream.getvalue())
+
+    @classmethod
+    def load(
+        cls, file: str | Path, *, extractor: str | None = None, images: str | None = None
+    ) -> FeatureStatistics:
+        """Read a file that `save` wrote; nothing in it is unpickled.
+
+        Raises:
+            ConfigError: not such a file; or of another extractor, or of other pictures, than those
+                given.
+        """
+        data = _read(Path(file))
+        found = {key: str(data[key]) for key in ("extractor", "images")}
+        for key, expected in (("extractor", extractor), ("images", images)):
+            if expected is not None and found[key] != expected:
+                raise ConfigError(
+                    str(file), f"statistics of the {key} {found[key]!r}", expected=repr(expected)
+                )
+        statistics = cls(len(data["total"]), **found, n=int(data["n"]))
+        statistics.total, statistics.outer = data["total"], data["outer"]
+        return statistics
+
+
+def frechet_distance(first: FeatureStatistics, second: FeatureStatistics) -> float:
+    """Return the squared Fréchet distance, which is FID for Inception's features; 0 or more.
+
+    Raises:
+        IncomparableError: statistics of two extractors.
+        ValueError: fewer than two pictures.
+    """
+    _check_extractors(first, second)
+    return _distance(first, second, _root(second.cov))
+
+
+def distance_with_error(
+    groups: Sequence[FeatureStatistics], reference: FeatureStatistics
+) -> tuple[float, float]:
+    """Return FID of all groups of pictures together, and its standard error.
+
+    The error is the jackknife's over groups (each left out in turn; Efron and Tibshirani, "An
+    Introduction to the Bootstrap", 1993, chapter 11): how much the figure would move with other
+    pictures of the same number. The reference counts as fixed. It knows nothing of the bias, by
+    which all figures at this number are too high, and is not to be trusted where
+    `FeatureStatistics.caution` speaks. Groups should be of about equal size and no sorted parts of
+    the set: picture i into group i mod GROUPS. NaN with fewer than two groups of pictures.
+
+    Raises:
+        IncomparableError: statistics of two extractors, or of other pictures.
+        ValueError: fewer than two pictures, or no groups.
+    """
+    if not groups:
+        raise ValueError("no groups of pictures")
+    filled = [group for group in groups if group.n] or list(groups[:1])
+    whole = filled[0]
+    for group in filled[1:]:
+        whole = whole.merge(group)
+    _check_extractors(whole, reference)
+    root = _root(reference.cov)
+    value = _distance(whole, reference, root)
+    if len(filled) < 2 or any(whole.n - group.n < 2 for group in filled):
+        return value, math.nan
+    left_out = np.array([_distance(_without(whole, g), reference, root) for g in filled])
+    variance = (len(filled) - 1) * left_out.var()
+    return value, math.sqrt(variance)
+
+
+def _distance(
+    first: FeatureStatistics, second: FeatureStatistics, second_root: FloatArray
+) -> float:
+    difference = first.mean - second.mean
+    first_cov = first.cov
+    # tr (S1 S2)^(1/2) is the sum of the singular values of S1^(1/2) S2^(1/2). The square roots of
+    # the eigenvalues of S1 S2 are the same numbers, but where they are 0 turn rounding errors of
+    # 1e-16 into 1e-8, thousands of times.
+    cross = np.linalg.svd(_root(first_cov) @ second_root, compute_uv=False).sum()
+    value = difference @ difference + np.trace(first_cov) + np.trace(second.cov) - 2 * cross
+    return max(0.0, float(value))
+
+
+def _root(matrix: FloatArray) -> FloatArray:
+    """Return the symmetric square root of a matrix without negative eigenvalues but by rounding."""
+    values, vectors = np.linalg.eigh(matrix)
+    root: FloatArray = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+    return root
+
+
+def _without(whole: FeatureStatistics, part: FeatureStatistics) -> FeatureStatistics:
+    rest = FeatureStatistics(whole.dim, whole.extractor, whole.images, whole.n - part.n)
+    rest.total, rest.outer = whole.total - part.total, whole.outer - part.outer
+    return rest
+
+
+def _check_extractors(first: FeatureStatistics, second: FeatureStatistics) -> None:
+    if (first.extractor, first.dim) != (second.extractor, second.dim):
+        raise IncomparableError(
+            f"features of {first.extractor!r} ({first.dim}) and of {second.extractor!r} "
+            f"({second.dim}) have no distance"
+        )
+
+
+def _read(file: Path) -> dict[str, npt.NDArray[np.float64]]:
+    expected = "feature statistics as nas-t2i writes them"
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            data = {key: archive[key] for key in _KEYS}
+    except FileNotFoundError:
+        raise ConfigError(str(file), "no such file", expected=expected) from None
+    except KeyError as error:
+        # mu and sigma of other programs don't say what extractor they are of.
+        raise ConfigError(str(file), f"no array {error.args[0]!r:.80}", expected=expected) from None
+    except (OSError, EOFError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise ConfigError(
+            str(file), f"can't be read ({type(error).__name__})", expected=expected
+        ) from None
+    total, outer = data["total"], data["outer"]
+    whole = (
+        data["n"].shape == data["extractor"].shape == data["images"].shape == ()
+        and total.dtype == outer.dtype == np.float64
+        and total.ndim == 1
+        and outer.shape == 2 * total.shape
+        and np.isfinite(total).all()
+        and np.isfinite(outer).all()
+    )
+    if not whole:
+        raise ConfigError(str(file), "arrays of other shapes or no numbers", expected=expected)
+    return data

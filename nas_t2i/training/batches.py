@@ -1,0 +1,78 @@
+"""From samples to what the denoiser is trained on: noise, time steps, dropped captions, targets.
+
+Everything is a function of (seed, global sample number): the same for any number of ranks and any
+micro-batch, and after a resume.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from nas_t2i.protocol.budget import Objective
+from nas_t2i.training import noise
+from nas_t2i.training.samples import Feed, Samples
+
+
+class MicroBatch(NamedTuple):
+    """Everything that one forward and backward pass reads."""
+
+    noisy: Tensor  # (n, C, h, w) x_t
+    t: Tensor  # (n,) int64
+    text: Tensor  # (n, tokens, width), captions partly replaced by the empty one
+    target: Tensor  # (n, C, h, w)
+    weight: Tensor  # (n,) of each squared error
+
+
+def make_batch(
+    feed: Feed, objective: Objective, seed: int, first: int, count: int, device: torch.device
+) -> MicroBatch:
+    """Return the global samples ``first .. first + count`` of a trial, ready for the denoiser."""
+    samples = feed.samples(first, count)
+    dropped = noise.draw_drops(seed, first, count, objective.caption_drop)
+    dropped = dropped.to(samples.text.device)
+    text = torch.where(dropped[:, None, None], feed.null_text, samples.text)
+    eps = noise.draw_noise(seed, first, tuple(samples.x0.shape))
+    t = noise.draw_timesteps(seed, first, count, noise.ldm_schedule().steps)
+    return noised(Samples(samples.x0, text), eps, t, objective, device)
+
+
+def noised(
+    samples: Samples, eps: Tensor, t: Tensor, objective: Objective, device: torch.device
+) -> MicroBatch:
+    """Return samples with the given noise (their latents' shape) at the given (n,) time steps."""
+    schedule = noise.ldm_schedule()
+    x0, eps = samples.x0, eps.to(samples.x0)
+    batch = MicroBatch(
+        noisy=noise.add_noise(schedule, x0, eps, t),
+        t=t,
+        text=samples.text,
+        target=noise.target(schedule, objective.prediction, x0, eps, t),
+        weight=noise.loss_weight(
+            schedule, objective.prediction, t, objective.weighting, objective.snr_clip
+        ),
+    )
+    return MicroBatch(*(part.to(device, non_blocking=True) for part in batch))
+
+
+class Ahead:
+    """Makes the next step's batches in a thread while the current step computes."""
+
+    def __init__(self, make: Callable[[int], list[MicroBatch]]) -> None:
+        self._make = make
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        self._coming: tuple[int, Future[list[MicroBatch]]] | None = None
+
+    def __call__(self, step: int) -> list[MicroBatch]:
+        """Return the batches of a step; an error of the thread that made them is raised here."""
+        coming, self._coming = self._coming, None
+        if coming is not None and coming[0] == step:
+            batches = coming[1].result()
+        else:
+            batches = self._make(step)
+        self._coming = (step + 1, self._thread.submit(self._make, step + 1))
+        return batches

@@ -1,0 +1,32 @@
+"""What the training loop reads: pairs of latent and text features, by their global number."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+
+class Samples(NamedTuple):
+    """Encoded pairs, float32, on the CPU or on the encoders' device."""
+
+    x0: Tensor  # (n, C, h, w)
+    text: Tensor  # (n, tokens, width)
+
+
+class Feed(Protocol):
+    """The samples of one trial: number n is a pure function of the trial's seed and of n."""
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(C, h, w) of one latent."""
+
+    @property
+    def null_text(self) -> Tensor:
+        """(tokens, width) features of the empty caption."""
+
+    def samples(self, first: int, count: int) -> Samples:
+        """Return the global samples ``first .. first + count``."""
+
+    def held_out(self, seed: int) -> tuple[Samples, list[str]]:
+        """Return the pairs that no trial trains on, and their captions."""

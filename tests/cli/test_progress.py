@@ -1,0 +1,106 @@
+"""What a search prints while it runs, told of trials that were never trained."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from nas_t2i.arch.catalog import lookup
+from nas_t2i.arch.space import load_space
+from nas_t2i.cli.progress import Progress
+from nas_t2i.protocol.budget import Budget, load_budget
+from nas_t2i.records import EndEvent, TrialState
+from nas_t2i.search.candidates import Candidate
+from nas_t2i.search.session import SearchRequest
+from tests.conditioning.tiny_pairs import shapes_budget
+from tests.results.record_factory import HELD_OUT, point, profile, study, write_records
+
+ROOT = Path(__file__).parents[2]
+
+
+def search(
+    folder: Path, budget: Budget, *names: str, encoding: str = "utf-8"
+) -> tuple[Progress, list[Candidate]]:
+    request = SearchRequest(
+        space=load_space(ROOT / "search_spaces/sdxl.yaml"),
+        budget=budget,
+        study="demo",
+        results_dir=folder,
+        storage="",
+        seed=0,
+        cores=2,
+        controls=False,
+        retry_failed=False,
+    )
+    write_records(request.folder, study(), [])
+    candidates = [candidate(name) for name in names]
+    return Progress(request, candidates, screen(encoding)), candidates
+
+
+def candidate(name: str) -> Candidate:
+    arch = lookup(name)
+    size = profile(arch.arch_id, name, 500_000_000, 100.0)
+    return Candidate(name, arch, arch, size, size, seeds=(0,))
+
+
+def screen(encoding: str = "utf-8") -> Console:
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
+    return Console(file=file, width=120, force_terminal=False)
+
+
+def text_of(console: Console) -> str:
+    assert isinstance(console.file, io.TextIOWrapper)
+    console.file.flush()
+    assert isinstance(console.file.buffer, io.BytesIO)
+    return console.file.buffer.getvalue().decode()
+
+
+def picture(progress: Progress) -> str:
+    console = screen(progress.console.encoding)
+    console.print(progress._picture())
+    return text_of(console)
+
+
+@pytest.mark.parametrize(
+    ("metric", "name", "told"),
+    [
+        ("tifa", "TIFA", "TIFA 0.500 ± 0.100 (chance 0.35), loss"),
+        ("heldout_r2", "held-out R²", "held-out R² 0.500 ± 0.100, loss"),
+    ],
+)
+def test_a_rung_is_told_by_the_studys_metric(
+    tmp_path: Path, metric: str, name: str, told: str
+) -> None:
+    if metric == "tifa":
+        budget, scored = load_budget(ROOT / "budgets/embedded.yaml"), {}
+    else:
+        budget, scored = shapes_budget(tmp_path), HELD_OUT
+    progress, (first,) = search(tmp_path, budget, "SDXL-TD2")
+    progress.started(first, 0)
+    progress.reached_rung(first, 0, point(budget.rungs[0], [0.4, 0.6], **scored))
+    assert told in text_of(progress.console)
+    assert f"{name} ± SE" in picture(progress)
+    assert "0.500 ± 0.100" in picture(progress)
+    progress.ended(first, 0, EndEvent(state=TrialState.STOPPED, reason="stopped early"))
+    assert "stopped early" in text_of(progress.console)
+
+
+def test_the_best_of_scores_below_zero_is_the_largest(tmp_path: Path) -> None:
+    budget = shapes_budget(tmp_path)
+    progress, candidates = search(tmp_path, budget, "SDXL-TD2", "SDXL-TD4_4")
+    for tried, value in zip(candidates, (-0.1, -0.3), strict=True):
+        progress.started(tried, 0)
+        progress.reached_rung(tried, 0, point(budget.rungs[-1], [value, value], **HELD_OUT))
+    assert "best SDXL-TD2 -0.100" in picture(progress)
+
+
+def test_a_plain_screen_gets_plain_text(tmp_path: Path) -> None:
+    budget = shapes_budget(tmp_path)
+    progress, (tried,) = search(tmp_path, budget, "SDXL-TD2", encoding="ascii")
+    progress.started(tried, 0)
+    progress.reached_rung(tried, 0, point(budget.rungs[0], [0.4, 0.6], **HELD_OUT))
+    assert "held-out R^2 0.500 +/- 0.100, loss" in text_of(progress.console)
+    assert "held-out R^2 +/- SE" in picture(progress)

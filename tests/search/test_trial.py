@@ -1,0 +1,133 @@
+"""Real trials, each in its processes, on a budget of a few steps."""
+
+import json
+import signal
+
+import pytest
+
+from nas_t2i.events import read_events
+from nas_t2i.records import EndEvent, ProgressEvent, RungEvent, StartEvent, TrialState
+from nas_t2i.search.candidates import CandidateFactory
+from nas_t2i.search.runner import ProcessRunner
+from nas_t2i.store import assemble_trial
+from nas_t2i.training.inputs import latent_geometry
+from tests.search.processes import DEADLINE_SECONDS, follow, wait_until
+from tests.training.tiny import tiny_arch, tiny_budget
+
+
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _cache(monkeypatch, shared_cache):
+    monkeypatch.setenv("NAS_T2I_CACHE", str(shared_cache))
+
+
+def tiny_config(steps: int = 6, seed: int = 0, execution=None, **changes):
+    budget = tiny_budget(steps, execution).model_copy(update={"proxy": None})
+    # What is profiled is of no interest here; the catalogue's text width is.
+    candidate = CandidateFactory(budget, latent_geometry(budget), (seed,)).make(tiny_arch())
+    return candidate.config("tiny", 0, budget, seed).model_copy(update=changes)
+
+
+def start(folder, config):
+    return ProcessRunner(folder, stall_seconds=60).start(config)
+
+
+def curve(folder, config):
+    """The last point told of each rung, without its clocks."""
+    events, _ = read_events(folder / config.key / "events.jsonl")
+    points = {e.point.step: e.point for e in events if isinstance(e, RungEvent)}
+    return [p.model_copy(update={"seconds": 0, "evaluation_seconds": 0}) for p in points.values()]
+
+
+def test_a_trial_that_is_killed_and_one_that_is_sent_away_end_like_an_uninterrupted_one(tmp_path):
+    config = tiny_config()
+    events = follow(start(tmp_path / "whole", config))
+    assert events[-1].state is TrialState.COMPLETE
+    assert [e.point.step for e in events if isinstance(e, RungEvent)] == [2, 4, 6]
+    whole = curve(tmp_path / "whole", config)
+    assert whole[-1].training_flops == pytest.approx(
+        3 * 2 * config.trained_profile.gmacs * 1e9 * 6 * 4
+    )
+
+    def kill_at_first_rung(trial, event):
+        if isinstance(event, RungEvent):
+            trial._signal(signal.SIGKILL)
+
+    (*_, end) = follow(start(tmp_path / "cut", config), on_event=kill_at_first_rung)
+    assert end.state is TrialState.FAILED
+    assert end.reason == "killed by SIGKILL (out of memory?)"
+
+    def leave_at_second_rung(trial, event):
+        if isinstance(event, RungEvent) and event.point.step == 4:
+            trial.leave()
+
+    (*_, end) = follow(start(tmp_path / "cut", config), on_event=leave_at_second_rung)
+    assert end.state is TrialState.INTERRUPTED
+    (*_, end) = follow(start(tmp_path / "cut", config))
+    assert end.state is TrialState.COMPLETE
+    assert curve(tmp_path / "cut", config) == whole
+
+
+def test_a_trial_stops_when_told_and_leaves_when_its_driver_is_gone(tmp_path):
+    config = tiny_config()
+    trial = start(tmp_path, config)
+    trial.decide(2, False)
+    events = follow(trial)
+    assert events[-1].state is TrialState.STOPPED
+    assert events[-1].reason == "stopped early at step 2"
+
+    orphan = start(tmp_path / "orphan", config)
+    wait_until(lambda: any(isinstance(event, StartEvent) for event in orphan.poll()))
+    orphan._log.close()  # what it sees when its driver is killed
+    orphan._process.wait(DEADLINE_SECONDS)
+    end = orphan.poll()[-1]
+    assert isinstance(end, EndEvent) and end.state is TrialState.INTERRUPTED
+    assert end.reason.endswith("the driver is gone")
+
+
+def test_two_ranks_leave_together_and_go_on_together(tmp_path):
+    config = tiny_config(execution={"ranks": 2, "micro_batch": 1})
+
+    def leave_at_first_rung(trial, event):
+        if isinstance(event, RungEvent):
+            trial.leave()
+
+    (*_, end) = follow(start(tmp_path, config), on_event=leave_at_first_rung)
+    assert end.state is TrialState.INTERRUPTED and "asked to leave" in end.reason
+    events = follow(start(tmp_path, config))
+    assert events[-1].state is TrialState.COMPLETE
+    assert [e.point.step for e in events if isinstance(e, RungEvent)] == [2, 4, 6]
+
+
+def test_a_trial_that_cannot_start_tells_why_in_one_line(tmp_path):
+    config = tiny_config(trained_arch={"family": "unet", "channels": 8, "channel_mult": [1]})
+    (end,) = [e for e in follow(start(tmp_path, config)) if isinstance(e, EndEvent)]
+    assert end.state is TrialState.FAILED
+    assert end.reason == "transformer_depth: the key 'transformer_depth' is missing"
+    assert "Traceback" in (tmp_path / config.key / "stderr.log").read_text()
+
+
+def test_a_trial_that_dies_before_its_first_word_is_on_record_and_can_be_continued(tmp_path):
+    config = tiny_config(steps=1)
+    trial = start(tmp_path, config)
+    trial.leave()  # while Python still imports: nobody handles the signal yet
+    (end,) = follow(trial)
+    assert end.state is TrialState.INTERRUPTED
+    events, _ = read_events(tmp_path / config.key / "events.jsonl")
+    record = assemble_trial(events, running=False)
+    assert record.state is TrialState.INTERRUPTED and record.name == config.name
+    assert follow(start(tmp_path, config))[-1].state is TrialState.COMPLETE
+
+
+def test_what_lies_in_the_folder_is_plain_json_and_pictures(tmp_path):
+    config = tiny_config(steps=1)
+    events = follow(start(tmp_path, config))
+    folder = tmp_path / config.key
+    assert json.loads((folder / "config.json").read_text())["arch"]["family"] == "unet"
+    names = {file.name for file in folder.iterdir()}
+    assert {"config.json", "events.jsonl", "checkpoints", "pictures-000001.png"} <= names
+    assert not [e for e in events if isinstance(e, ProgressEvent) and e.step > 1]

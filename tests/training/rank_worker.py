@@ -1,0 +1,44 @@
+"""One rank of a small run: ``python -m tests.training.rank_worker JSON``; see `ranks.py`."""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+
+from nas_t2i.training.checkpoint import Checkpoints
+from nas_t2i.training.ranks import join_ranks
+from tests.training.tiny import NoiseFeed, tiny_budget, trainer_on
+
+
+def main() -> None:
+    job = json.loads(sys.argv[1])
+    torch.set_num_threads(1)
+    ranks = join_ranks("cpu")
+    budget = tiny_budget(job["steps"], job["execution"], **job["training"])
+    trainer = trainer_on(NoiseFeed(0), budget, ranks, micro_batch=job["micro_batch"])
+    folder = Path(job["folder"])
+    checkpoints = Checkpoints(folder / "checkpoints", keep=2, ranks=ranks)
+    if (state := checkpoints.load()) is not None:
+        trainer.load_state_dict(*state)
+    curve = folder / "curve.jsonl"
+
+    def after_step(step: int, loss: float) -> None:
+        if ranks.is_first:
+            with curve.open("a") as file:
+                file.write(json.dumps([step, loss]) + "\n")
+        if step == job["killed_at"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if step % job["save_every"] == 0:
+            checkpoints.save(step, trainer.state_dict())
+
+    trainer.train_to(job["steps"], after_step)
+    with trainer.averaged_weights() as averaged:
+        if ranks.is_first:
+            torch.save(averaged.state_dict(), folder / "averaged.pt")
+
+
+if __name__ == "__main__":
+    main()
