@@ -84,7 +84,9 @@ class AnswerLog:
                 raise StorageError(f"{self.file}: can't be written: the disk is full")
         self._values[key] = value
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
+        """How many answers there are."""
         return len(self._values)
 
     def close(self) -> None:

@@ -9,13 +9,15 @@ head by head, which costs there several times what the arithmetic does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+Split = Callable[[Tensor, int], Tensor]
 
 # Keys and values kept at a time; what would not fit is projected at every step.
 _KEPT_BYTES = 2**30
@@ -112,7 +114,7 @@ class _Processor:
             and query.dtype == torch.float32
             and query.shape[-1] // attn.heads * seen.shape[1] <= _SMALL_HEAD
         )
-        split = _split_small if small else _split
+        split: Split = _split_small if small else _split
         if encoder_hidden_states is None:
             key, value = split(attn.to_k(seen), attn.heads), split(attn.to_v(seen), attn.heads)
         else:
@@ -126,7 +128,7 @@ class _Processor:
             out = layer(out)
         return out
 
-    def _text_keys(self, attn: Any, text: Tensor, split: Any) -> tuple[Tensor, Tensor]:
+    def _text_keys(self, attn: Any, text: Tensor, split: Split) -> tuple[Tensor, Tensor]:
         """Return keys and values of the text of all rows, in the layout that `split` gives."""
         if self._text is not None:
             return self._text

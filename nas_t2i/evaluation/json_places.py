@@ -180,7 +180,7 @@ def _check_unicode(value: Any, where: Where) -> None:
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        problem = f"half of a character, {ascii(error.object[error.start])}"
+        problem = f"half of a character, {error.object[error.start]!a}"
         raise ConfigError(where, problem, expected="text that UTF-8 can spell") from None
 
 

@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from nas_t2i.evaluation.attention import sampling_attention
 from nas_t2i.training.noise import NoiseSchedule, Prediction, draw_noise, to_x0_eps
 
 
@@ -39,7 +40,7 @@ def ddim_step(
     steps: int,
 ) -> Tensor:
     """Latents at the step after ``t`` of ``steps``, from the model's output at ``x``."""
-    here = torch.full((len(x),), t)
+    here = torch.tensor([t])
     x0, eps = to_x0_eps(schedule, prediction, output, x, here)
     # Below zero the chain ends at t = 0 (set_alpha_to_one=False).
     there = (here - schedule.steps // steps).clamp(min=0)
@@ -69,17 +70,17 @@ def sample(
     done = []
     for first in range(0, len(text), batch):
         cond = text[first : first + batch]
-        n = len(cond)
         both = cond
         if guidance != 1.0:
             both = torch.cat([cond, null_text.to(cond).expand_as(cond)])
-        x = draw_noise(seed, start + first, (n, *latent_shape), "sampling").to(cond)
-        for t in ddim_timesteps(schedule.steps, steps):
-            times = torch.full((len(both),), t, device=x.device)
-            output = denoiser(x if guidance == 1.0 else torch.cat([x, x]), times, both)
-            if guidance != 1.0:
-                with_text, without = output.chunk(2)
-                output = without + guidance * (with_text - without)
-            x = ddim_step(schedule, prediction, output, x, t, steps)
+        x = draw_noise(seed, start + first, (len(cond), *latent_shape), "sampling").to(cond)
+        with sampling_attention(denoiser, conditional=len(cond)):
+            for t in ddim_timesteps(schedule.steps, steps):
+                times = torch.full((len(both),), t, device=x.device)
+                output = denoiser(x if guidance == 1.0 else torch.cat([x, x]), times, both)
+                if guidance != 1.0:
+                    with_text, without = output.chunk(2)
+                    output = without + guidance * (with_text - without)
+                x = ddim_step(schedule, prediction, output, x, t, steps)
         done.append(x)
     return torch.cat(done) if done else text.new_empty((0, *latent_shape))

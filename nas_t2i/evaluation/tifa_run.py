@@ -208,7 +208,7 @@ def result(outcome: TifaOutcome) -> dict[str, Any]:
         details.setdefault(name, {})[text] = _row(detail, name not in outcome.missing)
     return {
         "version": RESULT_VERSION,
-        "score": outcome.score.model_dump(mode="json"),
+        "score": json.loads(outcome.score.model_dump_json()),  # NaN as text, as in all records
         "answerer": outcome.answerer,
         "mapping": outcome.mapping,
         "notes": outcome.notes,
@@ -292,16 +292,19 @@ def _notes(
 ) -> list[str]:
     notes = []
     if repeated:
-        notes.append(f"{repeated} questions stand twice under their caption; each counts once")
+        notes.append(
+            f"{_count(repeated, 'question')} more than once under a caption: each counts once"
+        )
     for reason in Counter(missing.values()):
         names = [name for name, why in missing.items() if why == reason]
         what = "questions without an answer" if reason == _NO_ANSWER else f"picture {reason}"
-        notes.append(f"{len(names)} captions not scored, {what}: {named(names)}")
+        notes.append(f"{_count(len(names), 'caption')} not scored, {what}: {named(names)}")
     if missing:
         notes.append("what is not scored is left out, not wrong: compare over common prompts only")
     if looked.strangers:
         notes.append(
-            f"{len(looked.strangers)} pictures that no question is about: {named(looked.strangers)}"
+            f"{_count(len(looked.strangers), 'picture')} without a question: "
+            f"{named(looked.strangers)}"
         )
     counted = [detail for detail in details if detail.question["id"] not in missing]
     lacking = [
@@ -311,13 +314,17 @@ def _notes(
     ]
     if lacking:
         notes.append(
-            f"{len(lacking)} questions have a gold answer that is none of their choices, and count "
-            f"as wrong: {named(lacking)}"
+            f"{_count(len(lacking), 'question')} with a gold answer that is none of the choices, "
+            f"counted as wrong: {named(lacking)}"
         )
     unread = sum(detail.mapped is not None and detail.mapped.how == "none" for detail in counted)
     if unread:
-        notes.append(f"{unread} answers are taken for none of the choices, and count as wrong")
+        notes.append(f"{_count(unread, 'answer')} taken for none of the choices, counted as wrong")
     return notes
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def named(names: Iterable[str]) -> str:

@@ -125,7 +125,7 @@ def test_any_encoder_will_do_with_or_without_a_pooler(tmp_path: Path) -> None:
     torch.testing.assert_close(SentenceMapping(str(tmp_path)).embed(TEXTS), expected)
     kept.pop("embeddings.word_embeddings.weight")
     save_file(kept, weights, metadata={"format": "pt"})
-    with pytest.raises(ConfigError, match="no embeddings.word_embeddings.weight"):
+    with pytest.raises(ConfigError, match=r"no embeddings\.word_embeddings\.weight"):
         SentenceMapping(str(tmp_path))
 
 
@@ -149,6 +149,6 @@ def test_identity(tmp_path: Path, mapping: SentenceMapping) -> None:
     other = SentenceMapping(str(tiny_sentences(tmp_path / "model", seed=3)))
     assert other.identity != mapping.identity
     with pytest.raises(
-        ConfigError, match="mapping: no folder '.*modell'; .*; did you mean 'model'"
+        ConfigError, match=r"mapping: no folder '.*modell'; .*; did you mean 'model'"
     ):
         SentenceMapping(str(tmp_path / "modell"))

@@ -66,7 +66,7 @@ def run(questions=QUESTIONS, images=None, answerer=None, mapping=None, log=None)
         images or pictures(),
         answerer or Counting(),
         mapping or ExactMapping(),
-        log or AnswerLog(None),
+        AnswerLog(None) if log is None else log,
     )
 
 
@@ -87,7 +87,7 @@ def test_the_score_by_hand():
     }
     # Somebody who always says yes: (1 + 1/4 + 1/4) / 3, (1 + 1/4) / 2 and 1/4.
     assert outcome.score.chance == pytest.approx((0.5 + 0.625 + 0.25) / 3)
-    assert outcome.notes == ["1 answers are taken for none of the choices, and count as wrong"]
+    assert outcome.notes == ["1 answer taken for none of the choices, counted as wrong"]
     reference = json.loads((FILES / "result.json").read_text())
     assert reference_result(outcome.details) == reference
 
@@ -199,11 +199,11 @@ def test_captions_without_a_good_picture_are_counted_apart(tmp_path):
     assert outcome.missing_by_reason == {"missing": 1, "blank": 1}
     assert outcome.score.by_type == {"object": 1, "material": 0}
     assert outcome.notes == [
-        "1 captions not scored, picture missing: own_1",
-        "1 captions not scored, picture blank: own_3",
+        "1 caption not scored, picture missing: own_1",
+        "1 caption not scored, picture blank: own_3",
         "what is not scored is left out, not wrong: compare over common prompts only",
-        "1 pictures that no question is about: stranger",
-        "1 answers are taken for none of the choices, and count as wrong",
+        "1 picture without a question: stranger",
+        "1 answer taken for none of the choices, counted as wrong",
     ]
     data = result(outcome)
     assert math.isnan(outcome.score.stderr)
@@ -223,7 +223,7 @@ def test_a_caption_needs_all_its_answers(tmp_path):
     outcome = run(answerer=RecordedAnswerer(tmp_path / "r.json"))
     assert outcome.missing == {"own_1": "no answer"}
     assert outcome.score.per_prompt == [0.5, 1]
-    assert outcome.notes[0] == "1 captions not scored, questions without an answer: own_1"
+    assert outcome.notes[0] == "1 caption not scored, questions without an answer: own_1"
     missing = [d.question["question"] for d in outcome.details if d.missing]
     assert missing == ["where are the goats?"]
 
@@ -248,7 +248,7 @@ def test_a_question_asked_twice_counts_once():
     once = run()
     assert outcome.score == once.score
     assert outcome.details == once.details
-    assert outcome.notes[0] == "2 questions stand twice under their caption; each counts once"
+    assert outcome.notes[0] == "2 questions more than once under a caption: each counts once"
 
 
 def test_a_gold_answer_out_of_reach_is_wrong_and_told():
@@ -256,7 +256,7 @@ def test_a_gold_answer_out_of_reach_is_wrong_and_told():
     outcome = run(odd)
     assert outcome.score.per_prompt == [1, 0.5, 0]
     assert outcome.notes[0] == (
-        "1 questions have a gold answer that is none of their choices, and count as wrong: own_3"
+        "1 question with a gold answer that is none of the choices, counted as wrong: own_3"
     )
 
 

@@ -26,7 +26,9 @@ class BlipAnswerer(GenerativeAnswerer):
 
     def _check(self) -> None:
         reject_choices_in_prompt(self._options, self.name)
-        self._ends = self._end_tokens(self._config.text_config, "sep_token_id")
+        text = self._config.text_config
+        self._start = self._tokens_named(text, "bos_token_id")[0]
+        self._ends = self._tokens_named(text, "sep_token_id")
 
     def _read_image(self, image: Mapping[str, Tensor]) -> Tensor:
         """(1, patches, width): the picture's features."""
@@ -48,7 +50,7 @@ class BlipAnswerer(GenerativeAnswerer):
 
     def _continue(self, asked: Tensor, rows: Tensor, tokens: Tensor) -> Continued:
         features = asked[rows]
-        start = tokens.new_full((len(tokens), 1), self._config.text_config.bos_token_id)
+        start = tokens.new_full((len(tokens), 1), self._start)
         out = self._decode(torch.cat([start, tokens], dim=1), features, None)
         return Continued(
             out.logits,

@@ -39,7 +39,9 @@ class Blip2Answerer(GenerativeAnswerer):
                 expected=" or ".join(_LANGUAGE_MODELS),
             )
         self._two_parts = bool(text.is_encoder_decoder)
-        self._ends = self._end_tokens(text, "eos_token_id")
+        if self._two_parts:
+            self._start = self._tokens_named(text, "decoder_start_token_id")[0]
+        self._ends = self._tokens_named(text, "eos_token_id")
 
     def _read_image(self, image: Mapping[str, Tensor]) -> Tensor:
         """(1, query tokens, width): the picture as the language model is given it."""
@@ -79,7 +81,7 @@ class Blip2Answerer(GenerativeAnswerer):
         if isinstance(asked, CachedPrompt):
             return asked.continued(self._forward, rows, tokens)
         encoded = asked[rows]
-        start = tokens.new_full((len(tokens), 1), self._config.text_config.decoder_start_token_id)
+        start = tokens.new_full((len(tokens), 1), self._start)
         out = self._decode(torch.cat([start, tokens], dim=1), encoded, None)
         return Continued(
             out.logits,

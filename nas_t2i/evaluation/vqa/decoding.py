@@ -45,7 +45,7 @@ def greedy(start: Continued, ends: Sequence[int], limit: int) -> list[list[int]]
 def log_likelihood(logits: Tensor, tokens: Tensor) -> Tensor:
     """(n,) float32: sum of the log-probabilities of (n, k) tokens under (n, k, V) logits."""
     log_probabilities = logits.float().log_softmax(dim=-1)
-    return log_probabilities.gather(-1, tokens[..., None])[..., 0].sum(dim=-1)
+    return log_probabilities.gather(-1, tokens[..., None])[..., 0].mean(dim=-1)
 
 
 def equal_batches(keys: Iterable[object], size: int) -> list[list[int]]:

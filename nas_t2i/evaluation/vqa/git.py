@@ -39,7 +39,7 @@ class GitAnswerer(GenerativeAnswerer):
                 f"got a model of {self._config.num_image_with_embedding} video frames",
                 expected="one of single pictures, without num_image_with_embedding",
             )
-        self._ends = self._end_tokens(self._config, "eos_token_id")
+        self._ends = self._tokens_named(self._config, "eos_token_id")
 
     def _read_image(self, image: Mapping[str, Tensor]) -> CachedPrompt:
         """Return the picture and the first token of every question, read."""

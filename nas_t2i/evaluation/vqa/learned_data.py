@@ -124,7 +124,7 @@ def distorted_scenes(
 
 def to_tensor(pictures: npt.NDArray[np.uint8]) -> Tensor:
     """(N, H, W, 3) uint8 to (N, 3, H, W) float32, 0..255."""
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
+    return torch.from_numpy(pictures.astype(np.float32)).permute(0, 3, 1, 2)
 
 
 def objects_of(scenes: Scenes) -> Objects:
@@ -311,11 +311,14 @@ def _hole(u: _Columns) -> Tensor:
 
 
 def warp(pictures: Tensor, way: Tensor) -> Tensor:
-    """Pictures (N, 3, H, W) read ``way`` (N, 2, H, W), x and y in pixels, beside each pixel."""
-    side = pictures.shape[-1]
+    """Pictures (N, 3, H, W) read ``way``, x and y in pixels, beside each pixel.
+
+    ``way`` broadcasts to (N, 2, H, W).
+    """
+    count, _, side, _ = pictures.shape
     ticks = (torch.arange(side) + 0.5) / side * 2 - 1
     still = torch.stack(torch.meshgrid(ticks, ticks, indexing="xy"), dim=-1)
-    grid = still + way.expand(-1, 2, side, side).permute(0, 2, 3, 1) * (2 / side)
+    grid = still + way.expand(count, 2, side, side).permute(0, 2, 3, 1) * (2 / side)
     return functional.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
 
 

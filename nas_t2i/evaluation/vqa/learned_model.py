@@ -43,7 +43,7 @@ _HEADS = (
     (len(COLORS), len(SHAPES)),  # shape
     (len(PAIRS), len(PLACES)),  # place
 )
-_BATCH = 64  # pictures looked at together, always as many: the same answers in any company
+_BATCH = 16  # pictures looked at together, always as many: the same answers in any company
 
 
 @dataclass(frozen=True)

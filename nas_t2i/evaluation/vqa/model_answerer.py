@@ -274,14 +274,14 @@ class GenerativeAnswerer(ModelAnswerer):
     def _choice_tokens(self, choice: str) -> list[int]:
         """Return the tokens of an answer that reads like `choice`, without an end."""
 
-    def _end_tokens(self, config: Any, key: str) -> list[int]:
-        """Return a config's end of text. Raises ConfigError where it has none."""
-        ends = getattr(config, key, None)
-        if ends is None:
+    def _tokens_named(self, config: Any, key: str) -> list[int]:
+        """Return a config's start or end of an answer. Raises ConfigError where it has none."""
+        tokens = getattr(config, key, None)
+        if tokens is None:
             raise ConfigError(
-                str(self._checkpoint.folder / CONFIG), f"no {key}", expected="the end of an answer"
+                str(self._checkpoint.folder / CONFIG), f"no {key}", expected="a token's number"
             )
-        return list(ends) if isinstance(ends, list | tuple) else [int(ends)]
+        return list(tokens) if isinstance(tokens, list | tuple) else [int(tokens)]
 
     def _manner(self) -> list[str]:
         manner = [f"prompt={self._prompt_form()}", f"greedy<={self._options.new_tokens}"]

@@ -161,7 +161,7 @@ def tiny_sentences(folder: Path, *, seed: int = 1) -> Path:
         vocab={word: row for row, word in enumerate(words)}, model_max_length=48
     )
     text = _TEXT | {"max_position_embeddings": 50}
-    config = MPNetConfig(**text, vocab_size=len(words), relative_attention_num_buckets=8)
+    config = MPNetConfig(**text, vocab_size=len(tokenizer))
     _save(folder, _drawn(MPNetModel, config, seed), tokenizer)
     (folder / "1_Pooling").mkdir()
     pooling = {"word_embedding_dimension": WIDTH, "pooling_mode_mean_tokens": True}

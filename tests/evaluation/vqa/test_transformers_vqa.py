@@ -501,7 +501,7 @@ def test_models_that_are_not_meant(tmp_path: Path) -> None:
     edit_json(folder / "config.json", num_image_with_embedding=6)
     refused("git", folder, "got a model of 6 video frames; expected one of single pictures")
     edit_json(folder / "config.json", num_image_with_embedding=None, eos_token_id=None)
-    refused("git", folder, "config.json: no eos_token_id; expected the end of an answer")
+    refused("git", folder, "config.json: no eos_token_id; expected a token's number")
     (folder / "tokenizer.json").unlink()
     edit_json(folder / "config.json", eos_token_id=3)
     refused("git", folder, "no tokenizer in it; expected one of tokenizer.json")

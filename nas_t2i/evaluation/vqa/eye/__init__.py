@@ -26,12 +26,12 @@ SIDES = ("left", "right", "above", "below")  # as PLACES
 
 _TILE, _GAP, _COLUMNS, _ROWS = 96, 8, 8, 6  # of a sheet of pictures, pixels and pictures
 _NOUNS = dict(zip(SHAPES + PLURALS, 2 * SHAPES, strict=True))
-_COUNTS = {
-    "a": 1,
-    **{str(i + 1): i + 1 for i in range(9)},
-    **{n: i + 1 for i, n in enumerate(NUMBERS)},
-}
-_THING = re.compile(r"(?:(\w+) )?(\w+|\?) (\w+|\?)(?: (\w+))?")
+_COUNTS = {"a": 1, **{str(i): i for i in range(1, 10)}}
+_THING = re.compile(
+    r"(?:([a1-9]) )?({}|\?) ({}|\?)(?: ({}|alone))?".format(
+        "|".join(COLORS), "|".join(_NOUNS), "|".join(SIDES)
+    )
+)
 
 
 class Thing(NamedTuple):
@@ -97,8 +97,10 @@ def cut_sheet(file: Path) -> Images:
     return out
 
 
-def parse_label(text: str, where: Where | str) -> tuple[int, list[Thing]]:
+def parse_label(text: str, where: Where | str) -> tuple[int, list[Thing] | None]:
     """Read ``NUMBER: red circle left, 2 blue squares right``; ``?`` is what was not clear.
+
+    ``nothing`` is a picture without objects; ``unclear``, one that tells nothing, gives None.
 
     Raises:
         ConfigError: anything else, with the place.
@@ -107,6 +109,8 @@ def parse_label(text: str, where: Where | str) -> tuple[int, list[Thing]]:
     if not colon or not number.strip().isdigit():
         raise ConfigError(where, f"got {text!r}", expected="NUMBER: what is seen")
     parts = [part.strip() for part in seen.strip().lower().split(",")]
+    if parts == ["unclear"]:
+        return int(number), None
     if parts == ["nothing"]:
         return int(number), []
     return int(number), [_parse_thing(part, where) for part in parts]
@@ -114,22 +118,16 @@ def parse_label(text: str, where: Where | str) -> tuple[int, list[Thing]]:
 
 def _parse_thing(text: str, where: Where | str) -> Thing:
     match = _THING.fullmatch(text)
-    if match:
-        count, color, shape, place = match.groups()
-        known = (
-            (count is None or count in _COUNTS)
-            and color in (*COLORS, "?")
-            and shape in (*_NOUNS, "?")
-            and place in (*SIDES, "alone", "middle", None)
-        )
-        if known:
-            return Thing(
-                count=_COUNTS[count or "a"],
-                color=None if color == "?" else color,
-                shape=_NOUNS.get(shape),
-                place=place if place in SIDES else None,
-            )
-    raise ConfigError(where, f"got {text!r}", expected="[COUNT] COLOR SHAPE [PLACE], ? for unclear")
+    if not match:
+        expected = "[COUNT] COLOR SHAPE [PLACE], ? for unclear"
+        raise ConfigError(where, f"got {text!r}", expected=expected)
+    count, color, shape, place = match.groups()
+    return Thing(
+        count=_COUNTS[count or "a"],
+        color=None if color == "?" else color,
+        shape=_NOUNS.get(shape),
+        place=place if place in SIDES else None,
+    )
 
 
 def answer_by_eye(things: list[Thing], question: Question) -> str | None:
