@@ -157,7 +157,8 @@ def main() -> None:
         codec = make_codec(budget.latents, options.device)
         on_line = budget.model_copy(update={"data": budget.data.model_copy(update={"cache": None})})
         cached, online = (
-            PairsInputs(b, folder, encoder, codec).make_feed(0) for b in (budget, on_line)
+            PairsInputs(b, folder, lambda: encoder, lambda: codec).make_feed(0)
+            for b in (budget, on_line)
         )
         rates: dict[str, list[float]] = {"cached": [], "online": []}
         for number in range(options.rounds + 1):

@@ -152,17 +152,17 @@ def _repeat_last(rows: Tensor, times: int) -> Tensor:
 
 def _split(x: Tensor, heads: int) -> Tensor:
     """(N, tokens, heads * width) to (N, heads, tokens, width)."""
-    return x.unflatten(2, (heads, -1)).transpose(1, 2)
+    return x.view(*x.shape[:2], heads, -1).transpose(1, 2)
 
 
 def _split_small(x: Tensor, heads: int) -> Tensor:
     """(N, tokens, heads * width) to (tokens, width, N * heads), contiguous."""
-    return x.unflatten(2, (heads, -1)).permute(1, 3, 0, 2).flatten(2)
+    return x.view(*x.shape[:2], heads, -1).permute(1, 3, 0, 2).flatten(2)
 
 
 def _join_small(x: Tensor, n: int) -> Tensor:
     """(tokens, width, N * heads) to (N, tokens, heads * width)."""
-    return x.unflatten(2, (n, -1)).permute(2, 0, 3, 1).flatten(2)
+    return x.view(*x.shape[:2], n, -1).permute(2, 0, 3, 1).flatten(2)
 
 
 def _attend_small(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -8,27 +8,22 @@ image.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from nas_t2i.conditioning.weights import read_json
 from nas_t2i.errors import ConfigError
+from nas_t2i.evaluation.tifa_files import Prompt
 from nas_t2i.streams import uniform_rows
 
 _EXPECTED = "captions as in captions_val2014.json"
 
 
-class CocoPrompt(NamedTuple):
-    """A caption of one image, with ids as TIFA's text inputs have them."""
-
-    id: str  # coco_<id of the annotation>
-    caption: str
-    coco_val_id: str  # id of the image
-
-
-def draw_prompts(annotation_json: str | Path, count: int, seed: int) -> list[CocoPrompt]:
+def draw_prompts(annotation_json: str | Path, count: int, seed: int) -> list[Prompt]:
     """Draw `count` captions, one an image, no image and no caption twice.
+
+    A prompt's id is ``coco_`` and the annotation's number, as in TIFA's text inputs.
 
     Which ones is a function of the file's captions and the seed, whatever their order in the file.
     A smaller draw is the beginning of a larger one. Captions are stripped, and runs of blanks in
@@ -38,10 +33,12 @@ def draw_prompts(annotation_json: str | Path, count: int, seed: int) -> list[Coc
         ConfigError: not a file of captions, or fewer of them than `count`.
     """
     file = Path(annotation_json)
+    if count < 1:
+        raise ConfigError(str(file), f"asked for {count} captions", expected="1 or more")
     images = _captions(file)
     order = np.argsort(uniform_rows(seed, "coco images", 0, len(images), 1)[:, 0], kind="stable")
     choice = uniform_rows(seed, "coco captions", 0, len(images), 1)[:, 0]
-    drawn: list[CocoPrompt] = []
+    drawn: list[Prompt] = []
     seen: set[str] = set()
     ids = sorted(images)
     for row in order:
@@ -51,10 +48,10 @@ def draw_prompts(annotation_json: str | Path, count: int, seed: int) -> list[Coc
         number, caption = captions[int(choice[row] * len(captions))]
         if caption.lower() not in seen:
             seen.add(caption.lower())
-            drawn.append(CocoPrompt(f"coco_{number}", caption, str(ids[row])))
-    if not 0 < count <= len(drawn):
+            drawn.append(Prompt(f"coco_{number}", caption, str(ids[row])))
+    if len(drawn) < count:
         raise ConfigError(
-            str(file), f"asked for {count} captions", expected=f"1 to {len(drawn)}, one an image"
+            str(file), f"asked for {count} captions", expected=f"at most {len(drawn)}, one an image"
         )
     return drawn
 

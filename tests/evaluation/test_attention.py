@@ -17,12 +17,12 @@ from tests.training.tiny import tiny_arch
 TOKENS, WIDTH = 12, 64
 
 
-def unet(head_dim: int) -> Denoiser:
+def unet(head_dim: int, family: str = "unet", deepest: int = 2) -> Denoiser:
     """A model with heads of that width, at 4 x 4 and 2 x 2 tokens."""
     arch = arch_from_dict({
-        "family": "unet", "channels": 16, "channel_mult": [1, 2, 2], "res_blocks": 1,
-        "transformer_depth": [0, 1, 2], "head_dim": head_dim, "norm_groups": 4, "text_dim": WIDTH,
-        "latent_channels": 12,
+        "family": family, "channels": 16, "channel_mult": [1, 2, 2], "res_blocks": 1,
+        "transformer_depth": [0, 1, deepest], "head_dim": head_dim, "norm_groups": 4,
+        "text_dim": WIDTH, "latent_channels": 12,
     })  # fmt: skip
     return build_denoiser(arch, latent_size=8, latent_channels=12, seed=0).eval()
 
@@ -81,7 +81,9 @@ def calls_of(denoiser: Denoiser, projection: str) -> list[int]:
     """The rows that the first cross-attention's projection is given, a number a call."""
     rows: list[int] = []
     cross = next(m for n, m in denoiser.named_modules() if n.endswith("attn2"))
-    getattr(cross, projection).register_forward_hook(lambda _, inputs, __: rows.append(len(*inputs)))
+    getattr(cross, projection).register_forward_hook(
+        lambda _, inputs, __: rows.append(len(*inputs))
+    )
     return rows
 
 
@@ -118,7 +120,7 @@ def test_the_model_has_its_own_attention_back_whatever_happens():
 
 
 def test_attention_of_other_kinds_and_compiled_models_are_left_alone():
-    other = build_denoiser(tiny_arch("if_unet"), latent_size=8, latent_channels=12, seed=0)
+    other = unet(4, "if_unet", deepest=1)
     assert attention._plain_attentions(other) == []
     compiled = unet(4)
     assert attention._plain_attentions(compiled)
@@ -132,9 +134,7 @@ def test_attention_of_other_kinds_and_compiled_models_are_left_alone():
     n=st.integers(1, 4), heads=st.integers(1, 3), tokens=st.integers(1, 5), seen=st.integers(1, 7),
     width=st.integers(1, 6), seed=st.integers(0, 9),
 )  # fmt: skip
-def test_many_heads_at_a_time_are_scaled_dot_product_attention(
-    n, heads, tokens, seen, width, seed
-):
+def test_many_heads_at_a_time_are_scaled_dot_product_attention(n, heads, tokens, seen, width, seed):
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(n, tokens, heads * width, generator=generator)
     key, value = torch.randn(2, n, seen, heads * width, generator=generator)

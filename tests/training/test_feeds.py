@@ -44,8 +44,13 @@ def on_line(budget: Budget) -> Budget:
 
 
 def inputs(budget: Budget, folder: Path, **options: Any) -> PairsInputs:
-    encoder = make_text_encoder(budget.text, folder)
-    return PairsInputs(budget, folder, encoder, make_codec(budget.latents), **options)
+    return PairsInputs(
+        budget,
+        folder,
+        lambda: make_text_encoder(budget.text, folder),
+        lambda: make_codec(budget.latents),
+        **options,
+    )
 
 
 def both(budget: Budget, folder: Path, **options: Any) -> tuple[PairsInputs, PairsInputs]:

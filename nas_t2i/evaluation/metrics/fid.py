@@ -26,7 +26,8 @@ from nas_t2i.files import write_atomically
 
 FloatArray = npt.NDArray[np.float64]
 
-# Enough groups for an error of the error of a quarter; each costs one more distance.
+# Enough groups to know the error to a quarter; each costs one more distance, at 2048 features about
+# 10 seconds of one core.
 GROUPS = 10
 _KEYS = ("n", "total", "outer", "extractor", "images")
 
@@ -142,7 +143,7 @@ def frechet_distance(first: FeatureStatistics, second: FeatureStatistics) -> flo
         ValueError: fewer than two pictures.
     """
     _check_extractors(first, second)
-    return _distance(first, second, _root(second.cov))
+    return _distance(first, second, _factor(second.cov))
 
 
 def distance_with_error(
@@ -152,10 +153,11 @@ def distance_with_error(
 
     The error is the jackknife's over groups (each left out in turn; Efron and Tibshirani, "An
     Introduction to the Bootstrap", 1993, chapter 11): how much the figure would move with other
-    pictures of the same number. The reference counts as fixed. It knows nothing of the bias, by
-    which all figures at this number are too high, and is not to be trusted where
-    `FeatureStatistics.caution` speaks. Groups should be of about equal size and no sorted parts of
-    the set: picture i into group i mod GROUPS. NaN with fewer than two groups of pictures.
+    pictures of the same number. The reference counts as fixed. On normal features it is within
+    15 % of the true error for samples of twice the features or more, and up to a third too wide
+    where `FeatureStatistics.caution` speaks. It knows nothing of the bias, by which all figures at
+    one number are too high. Groups should be of about equal size and no sorted parts of the set:
+    picture i into group i mod GROUPS. NaN with fewer than two groups of pictures.
 
     Raises:
         IncomparableError: statistics of two extractors, or of other pictures.
@@ -168,33 +170,34 @@ def distance_with_error(
     for group in filled[1:]:
         whole = whole.merge(group)
     _check_extractors(whole, reference)
-    root = _root(reference.cov)
-    value = _distance(whole, reference, root)
+    factor = _factor(reference.cov)
+    value = _distance(whole, reference, factor)
     if len(filled) < 2 or any(whole.n - group.n < 2 for group in filled):
         return value, math.nan
-    left_out = np.array([_distance(_without(whole, g), reference, root) for g in filled])
+    left_out = np.array([_distance(_without(whole, g), reference, factor) for g in filled])
     variance = (len(filled) - 1) * left_out.var()
     return value, math.sqrt(variance)
 
 
 def _distance(
-    first: FeatureStatistics, second: FeatureStatistics, second_root: FloatArray
+    first: FeatureStatistics, second: FeatureStatistics, second_factor: FloatArray
 ) -> float:
     difference = first.mean - second.mean
     first_cov = first.cov
-    # tr (S1 S2)^(1/2) is the sum of the singular values of S1^(1/2) S2^(1/2). The square roots of
-    # the eigenvalues of S1 S2 are the same numbers, but where they are 0 turn rounding errors of
-    # 1e-16 into 1e-8, thousands of times.
-    cross = np.linalg.svd(_root(first_cov) @ second_root, compute_uv=False).sum()
+    # With S1 = A A^T and S2 = B B^T, tr (S1 S2)^(1/2) is the sum of the singular values of A^T B.
+    # The square roots of the eigenvalues of S1 S2 are the same numbers, but where they are 0 turn
+    # rounding errors of 1e-16 into 1e-8, thousands of times.
+    cross = np.linalg.svd(_factor(first_cov).T @ second_factor, compute_uv=False).sum()
     value = difference @ difference + np.trace(first_cov) + np.trace(second.cov) - 2 * cross
     return max(0.0, float(value))
 
 
-def _root(matrix: FloatArray) -> FloatArray:
-    """Return the symmetric square root of a matrix without negative eigenvalues but by rounding."""
+def _factor(matrix: FloatArray) -> FloatArray:
+    """Return A of shape (dim, rank) with A A^T = a covariance matrix."""
     values, vectors = np.linalg.eigh(matrix)
-    root: FloatArray = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
-    return root
+    kept = values > len(values) * np.finfo(np.float64).eps * values.max()
+    factor: FloatArray = vectors[:, kept] * np.sqrt(values[kept])
+    return factor
 
 
 def _without(whole: FeatureStatistics, part: FeatureStatistics) -> FeatureStatistics:
@@ -214,17 +217,18 @@ def _check_extractors(first: FeatureStatistics, second: FeatureStatistics) -> No
 def _read(file: Path) -> dict[str, npt.NDArray[np.float64]]:
     expected = "feature statistics as nas-t2i writes them"
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            data = {key: archive[key] for key in _KEYS}
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            missing = [key for key in _KEYS if key not in archive]
+            data = {} if missing else {key: archive[key] for key in _KEYS}
     except FileNotFoundError:
         raise ConfigError(str(file), "no such file", expected=expected) from None
-    except KeyError as error:
-        # mu and sigma of other programs don't say what extractor they are of.
-        raise ConfigError(str(file), f"no array {error.args[0]!r:.80}", expected=expected) from None
     except (OSError, EOFError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise ConfigError(
             str(file), f"can't be read ({type(error).__name__})", expected=expected
         ) from None
+    if missing:
+        # mu and sigma of other programs don't say what extractor they are of.
+        raise ConfigError(str(file), f"no array {missing[0]!r}", expected=expected)
     total, outer = data["total"], data["outer"]
     whole = (
         data["n"].shape == data["extractor"].shape == data["images"].shape == ()

@@ -84,8 +84,9 @@ def central_square(image: Image.Image, side: int) -> Image.Image:
     width, height = image.size
     short = min(width, height)
     left, top = (width - short) // 2, (height - short) // 2
-    box = (left, top, left + short, top + short)
-    return image.resize((side, side), Image.Resampling.BICUBIC, box=box)
+    # Cut first: a resize of a box looks over its edges.
+    square = image.crop((left, top, left + short, top + short))
+    return square.resize((side, side), Image.Resampling.BICUBIC)
 
 
 def _load(file: Path) -> Any:

@@ -31,13 +31,12 @@ def greedy(start: Continued, ends: Sequence[int], limit: int) -> list[list[int]]
     stops = torch.tensor(ends, device=logits.device)
     while True:
         tokens = logits.argmax(dim=-1)
-        # A row that has ended goes on with its end: it fills up the rectangle, nothing reads it.
-        tokens = torch.where(done, stops[0], tokens)
         chosen.append(tokens)
         done |= torch.isin(tokens, stops)
         if len(chosen) == limit or bool(done.all()):
             break
         logits = start.step(tokens[:, None])
+    # Rows that ended early went on with the others; what came after their end is dropped.
     rows = torch.stack(chosen, dim=1).tolist()
     return [list(takewhile(lambda token: token not in ends, row)) for row in rows]
 
@@ -45,7 +44,7 @@ def greedy(start: Continued, ends: Sequence[int], limit: int) -> list[list[int]]
 def log_likelihood(logits: Tensor, tokens: Tensor) -> Tensor:
     """(n,) float32: sum of the log-probabilities of (n, k) tokens under (n, k, V) logits."""
     log_probabilities = logits.float().log_softmax(dim=-1)
-    return log_probabilities.gather(-1, tokens[..., None])[..., 0].mean(dim=-1)
+    return log_probabilities.gather(-1, tokens[..., None])[..., 0].sum(dim=-1)
 
 
 def equal_batches(keys: Iterable[object], size: int) -> list[list[int]]:

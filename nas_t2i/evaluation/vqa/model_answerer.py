@@ -77,7 +77,7 @@ class Options:
     # Log-likelihood of every choice: summed over its tokens and the end of the text, or their mean.
     likelihood: Literal["sum", "mean"] | None = None
     choices_in_prompt: bool = False  # BLIP-2 only: the prompt lists the choices
-    new_tokens: int = 50  # an answer that is longer is cut there; the TIFA reference's bound
+    new_tokens: int = 50  # longer answers are cut there
 
     def __post_init__(self) -> None:
         for name in ("batch", "new_tokens"):

@@ -199,5 +199,5 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=message):
             make_clip_score(str(config), str(weights))
     config.write_text('{"embed_dim": 16, "text_cfg": {}}')
-    with pytest.raises(ConfigError, match="not an OpenCLIP model config .KeyError: 'vision_cfg'"):
+    with pytest.raises(ConfigError, match=r"not an OpenCLIP model config .KeyError: 'vision_cfg'"):
         make_clip_score(str(config), str(weights))

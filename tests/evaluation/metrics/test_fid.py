@@ -77,6 +77,15 @@ def test_a_set_is_at_no_distance_from_itself(n: int, dim: int) -> None:
     assert frechet_distance(of(features), of(moved)) == pytest.approx(4.0, abs=1e-9)
 
 
+def test_pictures_that_are_all_the_same_are_a_point() -> None:
+    features = draw(0, 50, 6)
+    reference = of(features)
+    point = of(np.full((9, 6), 2.0))
+    expected = ((features.mean(axis=0) - 2.0) ** 2).sum() + features.var(axis=0, ddof=1).sum()
+    assert frechet_distance(point, reference) == pytest.approx(expected, rel=1e-12)
+    assert frechet_distance(point, point) == 0.0
+
+
 def test_the_distance_is_torch_fidelitys() -> None:
     metric_fid = pytest.importorskip("torch_fidelity.metric_fid")
     a, b = draw(0, 300, 24), 1.3 * draw(1, 250, 24) + 0.1

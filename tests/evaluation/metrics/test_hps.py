@@ -95,15 +95,17 @@ def test_versions_are_told_apart(tmp_path: Path) -> None:
     assert old.identity != new.identity
     assert "version=v2.1" in new.identity
     assert "letterbox bicubic antialias 32" in new.identity
-    with pytest.raises(ConfigError, match="got 'v2.0' for HPS_v2.1_compressed.pt; expected 'v2.1'"):
+    with pytest.raises(
+        ConfigError, match=r"got 'v2.0' for HPS_v2.1_compressed.pt; expected 'v2.1'"
+    ):
         make_hps(str(weights), "v2.0", model=str(config))
-    with pytest.raises(ConfigError, match="hps.version: got '2.1'; .* did you mean 'v2.1'"):
+    with pytest.raises(ConfigError, match=r"hps.version: got '2.1'; .* did you mean 'v2.1'"):
         make_hps(str(weights), "2.1", model=str(config))
 
 
 def test_the_real_architecture_asks_for_real_weights(tmp_path: Path) -> None:
     _, weights = tiny_hps(tmp_path)
-    with pytest.raises(ConfigError, match="not weights of the OpenCLIP architecture ViT-H-14: no "):
+    with pytest.raises(ConfigError, match=r"weights of the OpenCLIP architecture ViT-H-14: no "):
         make_hps(str(weights), "v2.1")
-    with pytest.raises(ConfigError, match="hps.checkpoint: no file .* did you mean"):
+    with pytest.raises(ConfigError, match=r"hps.checkpoint: no file .* did you mean"):
         make_hps(str(tmp_path / "HPS_v2.1_compresed.pt"), "v2.1")

@@ -244,12 +244,12 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
         make(tmp_path, more)
     file, words = save(tmp_path)
     (words / "vocab.txt").write_text("\n".join(WORDS[:-1]) + "\n")
-    with pytest.raises(ConfigError, match="has 12 tokens .*; expected 13, as the checkpoint has"):
+    with pytest.raises(ConfigError, match=r"has 12 tokens .*; expected 13, as the checkpoint has"):
         make_image_reward(str(file), tokenizer=str(words), sizes=SIZES)
     (words / "vocab.txt").unlink()
     with pytest.raises(ConfigError, match=r"no tokenizer; expected tokenizer.json or vocab.txt"):
         make_image_reward(str(file), tokenizer=str(words), sizes=SIZES)
-    with pytest.raises(ConfigError, match="image_reward.checkpoint: no file"):
+    with pytest.raises(ConfigError, match=r"image_reward.checkpoint: no file"):
         make_image_reward(str(tmp_path / "none.pt"))
 
 

@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -36,13 +37,21 @@ from nas_t2i.evaluation.vqa.learned_model import Eye, LearnedSettings, load_or_t
 
 PLURAL = dict(zip(shapes.SHAPES, shapes.PLURALS, strict=True))
 TINY = LearnedSettings(width=4, hidden=16, steps=3, batch=16)
-SMALL = LearnedSettings(width=12, hidden=96, steps=160, batch=96, learning_rate=6e-3)
+SMALL = LearnedSettings(width=16, hidden=128, steps=300, batch=64)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
 def answerer() -> LearnedAnswerer:
-    """Half-trained: right far more often than chance, in seconds."""
-    return LearnedAnswerer(train_eye(SMALL))
+    """Barely trained: what its answers are like does not depend on how right they are."""
+    return LearnedAnswerer(train_eye(TINY))
 
 
 def asked(scenes: shapes.Scenes) -> tuple[list[shapes.Question], np.ndarray]:
@@ -200,10 +209,18 @@ def test_a_cache_that_can_not_be_written_is_one_line(tmp_path: Path) -> None:
 # Answers.
 
 
-def test_training_teaches_to_answer(answerer: LearnedAnswerer) -> None:
-    scenes = shapes.sample_scenes(5, "lessons over", 200)
-    assert accuracy(answerer, shapes.render(scenes), scenes) > 0.85
-    assert accuracy(answerer, distorted_scenes(5, "lessons over", scenes), scenes) > 0.7
+def test_training_teaches_to_answer() -> None:
+    scenes = shapes.sample_scenes(5, "lessons over", 300)
+    pictures, early = shapes.render(scenes), LearnedAnswerer(train_eye(SMALL))
+    assert accuracy(early, pictures, scenes) > 0.38  # chance is 0.31
+
+
+@pytest.mark.slow
+def test_the_default_training_is_enough() -> None:
+    scenes = shapes.sample_scenes(5, "lessons over", 500)
+    learned = LearnedAnswerer(train_eye(LearnedSettings()))
+    assert accuracy(learned, shapes.render(scenes), scenes) > 0.99
+    assert accuracy(learned, distorted_scenes(5, "lessons over", scenes), scenes) > 0.96
 
 
 def test_pictures_without_evidence_give_chance(answerer: LearnedAnswerer) -> None:
@@ -288,9 +305,11 @@ def test_foreign_choices_get_no_likelihood_and_foreign_questions_are_errors(
 ) -> None:
     scenes = shapes.sample_scenes(0, "foreign", 1, mixture=shapes.Mixture(0.0, 0.0))
     image = Image.fromarray(shapes.render(scenes)[0])
-    noun = shapes.PLURALS[int(scenes.shape[0, 0])]
-    ask = question(f"What color are the {noun}?", "pink", shapes.COLORS[int(scenes.color[0, 0])])
-    assert answerer.answer(image, [ask])[0].text == ask["choices"][1]
+    ask = question("What color are the circles?", "pink", "red", "grey", "brown", "black")
+    (said,) = answerer.answer(image, [ask])
+    assert said.likelihoods is not None
+    # all but red and the guess have no more than the floor
+    assert sorted(said.likelihoods)[2] == pytest.approx(math.log(1e-6))
     same = question("Where are the circles, seen from the circles?", *shapes.PLACES)
     assert answerer.answer(image, [same])[0].text in shapes.PLACES
     with pytest.raises(ConfigError, match="not a question of the embedded benchmark"):
@@ -300,7 +319,7 @@ def test_foreign_choices_get_no_likelihood_and_foreign_questions_are_errors(
 def test_identity_names_settings_and_weights(tmp_path: Path, answerer: LearnedAnswerer) -> None:
     other = make_learned(tmp_path, TINY)
     assert other.identity.startswith(f"learned-v1:{TINY.key[:8]}:")
-    assert other.identity == make_learned(tmp_path, TINY).identity != answerer.identity
+    assert other.identity == make_learned(tmp_path, TINY).identity == answerer.identity
     changed = Eye(TINY).eval()
     assert LearnedAnswerer(changed).identity != other.identity
 

@@ -509,6 +509,11 @@ def test_models_that_are_not_meant(tmp_path: Path) -> None:
     text = json.loads((folder / "config.json").read_text())["text_config"]
     edit_json(folder / "config.json", text_config={**text, "model_type": "gpt2"})
     refused("blip2", folder, "got a language model of type 'gpt2'; expected opt or t5")
+    folder = tiny_blip2(tmp_path / "blip2-t5", "t5")
+    text = json.loads((folder / "config.json").read_text())["text_config"]
+    del text["decoder_start_token_id"]
+    edit_json(folder / "config.json", text_config=text)
+    refused("blip2", folder, "config.json: no decoder_start_token_id; expected a token's number")
 
 
 def test_without_transformers_the_extra_is_named(

@@ -37,7 +37,7 @@ _THING = re.compile(
 class Thing(NamedTuple):
     """Equal objects that a person saw side by side; None where it was not clear."""
 
-    count: int
+    number: int
     color: str | None
     shape: str | None
     place: str | None  # one of SIDES; None for the middle
@@ -123,7 +123,7 @@ def _parse_thing(text: str, where: Where | str) -> Thing:
         raise ConfigError(where, f"got {text!r}", expected=expected)
     count, color, shape, place = match.groups()
     return Thing(
-        count=_COUNTS[count or "a"],
+        number=_COUNTS[count or "a"],
         color=None if color == "?" else color,
         shape=_NOUNS.get(shape),
         place=place if place in SIDES else None,
@@ -141,9 +141,9 @@ def answer_by_eye(things: list[Thing], question: Question) -> str | None:
     if words[:2] == ["is", "there"]:
         said = _is_there(things, colors[0], shapes[0])
     elif words[:2] == ["what", "color"]:
-        said = _most([(t.color, t.count) for t in things if t.shape == shapes[0]])
+        said = _most([(t.color, t.number) for t in things if t.shape == shapes[0]])
     elif words[:2] == ["what", "shape"]:
-        said = _most([(t.shape, t.count) for t in things if t.color == colors[0]])
+        said = _most([(t.shape, t.number) for t in things if t.color == colors[0]])
     elif words[:2] == ["how", "many"]:
         said = _how_many(things, shapes[0])
     else:
@@ -171,7 +171,7 @@ def _most(values: list[tuple[str | None, int]]) -> str | None:
 def _how_many(things: list[Thing], shape: str) -> str | None:
     if any(t.shape is None for t in things):
         return None
-    count = sum(t.count for t in things if t.shape == shape)
+    count = sum(t.number for t in things if t.shape == shape)
     return NUMBERS[count - 1] if 0 < count <= len(NUMBERS) else None
 
 
