@@ -2,7 +2,7 @@
 
     python benchmarks/answerers.py                            all figures
     python benchmarks/answerers.py --collect RESULTS          choose pictures again, from studies
-    python benchmarks/answerers.py --labels FILE              take over what a person saw in them
+    python benchmarks/answerers.py --labels FILE              take over what was seen in them
 
 The second and the third write the files of nas_t2i/evaluation/vqa/eye, which the first reads.
 RESULTS is a folder that holds the three studies of results/measured with all their pictures.
@@ -138,7 +138,7 @@ def choose(rows: list[dict[str, object]]) -> list[int]:
 
 
 def take_labels(file: Path) -> None:
-    """Read what a person saw, a line a picture, and keep it as data."""
+    """Read what was seen, a line a picture, and keep it as data."""
     rows = []
     for line, text in enumerate(file.read_text().splitlines(), 1):
         if text.strip():
@@ -246,7 +246,7 @@ def distorted(scenes: shapes.Scenes) -> dict[str, eye.Images]:
 
 
 def by_eye(answerers: dict[str, Answering]) -> None:
-    """Print how often each answerer says what a person saw."""
+    """Print how often each answerer says what was seen by eye."""
     origin, labels = eye.read_rows("pictures.jsonl"), eye.read_labels()
     pictures = eye.read_grid("pictures.png", len(origin))
     asked = [

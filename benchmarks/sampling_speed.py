@@ -37,7 +37,7 @@ from nas_t2i.shipped import find_file
 from nas_t2i.store import find_studies, read_trials
 from nas_t2i.training.denoiser import Denoiser, build_denoiser
 from nas_t2i.training.export import ldm_scheduler
-from nas_t2i.training.inputs import make_inputs
+from nas_t2i.training.inputs import Inputs
 from nas_t2i.training.noise import draw_noise, ldm_schedule
 
 Case = Callable[[], Tensor]
@@ -59,7 +59,7 @@ def make_pipeline(denoiser: Denoiser, objective: Any) -> StableDiffusionPipeline
     """Return diffusers' pipeline around a saved and loaded copy of a denoiser."""
     with tempfile.TemporaryDirectory() as folder:
         denoiser.model.save_pretrained(folder)  # type: ignore[operator]
-        model = UNet2DConditionModel.from_pretrained(folder)
+        model = UNet2DConditionModel.from_pretrained(folder, low_cpu_mem_usage=False)
     pipeline = StableDiffusionPipeline(
         vae=AutoencoderKL(block_out_channels=(32,)),
         text_encoder=None,
@@ -77,7 +77,7 @@ def make_pipeline(denoiser: Denoiser, objective: Any) -> StableDiffusionPipeline
 def make_cases(arch: str, batch: int) -> dict[str, Case]:
     """Return what draws one batch: diffusers' pipeline, then ours with more and more of it."""
     budget = load_budget(find_file("embedded", "budgets"))
-    inputs, sampler = make_inputs(budget, cache_dir()), budget.evaluation.sampler
+    inputs, sampler = Inputs(budget, cache_dir()), budget.evaluation.sampler
     channels, side = inputs.latent_shape[:2]
     assert budget.proxy is not None
     stand_in = lookup(arch).proxy(
@@ -134,17 +134,20 @@ def make_cases(arch: str, batch: int) -> dict[str, Case]:
 
 def compare(cases: dict[str, Case], batch: int, rounds: int) -> None:
     """Take turns and print images per second and the ratio to the first case."""
-    expected, seconds = None, {name: list[float]() for name in cases}
+    seconds = {name: list[float]() for name in cases}
+    drawn = {}
     for number in range(rounds + 1):
         for name, case in cases.items():
             begin = time.perf_counter()
-            drawn = case()
-            if number:  # the first round warms up and checks
+            drawn[name] = case()
+            if number:  # the first round warms up
                 seconds[name].append(time.perf_counter() - begin)
-            else:
-                expected = drawn if expected is None else expected
-                off = float((drawn - expected).abs().max())
-                print(f"{name}: latents differ from diffusers' by at most {off:.1e}")
+    theirs, plain, *_, ours = drawn.values()
+    print(
+        f"latents lie in {float(ours.min()):.2f} .. {float(ours.max()):.2f} and differ by at most "
+        f"{float((plain - theirs).abs().max()):.1e} between the samplers, "
+        f"{float((ours - plain).abs().max()):.1e} between the attentions"
+    )
     base = next(iter(seconds.values()))
     for name, taken in seconds.items():
         ratios = [a / b for a, b in zip(base, taken, strict=True)]

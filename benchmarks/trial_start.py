@@ -4,7 +4,8 @@
 
 The whole is taken from a real trial, started as `nas-t2i search` starts it: from just before its
 process begins until its log tells that a step is done. The parts are taken from another process
-that does the same things one after the other and looks at the clock in between. The two take turns.
+that does the same things one after the other and looks at two clocks in between: the time of day,
+and the time that a processor was at work, which other processes disturb less. The two take turns.
 A first, uncounted round caches the text encoder, DeepSpeed's compiled operator and the files that
 imports read.
 """
@@ -35,9 +36,12 @@ _POLL_SECONDS = 0.005
 _PARTS = """
 import sys, time
 begun, path = float(sys.argv[1]), sys.argv[2]
-marks = {}
+marks, before = {}, (begun, 0.0)
 def mark(name):
-    marks[name] = time.time() - begun - sum(marks.values())
+    global before
+    now = (time.time(), time.process_time())
+    marks[name] = (now[0] - before[0], now[1] - before[1])
+    before = now
 mark("start Python")
 import torch
 mark("import torch")
@@ -120,8 +124,11 @@ def _first_progress(trial: TrialProcess) -> ProgressEvent:
         time.sleep(_POLL_SECONDS)
 
 
-def seconds_of_parts(config: TrialConfig, folder: Path) -> dict[str, float]:
-    """Do in a process of its own what a trial does until its first step; return each part's."""
+def seconds_of_parts(config: TrialConfig, folder: Path) -> dict[str, tuple[float, float]]:
+    """Do in a process of its own what a trial does until its first step.
+
+    Returns each part's seconds and, of these, those that a processor was at work.
+    """
     budget = Budget.model_validate(config.budget, strict=False)
     path = folder / "config.json"
     path.write_text(config.model_dump_json())
@@ -136,8 +143,8 @@ def seconds_of_parts(config: TrialConfig, folder: Path) -> dict[str, float]:
     )
     assert done.returncode == 0, done.stderr
     line = next(line for line in done.stdout.splitlines() if line.startswith("MARKS "))
-    marks: dict[str, float] = json.loads(line.removeprefix("MARKS "))
-    return marks
+    marks = json.loads(line.removeprefix("MARKS "))
+    return {part: (wall, processor) for part, (wall, processor) in marks.items()}
 
 
 def main() -> None:
@@ -149,7 +156,7 @@ def main() -> None:
     options = parser.parse_args()
     config = make_config(options.arch, load_budget(find_file(options.budget, "budgets")))
     wholes: list[float] = []
-    parts: list[dict[str, float]] = []
+    parts: list[dict[str, tuple[float, float]]] = []
     with tempfile.TemporaryDirectory() as name:
         for number in range(options.rounds + 1):
             folder = Path(name, str(number))
@@ -162,10 +169,17 @@ def main() -> None:
     print(f"load of the machine: {os.getloadavg()[0]:.1f} of {os.cpu_count()} cores")
     by_round = ", ".join(f"{whole:.2f}" for whole in wholes)
     print(f"{statistics.median(wholes):6.2f} s  a trial, to its first step (by round: {by_round})")
-    sums = [sum(marks.values()) for marks in parts]
-    print(f"{statistics.median(sums):6.2f} s  its parts, in another process:")
+    print("its parts, in another process: seconds, and of these at work")
     for part in parts[0]:
-        print(f"{statistics.median(marks[part] for marks in parts):6.2f} s  {part}")
+        wall, processor = (
+            statistics.median(marks[part][clock] for marks in parts) for clock in (0, 1)
+        )
+        print(f"{wall:6.2f} s {processor:6.2f} s  {part}")
+    wall, processor = (
+        statistics.median(sum(times[clock] for times in marks.values()) for marks in parts)
+        for clock in (0, 1)
+    )
+    print(f"{wall:6.2f} s {processor:6.2f} s  all of them")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ import typer
 from typer.exceptions import TyperException
 
 from nas_t2i import __version__
+from nas_t2i.cli.compare import compare_command
 from nas_t2i.cli.data import data_app
+from nas_t2i.cli.evaluate import evaluate_command
 from nas_t2i.cli.export import export_command
 from nas_t2i.cli.profile import profile_command
 from nas_t2i.cli.reliability import reliability_command
@@ -30,9 +32,11 @@ app = typer.Typer(
 )
 app.command("search", short_help="Train short runs of a space and rank them.")(search_command)
 app.command("profile", short_help="Count parameters and GMACs; train nothing.")(profile_command)
+results_app.command("compare", short_help="One result against another.")(compare_command)
 results_app.command("reliability", short_help="Seeds, rungs and controls.")(reliability_command)
 app.add_typer(results_app, name="results")
 app.add_typer(data_app, name="data")
+app.command("evaluate", short_help="Score pictures: TIFA, CLIP, FID, ...")(evaluate_command)
 app.command("export", short_help="Write trained weights for diffusers.")(export_command)
 app.command("validate")(validate_command)
 app.command("schema", short_help="Print a JSON Schema, for editors.")(schema_command)

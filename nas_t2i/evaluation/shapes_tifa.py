@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 from torch.nn import functional
 
 from nas_t2i.data import shapes
 from nas_t2i.evaluation.drawing import Measured, Pictures, draw
+from nas_t2i.evaluation.prompt_text import encode_prompts
 from nas_t2i.evaluation.sampling import Denoiser
 from nas_t2i.evaluation.tifa import tifa_score
 from nas_t2i.evaluation.vqa import shapes as shapes_vqa
@@ -72,7 +72,7 @@ class ShapesTifa:
     def __init__(self, budget: Budget, inputs: Inputs) -> None:
         self.prompts = make_prompts(budget)
         self._budget, self._inputs = budget, inputs
-        self._text: Tensor = inputs.encoder.encode(self.prompts.captions)
+        self._text = encode_prompts(self.prompts.captions, inputs)
 
     def measure(self, denoiser: Denoiser, ranks: Ranks) -> Measured:
         """Return the TIFA of pictures of the prompts."""

@@ -120,12 +120,15 @@ def paired_bootstrap(
     samples: int = BOOTSTRAP_SAMPLES,
     confidence: float = CONFIDENCE,
     seed: int = 0,
+    seeds: tuple[int, int] = (1, 1),
+    effect: SeedEffect | None = None,
 ) -> Difference:
     """Return the difference of two means over the same prompts, each of shape (prompts,).
 
     The interval is the percentile interval of Efron's bootstrap over prompts (Efron & Tibshirani,
-    "An Introduction to the Bootstrap", 1993, chapter 13). It says nothing about another training
-    run: see `tied_pairs`. With one prompt it is unknown: NaN.
+    "An Introduction to the Bootstrap", 1993, chapter 13). Without `effect` it says nothing about
+    another training run; with it, and `seeds` that the scores are means over, it is that of
+    `tied_pairs`. With one prompt it is unknown: NaN.
 
     Raises:
         ValueError: different numbers of prompts, or none.
@@ -137,8 +140,39 @@ def paired_bootstrap(
     if a.size < 2:
         return Difference(value, math.nan, math.nan)
     means = bootstrap_means(np.stack([a, b]), samples=samples, seed=seed)
+    noise = _seed_noise(effect, samples, seed) * math.sqrt(1 / seeds[0] + 1 / seeds[1])
     tail = (1 - confidence) / 2
-    low, high = np.quantile(means[:, 0] - means[:, 1], [tail, 1 - tail])
+    low, high = np.quantile(means[:, 0] - means[:, 1] + noise, [tail, 1 - tail])
+    return Difference(value, float(low), float(high))
+
+
+def paired_bootstrap_of_shares(
+    first: npt.ArrayLike,
+    second: npt.ArrayLike,
+    counts: npt.ArrayLike,
+    *,
+    samples: int = BOOTSTRAP_SAMPLES,
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
+) -> Difference:
+    """Return the difference of two means over questions, of which a prompt has several.
+
+    `first` and `second` are the sums of each prompt's marks, `counts` its number of questions, 1
+    or more; all of shape (prompts,). Questions about one picture are right or wrong together, so
+    the bootstrap draws prompts with all their questions. With one prompt it is unknown: NaN.
+
+    Raises:
+        ValueError: different numbers of prompts, or none.
+    """
+    a, b, n = _array(first, 1), _array(second, 1), _array(counts, 1)
+    if not a.shape == b.shape == n.shape:
+        raise ValueError(f"marks of {a.size}, {b.size} and {n.size} prompts can't be paired")
+    value = float((a - b).sum() / n.sum())
+    if a.size < 2:
+        return Difference(value, math.nan, math.nan)
+    means = bootstrap_means(np.stack([a - b, n]), samples=samples, seed=seed)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(means[:, 0] / means[:, 1], [tail, 1 - tail])
     return Difference(value, float(low), float(high))
 
 
@@ -196,10 +230,7 @@ def tied_pairs(
     tied = np.ones((rows, rows), dtype=bool)
     if n > 1 and rows > 1:
         means = bootstrap_means(values, samples=samples, seed=seed)
-        generator = np.random.default_rng([seed, 1])
-        noise = np.zeros(samples)
-        if effect is not None and effect.dof >= MIN_SEED_DOF:
-            noise = effect.std * generator.standard_t(effect.dof, size=samples)
+        noise = _seed_noise(effect, samples, seed)
         tail = (1 - confidence) / 2
         for row in range(rows - 1):
             others = slice(row + 1, rows)
@@ -275,6 +306,15 @@ def better_half(table: npt.ArrayLike) -> FloatArray:
     means = np.nanmean(values, axis=1)
     count = math.ceil(len(values) / 2)
     return values[np.sort(np.argsort(-means, kind="stable")[:count])]
+
+
+def _seed_noise(effect: SeedEffect | None, samples: int, seed: int) -> FloatArray:
+    """Draw what a single seed's training adds to a score, 0 where that is not known."""
+    if effect is None or effect.dof < MIN_SEED_DOF:
+        return np.zeros(samples)
+    generator = np.random.default_rng([seed, 1])
+    noise: FloatArray = effect.std * generator.standard_t(effect.dof, size=samples)
+    return noise
 
 
 def _array(values: npt.ArrayLike, axes: int) -> FloatArray:

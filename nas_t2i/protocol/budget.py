@@ -250,6 +250,49 @@ class Sampler(_Part):
     batch: int = Field(ge=1, description="pictures per batch; changes speed, not results")
 
 
+class _FurtherMetric(_Part):
+    at: Literal["every_rung", "last_rung"] = Field(
+        default="last_rung", description="where it is measured"
+    )
+
+
+class ClipMetric(_FurtherMetric):
+    """CLIP score: the cosine of a picture's and its prompt's OpenCLIP embeddings."""
+
+    metric: Literal["clip"]
+    model: str = Field(description="architecture name, for example ViT-L-14, or a config .json")
+    checkpoint: str = Field(description="a pretrained tag, or a weights file (.safetensors, .pt)")
+    prefix: str = Field(default="", description="put before every prompt")
+    scale: float = Field(default=1.0, gt=0, description="of the cosine")
+    clamp: bool = Field(default=False, description="a picture's negative cosine counts as 0")
+
+
+class HpsMetric(_FurtherMetric):
+    """HPSv2: human preference, the cosine by a fine-tuned OpenCLIP ViT-H/14."""
+
+    metric: Literal["hps"]
+    checkpoint: str = Field(description="a weights file, for example HPS_v2.1_compressed.pt")
+    version: Literal["v2.0", "v2.1"] = Field(description="of the weights; not comparable")
+    model: str = Field(default="ViT-H-14", description="architecture name, or a config .json")
+
+
+class ImageRewardMetric(_FurtherMetric):
+    """ImageReward: a reward model of human preference on BLIP's towers."""
+
+    metric: Literal["image_reward"]
+    checkpoint: str = Field(description="a weights file, for example ImageReward.pt")
+    tokenizer: str = Field(
+        default="google-bert/bert-base-uncased", description="a local folder or a hub id"
+    )
+
+
+ImageMetricSettings = ClipMetric | HpsMetric | ImageRewardMetric
+FurtherMetrics = Annotated[
+    tuple[Annotated[ImageMetricSettings, Field(discriminator="metric")], ...], Field(strict=False)
+]
+_FURTHER = "further metrics of the drawn pictures, on record beside the one that is ranked by"
+
+
 class TifaEvaluation(_Part):
     """TIFA of pictures drawn for the embedded prompts."""
 

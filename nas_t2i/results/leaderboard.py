@@ -97,7 +97,7 @@ def rank_trials(trials: Iterable[TrialRecord]) -> list[LeaderboardRow]:
         IncomparableError: two metrics, budgets or metric signatures among them; names both.
     """
     entries = _in_order(group_entries(trials))
-    names = _unique_names(entries)
+    names = unique_names(entries)
     tied = ties(entries)
     fronts = {cost: _front(entries, cost) for cost in COSTS}
     return [
@@ -279,8 +279,11 @@ def _reason(entry: Entry) -> str:
     return "; ".join(parts)
 
 
-def _unique_names(entries: Sequence[Entry]) -> list[str]:
-    """Return one name an entry: a control says so, equal names get the end of their id."""
+def unique_names(entries: Sequence[Entry]) -> list[str]:
+    """Return one name an entry: a control says so, equal names get the end of their id.
+
+    It is what rankings call the entries of a study, as long as no other study stands beside them.
+    """
     names = []
     for entry in entries:
         name, control = entry.first.name, entry.first.control

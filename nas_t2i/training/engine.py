@@ -82,7 +82,8 @@ class Engine(Generic[ModelT]):
             # Not earlier: DeepSpeed's set-up takes contiguous weights only; ZeRO's stay so.
             model.to(memory_format=torch.channels_last)
         # DeepSpeed copies all gradients together and back even where nobody shares them.
-        self._engine.enable_backward_allreduce = ranks.size > 1
+        # ZeRO needs it to find its gradients.
+        self._engine.enable_backward_allreduce = ranks.size > 1 or self._stage > 0
         self._adam, self._grad_clip = optimizer, training.optimizer.grad_clip
         self.module: nn.Module = self._engine
 

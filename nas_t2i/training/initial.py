@@ -19,7 +19,7 @@ from nas_t2i.training.checkpoint import newest_checkpoint, read_weights
 from nas_t2i.training.denoiser import Denoiser
 
 _WHERE = "budget: init_from"
-_MODEL_FILE = "diffusion_pytorch_model.safetensors"
+MODEL_FILE = "diffusion_pytorch_model.safetensors"
 
 
 def load_initial_weights(denoiser: Denoiser, init_from: str, key: str) -> None:
@@ -32,12 +32,23 @@ def load_initial_weights(denoiser: Denoiser, init_from: str, key: str) -> None:
     Raises:
         ConfigError: there are no weights, or they are not of this architecture.
     """
-    source = find_weights(init_from, key)
+    load_weights(denoiser, find_weights(init_from, key), _WHERE)
+
+
+def load_weights(denoiser: Denoiser, source: Path, where: str) -> None:
+    """Load a checkpoint's folder or a diffusers model's safetensors file into a denoiser.
+
+    `where` is the key path of the setting that named it, for messages.
+
+    Raises:
+        ConfigError: they can't be read, or are not of this architecture.
+        RecordError: the checkpoint is damaged.
+    """
     if source.is_dir():
         weights = read_weights(source)
     else:
-        weights = {f"model.{name}": value for name, value in _read(source).items()}
-    _fill(denoiser, weights, source)
+        weights = {f"model.{name}": value for name, value in _read(source, where).items()}
+    _fill(denoiser, weights, source, where)
 
 
 def find_weights(init_from: str, key: str) -> Path:
@@ -52,37 +63,37 @@ def find_weights(init_from: str, key: str) -> Path:
     if (checkpoint := newest_checkpoint(folder / "checkpoints")) is not None:
         return checkpoint
     for inner in (folder, folder / "unet", folder / "transformer"):
-        if (inner / _MODEL_FILE).exists():
-            return inner / _MODEL_FILE
+        if (inner / MODEL_FILE).exists():
+            return inner / MODEL_FILE
     raise ConfigError(
         _WHERE,
         f"no weights in {folder}",
-        expected=f"a study, a trial with checkpoints, or a folder with {_MODEL_FILE}",
+        expected=f"a study, a trial with checkpoints, or a folder with {MODEL_FILE}",
     )
 
 
-def _read(file: Path) -> dict[str, Tensor]:
+def _read(file: Path, where: str) -> dict[str, Tensor]:
     try:
         weights: dict[str, Tensor] = load_file(file)
     except Exception as error:
         first_line = str(error).partition("\n")[0]
-        raise ConfigError(_WHERE, f"{file} is not a safetensors file: {first_line}") from None
+        raise ConfigError(where, f"{file} is not a safetensors file: {first_line}") from None
     return weights
 
 
 @torch.no_grad()
-def _fill(denoiser: Denoiser, weights: dict[str, Tensor], source: Path) -> None:
+def _fill(denoiser: Denoiser, weights: dict[str, Tensor], source: Path, where: str) -> None:
     own = dict(denoiser.named_parameters())
     if missing := sorted(own.keys() - weights.keys()):
         raise ConfigError(
-            _WHERE,
+            where,
             f"{source} lacks {missing[0].removeprefix('model.')} (and {len(missing) - 1} more)",
             expected="weights of the same architecture",
         )
     for name, weight in own.items():
         if weights[name].shape != weight.shape:
             raise ConfigError(
-                _WHERE,
+                where,
                 f"{source}: {name.removeprefix('model.')} has the shape "
                 f"{list(weights[name].shape)}",
                 expected=f"{list(weight.shape)}, the same architecture",

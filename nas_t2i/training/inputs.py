@@ -58,7 +58,7 @@ class Inputs:
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         """`shuffle_captions` is a control: every picture gets another picture's caption."""
-        self._budget, self._cache_dir, self._device = budget, cache_dir, device
+        self._budget, self.cache_dir, self._device = budget, cache_dir, device
         data = budget.data
         if isinstance(data, PairsData):
             pairs = PairsInputs(
@@ -91,7 +91,7 @@ class Inputs:
     @cached_property
     def encoder(self) -> TextEncoder:
         """The frozen text encoder."""
-        return make_text_encoder(self._budget.text, self._cache_dir, self._device)
+        return make_text_encoder(self._budget.text, self.cache_dir, self._device)
 
     @cached_property
     def codec(self) -> Codec:

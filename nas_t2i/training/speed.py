@@ -14,6 +14,7 @@ from nas_t2i.training.denoiser import build_denoiser
 from nas_t2i.training.inputs import latent_geometry
 
 _REPEATS = 3
+_MOST_IMAGES = 32  # timed at once; a larger batch is counted as so many of these
 
 
 @dataclass(frozen=True)
@@ -26,17 +27,24 @@ class Speed:
 
 def measure_speed(arch: Arch, budget: Budget) -> Speed:
     """Time a few training steps and forward passes of `arch` on random inputs (about a second)."""
-    geometry, batch = latent_geometry(budget), budget.training.batch
+    geometry, training = latent_geometry(budget), budget.training
+    device, own_batch = training.device, training.batch // budget.execution.ranks
+    batch = min(own_batch, _MOST_IMAGES)
     threads = torch.get_num_threads()
     torch.set_num_threads(budget.training.threads)
     try:
         model = build_denoiser(
-            arch, latent_size=geometry.size, latent_channels=geometry.channels, seed=0
-        )
+            arch,
+            latent_size=geometry.size,
+            latent_channels=geometry.channels,
+            seed=0,
+            precision=training.precision,
+        ).to(device)
         optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-        x = torch.zeros(batch, geometry.channels, geometry.size, geometry.size)
-        t = torch.zeros(batch, dtype=torch.int64)
-        text = torch.zeros(batch, geometry.tokens, geometry.text_width)
+        side = geometry.size
+        x = torch.zeros(batch, geometry.channels, side, side, device=device)
+        t = torch.zeros(batch, dtype=torch.int64, device=device)
+        text = torch.zeros(batch, geometry.tokens, geometry.text_width, device=device)
 
         def step() -> None:
             loss = model(x, t, text).square().mean()
@@ -51,17 +59,33 @@ def measure_speed(arch: Arch, budget: Budget) -> Speed:
         step_seconds, forward_seconds = _median_seconds(step), _median_seconds(forward)
     finally:
         torch.set_num_threads(threads)
-    sampler = budget.evaluation.sampler
-    passes = sampler.steps * (1 if sampler.guidance == 1 else 2)
-    pictures = budget.evaluation.prompts
-    return Speed(step_seconds, forward_seconds / batch * pictures * passes)
+    return Speed(step_seconds * own_batch / batch, forward_seconds / batch * _evaluated(budget))
+
+
+def _evaluated(budget: Budget) -> float:
+    """Return how many images a rank's forward passes see at a rung."""
+    evaluation = budget.evaluation
+    passes = evaluation.sampler.steps * (1 if evaluation.sampler.guidance == 1 else 2)
+    if evaluation.metric == "tifa":
+        images = evaluation.prompts * passes
+    else:
+        images = evaluation.prompts + evaluation.pictures * passes
+    return images / budget.execution.ranks
 
 
 def _median_seconds(call: Callable[[], None]) -> float:
     call()  # warm-up
     times = []
     for _ in range(_REPEATS):
+        _finish()
         begin = time.perf_counter()
         call()
+        _finish()
         times.append(time.perf_counter() - begin)
     return sorted(times)[_REPEATS // 2]
+
+
+def _finish() -> None:
+    """Wait for what the device was given to do."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

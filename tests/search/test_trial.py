@@ -130,3 +130,25 @@ def test_what_lies_in_the_folder_is_plain_json_and_pictures(tmp_path):
     names = {file.name for file in folder.iterdir()}
     assert {"config.json", "events.jsonl", "checkpoints", "pictures-000001.png"} <= names
     assert not [e for e in events if isinstance(e, ProgressEvent) and e.step > 1]
+
+
+def test_a_trial_goes_on_from_the_weights_of_another_one_and_tells_when_there_are_none(tmp_path):
+    first = tiny_config()
+    assert follow(start(tmp_path / "first/trials", first))[-1].state is TrialState.COMPLETE
+    (tmp_path / "first/study.json").write_text("{}")
+
+    def going_on_from(folder):
+        config = tiny_config()
+        return config.model_copy(update={"budget": config.budget | {"init_from": str(folder)}})
+
+    second = going_on_from(tmp_path / "first")
+    assert follow(start(tmp_path / "second", second))[-1].state is TrialState.COMPLETE
+    before, after = (
+        curve(folder, config)[0].loss
+        for folder, config in ((tmp_path / "first/trials", first), (tmp_path / "second", second))
+    )
+    assert after < before
+
+    (*_, end) = follow(start(tmp_path / "third", going_on_from(tmp_path / "nowhere")))
+    assert end.state is TrialState.FAILED
+    assert end.reason.startswith("budget: init_from: no weights in ")

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from nas_t2i.training.checkpoint import Checkpoints
+from nas_t2i.training.loop import DivergedError
 from nas_t2i.training.ranks import join_ranks
 from tests.training.tiny import NoiseFeed, tiny_budget, trainer_on
 
@@ -18,7 +19,8 @@ def main() -> None:
     torch.set_num_threads(1)
     ranks = join_ranks("cpu")
     budget = tiny_budget(job["steps"], job["execution"], **job["training"])
-    trainer = trainer_on(NoiseFeed(0), budget, ranks, micro_batch=job["micro_batch"])
+    feed = NoiseFeed(0, bad_sample=job["bad_sample"])
+    trainer = trainer_on(feed, budget, ranks, micro_batch=job["micro_batch"])
     folder = Path(job["folder"])
     checkpoints = Checkpoints(folder / "checkpoints", keep=2, ranks=ranks)
     if (state := checkpoints.load()) is not None:
@@ -34,7 +36,11 @@ def main() -> None:
         if step % job["save_every"] == 0:
             checkpoints.save(step, trainer.state_dict())
 
-    trainer.train_to(job["steps"], after_step)
+    try:
+        trainer.train_to(job["steps"], after_step)
+    except DivergedError as error:
+        (folder / f"diverged-{ranks.rank}").write_text(str(error))
+        return
     with trainer.averaged_weights() as averaged:
         if ranks.is_first:
             torch.save(averaged.state_dict(), folder / "averaged.pt")

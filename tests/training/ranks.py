@@ -28,6 +28,7 @@ def run_ranks(
     micro_batch: int | None = None,
     killed_at: int = -1,
     save_every: int = 1000,
+    bad_sample: int = -1,
     execution: dict | None = None,
     **training,
 ) -> Run:
@@ -38,6 +39,7 @@ def run_ranks(
         "micro_batch": micro_batch,
         "killed_at": killed_at,
         "save_every": save_every,
+        "bad_sample": bad_sample,
         "execution": {"ranks": ranks} | (execution or {}),
         "training": training,
     }

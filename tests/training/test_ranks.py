@@ -42,13 +42,23 @@ def test_the_micro_batch_changes_nothing_but_rounding(alone, tmp_path):
     assert_same_run(alone, run_ranks(tmp_path / "run", 1, steps=STEPS, micro_batch=2))
 
 
-@pytest.mark.parametrize("part", ["optimizer", "param"])
-def test_offload_settings_are_passed_through(part, alone, tmp_path):
-    offloaded = run_ranks(
-        tmp_path / "run",
-        1,
-        steps=STEPS,
-        zero_stage=3,
-        execution={"offload": {part: {"device": "cpu"}}},
-    )
-    assert_same_run(alone, offloaded)
+@pytest.mark.parametrize("zero_stage", [1, 3])
+def test_one_rank_may_use_any_stage(zero_stage, alone, tmp_path):
+    assert_same_run(alone, run_ranks(tmp_path / "run", 1, steps=STEPS, zero_stage=zero_stage))
+
+
+def test_offload_settings_are_passed_through(alone, tmp_path):
+    # Of weights, and at stage 3, DeepSpeed offloads from CUDA devices only.
+    offload = {"optimizer": {"device": "cpu"}}
+    run = run_ranks(tmp_path / "run", 1, steps=STEPS, zero_stage=2, execution={"offload": offload})
+    assert_same_run(alone, run)
+
+
+@pytest.mark.parametrize("zero_stage", [0, 2])
+def test_one_rank_s_bad_number_ends_the_run_on_every_rank_with_step_and_loss(zero_stage, tmp_path):
+    # Sample 11 is the last of step 3: the second rank's.
+    run = run_ranks(tmp_path / "run", 2, bad_sample=11, zero_stage=zero_stage, micro_batch=1)
+    told = [(tmp_path / f"run/diverged-{rank}").read_text() for rank in (0, 1)]
+    expected = f"non-finite loss or gradient at step 3; last finite loss {run.losses[1]:.4g}"
+    assert told == [expected, expected]
+    assert len(run.losses) == 2

@@ -53,13 +53,15 @@ class NoiseFeed:
 
     latent_shape = (12, 8, 8)
 
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
+    def __init__(self, seed: int, bad_sample: int = -1) -> None:
+        self._seed, self._bad_sample = seed, bad_sample
         self.null_text = torch.zeros(12, 64)
 
     def samples(self, first: int, count: int) -> Samples:
         x0 = torch.from_numpy(normal_rows(self._seed, "x0", first, count, 12 * 8 * 8))
         text = torch.from_numpy(normal_rows(self._seed, "text", first, count, 12 * 64))
+        if first <= self._bad_sample < first + count:
+            x0[self._bad_sample - first] = torch.nan
         return Samples(x0.reshape(count, *self.latent_shape), text.reshape(count, 12, 64))
 
 

@@ -158,6 +158,10 @@ class _RewardModel(nn.Module):
             max_position_embeddings=sizes.positions,
             layer_norm_eps=1e-12,
             is_decoder=True,  # which is what makes layers of cross-attention
+            # Marks for writing text, which nobody asks for here.
+            bos_token_id=None,
+            eos_token_id=None,
+            sep_token_id=None,
         )
         # The text tower adds its masks to the attention's scores, so they must be numbers.
         text._attn_implementation = vision._attn_implementation = "eager"

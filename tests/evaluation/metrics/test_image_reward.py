@@ -97,6 +97,10 @@ def official_state(seed: int = 0) -> dict[str, Tensor]:
         state[name] = torch.randn(shape, generator=generator) * 0.3
         if "norm" in name.lower() and name.endswith("weight"):
             state[name] += 1.0
+        if name.startswith(("blip.visual_encoder.pos", "blip.visual_encoder.cls")):
+            state[name] *= 0.01  # so small that the norms' epsilon counts
+        if name.startswith("blip.visual_encoder.patch_embed"):
+            state[name] *= 0.001
     state["blip.text_encoder.embeddings.position_ids"] = torch.arange(SIZES.positions)[None]
     return state
 
@@ -183,7 +187,7 @@ def test_the_reward_is_that_of_a_plain_forward_pass(tmp_path: Path) -> None:
     ]
     rewards = metric.score(pictures(3), PROMPTS)
     assert rewards == pytest.approx(expected, abs=2e-5)
-    assert max(rewards) - min(rewards) > 0.1
+    assert max(rewards) - min(rewards) > 0.01
 
 
 def test_picture_and_prompt_both_count(tmp_path: Path) -> None:

@@ -324,7 +324,7 @@ def test_identity_names_settings_and_weights(tmp_path: Path, answerer: LearnedAn
     assert LearnedAnswerer(changed).identity != other.identity
 
 
-# What people saw.
+# What was seen by eye.
 
 
 @given(st.integers(1, 999), st.lists(st.tuples(

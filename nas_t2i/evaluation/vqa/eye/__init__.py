@@ -1,7 +1,7 @@
-"""Generated pictures, and what a person saw in them: what answerers are held against.
+"""Generated pictures, and what was seen in them by eye: what answerers are held against.
 
 `pictures.png` holds pictures of 16 x 16 pixels that searches drew for the benchmark's prompts,
-twenty a row, spread evenly over weak and strong models and kinds of scene; `pictures.jsonl` says
+twenty a row, as many of weak as of strong models, of all kinds of scene; `pictures.jsonl` says
 where each comes from. `labels.jsonl` holds what was seen in each, named without knowing the prompt.
 `last_rung.png` holds the first 48 pictures of every trial of one study at its last rung, a trial a
 row, `last_rung.jsonl` which trials.
@@ -35,7 +35,7 @@ _THING = re.compile(
 
 
 class Thing(NamedTuple):
-    """Equal objects that a person saw side by side; None where it was not clear."""
+    """Equal objects, as seen by eye; None where it was not clear."""
 
     number: int
     color: str | None
@@ -131,7 +131,7 @@ def _parse_thing(text: str, where: Where | str) -> Thing:
 
 
 def answer_by_eye(things: list[Thing], question: Question) -> str | None:
-    """Return the choice that a person who saw ``things`` would take; None: can't tell.
+    """Return the choice that follows from the ``things`` seen; None: can't tell.
 
     Only a question's text and choices are read.
     """

@@ -1,0 +1,250 @@
+"""Metrics of pictures, from a request to a result file.
+
+The order: every file is read (`make_plan`), every model loaded, and only then is anything drawn or
+scored, so that what is wrong is told in the first minute and not after a night.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel
+
+from nas_t2i.environment import describe_environment
+from nas_t2i.evaluation.answer_log import AnswerLog
+from nas_t2i.evaluation.checkpoint_source import Painter, load_painter
+from nas_t2i.evaluation.evaluate_request import Plan, Request
+from nas_t2i.evaluation.fid_run import Extractor, reference_statistics, score_fid
+from nas_t2i.evaluation.image_metrics import make_image_metric
+from nas_t2i.evaluation.image_scores import score_images
+from nas_t2i.evaluation.image_set import ImageSet
+from nas_t2i.evaluation.mapping import Mapping
+from nas_t2i.evaluation.mappings import make_mapping
+from nas_t2i.evaluation.metric_result import MetricResult, Report, missing_notes
+from nas_t2i.evaluation.metrics.fid import FeatureStatistics
+from nas_t2i.evaluation.metrics.image_metric import ImageMetric
+from nas_t2i.evaluation.picture_folder import default_folder, draw_pictures, drawing_of
+from nas_t2i.evaluation.tifa_files import Detail
+from nas_t2i.evaluation.tifa_run import TifaOutcome, ask, result, score
+from nas_t2i.evaluation.vqa import MODELS, Answerer, make_answerer
+from nas_t2i.protocol.budget import Budget
+
+RESULT_VERSION = 1
+# What tifa_run's own result has beside the keys that every metric has here.
+_TIFA_KEYS = ("answerer", "mapping", "question_details")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found."""
+
+    results: list[MetricResult]
+    details: list[Detail]  # of TIFA's questions, for TIFA's own layout
+    images: dict[str, Any]  # where the pictures are from; plain JSON
+    notes: list[str]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every metric has a score."""
+        return all(result.score is not None for result in self.results)
+
+
+@dataclass(frozen=True)
+class _Models:
+    painter: Painter | None
+    answerer: Answerer | None
+    mapping: Mapping | None
+    image_metrics: dict[str, ImageMetric]
+    extractor: Extractor | None
+
+
+def evaluate(
+    plan: Plan, log_file: Path | None, cache: Path, device: str, report: Report
+) -> Evaluation:
+    """Draw the pictures if need be, and score them by every metric of the plan.
+
+    `log_file` holds answers and scores as they come (None: memory); `cache` holds what can be made
+    again: drawn pictures, features.
+
+    Raises:
+        UserError: a model that can't be used, pictures without prompts, a file that can't be
+            written.
+    """
+    with AnswerLog(log_file) as log:
+        models = _load_models(plan, cache, device)
+        reference = _reference(plan, models.extractor, cache, report)
+        images, told = _pictures(plan, models.painter, cache, report)
+        return _score_all(plan, models, reference, images, told, log, cache, report)
+
+
+def result_data(evaluation: Evaluation, plan: Plan) -> dict[str, Any]:
+    """Return an evaluation as plain JSON data: what ``nas-t2i evaluate -o`` writes."""
+    return {
+        "version": RESULT_VERSION,
+        "kind": "evaluation",
+        "images": evaluation.images,
+        "results": [result.plain() for result in evaluation.results],
+        "notes": evaluation.notes,
+        "environment": describe_environment(torch.get_num_threads()).model_dump(mode="json"),
+        "config": _plain(plan.request),
+    }
+
+
+def _load_models(plan: Plan, cache: Path, device: str) -> _Models:
+    request = plan.request
+    answerer = mapping = extractor = None
+    if "tifa" in request.metrics:
+        answerer = _answerer(plan, cache, device)
+        mapping = make_mapping(request.tifa.mapping, device)
+    if "fid" in request.metrics:
+        # Here, because it needs packages of its own.
+        from nas_t2i.evaluation.metrics.inception import InceptionFeatures
+
+        extractor = InceptionFeatures(request.fid.inception, side=request.fid.side, device=device)
+    image_metrics = {
+        name: make_image_metric(settings, device) for name, settings in plan.image_metrics.items()
+    }
+    painter = None if plan.checkpoint is None else load_painter(plan.checkpoint, cache, device)
+    return _Models(painter, answerer, mapping, image_metrics, extractor)
+
+
+def _answerer(plan: Plan, cache: Path, device: str) -> Answerer:
+    tifa = plan.request.tifa
+    by_likelihood = tifa.mapping == "likelihood" and plan.vqa.partition(":")[0] in MODELS
+    return make_answerer(
+        plan.vqa,
+        revision=tifa.revision,
+        device=device,
+        dtype=tifa.dtype,
+        likelihood=tifa.likelihood if by_likelihood else None,
+        choices_in_prompt=tifa.choices_in_prompt,
+        recorded_model=tifa.recorded_model,
+        cache=cache,
+    )
+
+
+def _reference(
+    plan: Plan, extractor: Extractor | None, cache: Path, report: Report
+) -> FeatureStatistics | None:
+    fid = plan.request.fid
+    if extractor is None or fid.reference is None:
+        return None
+    found = reference_statistics(fid.reference, extractor, cache / "features", report)
+    if fid.save_reference is not None:
+        found.save(fid.save_reference)
+    return found
+
+
+def _pictures(
+    plan: Plan, painter: Painter | None, cache: Path, report: Report
+) -> tuple[ImageSet, dict[str, Any]]:
+    """Return the pictures, drawn if need be, and where they are from."""
+    request = plan.request
+    if painter is None:
+        assert plan.images is not None
+        source = request.source or request.images
+        told: dict[str, Any] = {"source": str(source), "drawn": None}
+        images = plan.images
+    else:
+        assert plan.checkpoint is not None
+        drawing = drawing_of(painter, plan.prompts)
+        folder = request.pictures or default_folder(cache, drawing)
+        file = draw_pictures(painter, plan.prompts, folder, report)
+        images = ImageSet.from_map(file, size=request.size, blank_counts=request.blank_counts)
+        told = {
+            "source": str(request.source),
+            "model": plan.checkpoint.told,
+            "drawn": drawing,
+            "folder": str(folder),
+        }
+    return images, {**told, "rule": images.rule, "count": len(images.ids)}
+
+
+def _score_all(
+    plan: Plan,
+    models: _Models,
+    reference: FeatureStatistics | None,
+    images: ImageSet,
+    told: dict[str, Any],
+    log: AnswerLog,
+    cache: Path,
+    report: Report,
+) -> Evaluation:
+    results: list[MetricResult] = []
+    details: list[Detail] = []
+    for name in plan.request.metrics:
+        if name == "tifa":
+            found, details = _tifa(plan, models, images, log, report)
+        elif name == "fid":
+            assert models.extractor is not None and reference is not None
+            ids = [prompt.id for prompt in plan.prompts] or images.ids
+            found = score_fid(ids, images, models.extractor, reference, cache / "features", report)
+        else:
+            metric = models.image_metrics[name]
+            found = score_images(name, metric, plan.prompts, images, log, report)
+        results.append(_drawn_so(found, models.painter))
+    heard = {note for found in results for note in found.notes}
+    notes = plan.notes + [note for note in log.notes if note not in heard]
+    return Evaluation(results, details, told, notes)
+
+
+def _tifa(
+    plan: Plan, models: _Models, images: ImageSet, log: AnswerLog, report: Report
+) -> tuple[MetricResult, list[Detail]]:
+    answerer, mapping = models.answerer, models.mapping
+    assert answerer is not None and mapping is not None
+    if plan.vqa.startswith("recorded:"):
+        # These answers are in a file already; kept a second time they would outlive its changes.
+        log = AnswerLog(None)
+    looked = ask(plan.questions, images, answerer, log, lambda done, of: report("tifa", done, of))
+    if not looked.digests:
+        missing = {name: f"picture {why.reason}" for name, why in looked.problems.items()}
+        return MetricResult("tifa", None, "larger", [], missing, missing_notes(missing)), []
+    outcome = score(plan.questions, looked, answerer.identity, mapping, log)
+    return _tifa_result(outcome, plan), outcome.details
+
+
+def _tifa_result(outcome: TifaOutcome, plan: Plan) -> MetricResult:
+    whole = result(outcome)
+    notes = list(outcome.notes)
+    mapped = [detail.mapped for detail in outcome.details if detail.mapped is not None]
+    if plan.request.tifa.mapping == "exact" and any(one.how == "none" for one in mapped):
+        notes.append(
+            "TIFA's own code takes such an answer for the choice nearest in meaning: "
+            "--mapping embedding"
+        )
+    return MetricResult(
+        metric="tifa",
+        score=outcome.score,
+        better="larger",
+        prompts=outcome.prompts,
+        missing=outcome.missing,
+        notes=notes,
+        more={key: whole[key] for key in _TIFA_KEYS},
+    )
+
+
+def _drawn_so(found: MetricResult, painter: Painter | None) -> MetricResult:
+    """Return a result whose signature says how its pictures were drawn, if they were drawn here."""
+    if painter is None or found.score is None:
+        return found
+    signature = f"{found.score.signature}|drawn={painter.how}"
+    score = found.score.model_copy(update={"signature": signature})
+    return dataclasses.replace(found, score=score)
+
+
+def _plain(request: Request) -> dict[str, Any]:
+    """Return a request as plain JSON; a budget by its name and id."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Budget):
+            return {"name": value.name, "budget_id": value.budget_id}
+        return value.model_dump(mode="json") if isinstance(value, BaseModel) else str(value)
+
+    loaded: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(request), default=plain))
+    return loaded

@@ -1,0 +1,310 @@
+"""What is to be evaluated: the words of a request, checked and read before any model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from nas_t2i.errors import ConfigError, did_you_mean
+from nas_t2i.evaluation.checkpoint_source import (
+    CheckpointSource,
+    find_checkpoint_source,
+    is_checkpoint,
+)
+from nas_t2i.evaluation.coco import draw_prompts
+from nas_t2i.evaluation.image_metrics import check_image_metric
+from nas_t2i.evaluation.image_set import ImageSet
+from nas_t2i.evaluation.mappings import check_mapping
+from nas_t2i.evaluation.metrics.fid import FeatureStatistics
+from nas_t2i.evaluation.metrics.image_metric import weights_file
+from nas_t2i.evaluation.shapes_tifa import make_prompts
+from nas_t2i.evaluation.tifa_files import Prompt, Question, read_prompts, read_questions
+from nas_t2i.evaluation.vqa import MODELS
+from nas_t2i.files import expand_path
+from nas_t2i.protocol.budget import (
+    Budget,
+    ClipMetric,
+    HpsMetric,
+    ImageMetricSettings,
+    ImageRewardMetric,
+    TifaEvaluation,
+)
+from nas_t2i.training.inputs import Inputs
+
+METRICS = ("tifa", "clip", "fid", "hps", "image_reward")
+_COCO = "coco:"
+_WITHOUT_LIKELIHOODS = ("shapes", "recorded")
+
+
+@dataclass(frozen=True)
+class TifaOptions:
+    """How questions are asked and answers read."""
+
+    questions: Path | None = None
+    vqa: str = ""  # as in `make_answerer`; "": the trial's own
+    mapping: str = "exact"
+    revision: str | None = None
+    dtype: Literal["fp32", "bf16"] = "fp32"
+    likelihood: Literal["sum", "mean"] = "mean"
+    choices_in_prompt: bool = False
+    recorded_model: str = ""
+
+
+@dataclass(frozen=True)
+class FidOptions:
+    """What pictures are compared with, and by which features."""
+
+    reference: Path | None = None
+    save_reference: Path | None = None
+    inception: str | None = None  # None: torch-fidelity's own place for its weights
+    side: int | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What somebody asked for, in their words."""
+
+    metrics: tuple[str, ...]
+    source: Path | None = None  # a folder: of pictures, of a trial, of a diffusers model
+    images: Path | None = None  # or a map of pictures
+    prompts: str = ""
+    tifa: TifaOptions = field(default_factory=TifaOptions)
+    clip: ClipMetric | None = None
+    hps: HpsMetric | None = None
+    image_reward: ImageRewardMetric | None = None
+    fid: FidOptions = field(default_factory=FidOptions)
+    budget: Budget | None = None
+    step: int | None = None
+    seed: int | None = None
+    blank_counts: bool = False
+    size: tuple[int, int] | None = None
+    pictures: Path | None = None  # where drawn ones go
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request with its files read; every file that it names is there."""
+
+    request: Request
+    checkpoint: CheckpointSource | None  # None: the pictures are there
+    images: ImageSet | None
+    prompts: list[Prompt]  # may be none where FID is all that is asked for
+    questions: list[Question]
+    vqa: str
+    image_metrics: dict[str, ImageMetricSettings]
+    notes: list[str]
+
+
+def make_plan(request: Request, cache: Path) -> Plan:
+    """Check a request, and read the files that it names.
+
+    No model is loaded but where a trial is to draw its own held-out captions, and encodes them on
+    line.
+
+    Raises:
+        UserError: something is missing, is not what it should be, or does not go together.
+    """
+    notes: list[str] = []
+    _check_metrics(request)
+    checkpoint, images = _source(request)
+    image_metrics = _image_metrics(request)
+    questions, vqa = _questions(request, checkpoint, notes.append)
+    prompts = _prompts(request, checkpoint, questions, cache)
+    _check_captions(prompts, questions)
+    if checkpoint is not None:
+        notes += checkpoint.notes
+    if not prompts and (checkpoint is not None or image_metrics):
+        what = "drawing" if checkpoint is not None else next(iter(image_metrics))
+        raise ConfigError("--prompts", f"missing, and {what} needs captions", expected="a file")
+    return Plan(request, checkpoint, images, prompts, questions, vqa, image_metrics, notes)
+
+
+def _check_metrics(request: Request) -> None:
+    if not request.metrics:
+        raise ConfigError("--metric", "missing", expected=f"one or more of {', '.join(METRICS)}")
+    for name in request.metrics:
+        if name not in METRICS:
+            raise ConfigError(
+                "--metric",
+                f"got {name!r}",
+                expected=f"one of {', '.join(METRICS)}",
+                hint=did_you_mean(name, METRICS),
+            )
+    if len(set(request.metrics)) < len(request.metrics):
+        raise ConfigError("--metric", f"got {', '.join(request.metrics)}", expected="each once")
+    if "tifa" in request.metrics:
+        check_mapping(request.tifa.mapping)
+    if "fid" in request.metrics:
+        _check_fid(request.fid)
+
+
+def _check_fid(fid: FidOptions) -> None:
+    if fid.reference is None:
+        raise ConfigError(
+            "--reference", "missing", expected="a folder of real pictures, or their statistics"
+        )
+    if fid.reference.is_dir():
+        ImageSet.from_folder(fid.reference)
+    else:
+        FeatureStatistics.load(fid.reference)
+        if fid.save_reference is not None:
+            raise ConfigError(
+                "--save-reference", "got a file", expected="it with a folder as the reference"
+            )
+    if fid.inception is not None:
+        weights_file(fid.inception, "--inception")
+
+
+def _source(request: Request) -> tuple[CheckpointSource | None, ImageSet | None]:
+    source, images = request.source, request.images
+    if (source is None) == (images is None):
+        raise ConfigError(
+            "SOURCE",
+            "missing" if source is None else f"got {source}, and --images {images}",
+            expected="a folder (of pictures, a trial, a diffusers model), or --images MAP.json",
+        )
+    drawing = {
+        "--budget": request.budget is not None,
+        "--step": request.step is not None,
+        "--pictures": request.pictures is not None,
+    }
+    if source is not None and source.is_dir() and (drawn := _checkpoint(request, source)):
+        return drawn, None
+    for option, given in drawing.items():
+        if given:
+            raise ConfigError(
+                option, f"got it with {source or images}", expected="it with a model to draw with"
+            )
+    options = {"size": request.size, "blank_counts": request.blank_counts}
+    if images is not None:
+        return None, ImageSet.from_map(images, **options)  # type: ignore[arg-type]
+    assert source is not None
+    if source.is_file():
+        raise ConfigError(
+            str(source), "a file", expected="a folder", hint="for a map: --images MAP.json"
+        )
+    return None, ImageSet.from_folder(source, **options)  # type: ignore[arg-type]
+
+
+def _checkpoint(request: Request, folder: Path) -> CheckpointSource | None:
+    if is_checkpoint(folder) or (folder / "study.json").exists():
+        found = find_checkpoint_source(folder, request.budget, request.step)
+        return _reseeded(found, request.seed)
+    return None
+
+
+def _reseeded(source: CheckpointSource, seed: int | None) -> CheckpointSource:
+    if seed is None:
+        return source
+    evaluation = source.budget.evaluation.model_copy(update={"seed": seed})
+    budget = source.budget.model_copy(update={"evaluation": evaluation})
+    return CheckpointSource(source.weights, source.arch, budget, source.told, source.notes)
+
+
+def _image_metrics(request: Request) -> dict[str, ImageMetricSettings]:
+    options: dict[str, tuple[ImageMetricSettings | None, str]] = {
+        "clip": (request.clip, "--clip-model and --clip-checkpoint"),
+        "hps": (request.hps, "--hps-checkpoint and --hps-version"),
+        "image_reward": (request.image_reward, "--image-reward-checkpoint"),
+    }
+    wanted = {}
+    for name in request.metrics:
+        if name in options:
+            settings, expected = options[name]
+            if settings is None:
+                raise ConfigError(f"--metric {name}", "no model", expected=expected)
+            check_image_metric(settings)
+            wanted[name] = settings
+    return wanted
+
+
+def _questions(
+    request: Request, checkpoint: CheckpointSource | None, say: Callable[[str], None]
+) -> tuple[list[Question], str]:
+    """Return the questions and who answers them; of a trial's own unless there is a file."""
+    tifa = request.tifa
+    file = tifa.questions
+    if file is not None and not ("tifa" in request.metrics or checkpoint or request.prompts == ""):
+        raise ConfigError("--questions", f"got {file}", expected="it with --metric tifa")
+    questions: list[Question] = []
+    vqa = tifa.vqa
+    if file is not None:
+        questions = read_questions(file, say)
+    elif "tifa" in request.metrics:
+        own = _own_evaluation(checkpoint)
+        if own is None or request.prompts:
+            raise ConfigError("--questions", "missing, and tifa needs it", expected="a file")
+        questions, vqa = make_prompts(own).questions, vqa or "shapes"
+    if "tifa" in request.metrics:
+        _check_vqa(vqa, tifa.mapping)
+    return questions, vqa
+
+
+def _check_vqa(vqa: str, mapping: str) -> None:
+    kind, _, model = vqa.partition(":")
+    if not vqa:
+        kinds = ["recorded:FILE", "shapes", "learned", *(f"{kind}:MODEL" for kind in MODELS)]
+        raise ConfigError("--vqa", "missing, and tifa needs it", expected=", ".join(kinds))
+    if kind == "recorded" and model and not expand_path(model, "--vqa").is_file():
+        raise ConfigError("--vqa", f"got {vqa!r}: no file {model!r}", expected="a result of TIFA")
+    if mapping == "likelihood" and kind in _WITHOUT_LIKELIHOODS:
+        raise ConfigError(
+            "--mapping",
+            f"got likelihood with {vqa!r}, which has none",
+            expected="exact or embedding",
+        )
+
+
+def _own_evaluation(checkpoint: CheckpointSource | None) -> Budget | None:
+    """Return the budget whose own prompts a trial is evaluated with, if they have questions."""
+    if checkpoint is None or checkpoint.told["kind"] != "trial":
+        return None
+    return checkpoint.budget if isinstance(checkpoint.budget.evaluation, TifaEvaluation) else None
+
+
+def _prompts(
+    request: Request,
+    checkpoint: CheckpointSource | None,
+    questions: Sequence[Question],
+    cache: Path,
+) -> list[Prompt]:
+    """Return the prompts of the file, else those of the questions, else a trial's own."""
+    if request.prompts.startswith(_COCO):
+        return _coco_prompts(request)
+    if request.prompts:
+        return read_prompts(request.prompts)
+    if request.tifa.questions is not None:
+        captions = {question["id"]: question["caption"] for question in questions}
+        return [Prompt(name, caption) for name, caption in captions.items()]
+    if checkpoint is None or checkpoint.told["kind"] != "trial":
+        return []
+    return [Prompt(str(i), text) for i, text in enumerate(_own_captions(checkpoint.budget, cache))]
+
+
+def _own_captions(budget: Budget, cache: Path) -> list[str]:
+    if isinstance(budget.evaluation, TifaEvaluation):
+        return make_prompts(budget).captions
+    return Inputs(budget, cache).make_feed(0).held_out(budget.evaluation.seed)[1]
+
+
+def _coco_prompts(request: Request) -> list[Prompt]:
+    file, colon, count = request.prompts.removeprefix(_COCO).rpartition(":")
+    if not colon or not count.isdecimal() or not file:
+        raise ConfigError(
+            "--prompts", f"got {request.prompts!r}", expected="coco:ANNOTATIONS.json:COUNT"
+        )
+    return draw_prompts(file, int(count), request.seed or 0)
+
+
+def _check_captions(prompts: Sequence[Prompt], questions: Sequence[Question]) -> None:
+    captions = {prompt.id: prompt.caption for prompt in prompts}
+    for question in questions:
+        name, caption = question["id"], question["caption"]
+        if captions.get(name, caption) != caption:
+            raise ConfigError(
+                "--questions",
+                f"the id {name!r} has the caption {caption!r}",
+                expected=f"{captions[name]!r}, as --prompts has it",
+            )

@@ -1,0 +1,131 @@
+"""Metrics of single pictures over a whole set: every picture scored once, whatever interrupts."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+from PIL import Image
+
+from nas_t2i.errors import ConfigError, StorageError
+from nas_t2i.evaluation.answer_log import AnswerLog
+from nas_t2i.evaluation.image_set import ImageSet, Problem
+from nas_t2i.evaluation.metric_result import (
+    MetricResult,
+    Report,
+    missing_notes,
+    prompts_digest,
+)
+from nas_t2i.evaluation.metrics.image_metric import ImageMetric
+from nas_t2i.evaluation.statistics import mean_over_prompts
+from nas_t2i.evaluation.tifa_files import Prompt
+from nas_t2i.evaluation.tifa_run import named
+from nas_t2i.records import Score
+
+_AT_ONCE = 32  # pictures in memory
+_NO_NUMBER = "score is no finite number"
+
+
+def score_images(
+    name: str,
+    metric: ImageMetric,
+    prompts: Sequence[Prompt],
+    images: ImageSet,
+    log: AnswerLog,
+    report: Report,
+) -> MetricResult:
+    """Score each prompt's picture with a metric, unless the log has its score already.
+
+    `name` is the metric as it was asked for. A picture that is a problem is left out and counted.
+
+    Raises:
+        ConfigError: no picture has the id of a prompt.
+        StorageError: the log can't be written, or holds something else under a picture's key.
+    """
+    known = {prompt.id for prompt in prompts}
+    strangers = [image for image in images.ids if image not in known]
+    if len(strangers) == len(images.ids):
+        raise ConfigError(
+            "pictures",
+            f"none of the {len(images.ids)} pictures has the id of a prompt: {named(images.ids)}",
+            expected=f"ids such as {named(known)}",
+        )
+    values: dict[str, float] = {}
+    missing: dict[str, str] = {}
+    for first in range(0, len(prompts), _AT_ONCE):
+        report(name, first, len(prompts))
+        chunk = prompts[first : first + _AT_ONCE]
+        _score_chunk(metric, chunk, images, log, values, missing)
+    report(name, len(prompts), len(prompts))
+    notes = missing_notes(missing)
+    if strangers:
+        notes.append(f"{len(strangers)} pictures without a prompt: {named(strangers)}")
+    scored = [prompt.id for prompt in prompts if prompt.id in values]
+    return MetricResult(
+        metric=name,
+        score=_score(metric, [values[i] for i in scored], len(missing), prompts, images.rule),
+        better="larger",
+        prompts=scored,
+        missing={prompt.id: missing[prompt.id] for prompt in prompts if prompt.id in missing},
+        notes=notes,
+        more={"model": metric.identity},
+    )
+
+
+def prompt_key(prompt: str) -> str:
+    """Return a digest of a prompt, for the log."""
+    return hashlib.sha256(prompt.encode()).hexdigest()[:20]
+
+
+def _score_chunk(
+    metric: ImageMetric,
+    prompts: Sequence[Prompt],
+    images: ImageSet,
+    log: AnswerLog,
+    values: dict[str, float],
+    missing: dict[str, str],
+) -> None:
+    """Add the prompts of one chunk to `values` or to `missing`."""
+    fresh: list[tuple[Prompt, Image.Image]] = []
+    for prompt in prompts:
+        image = images.read(prompt.id)
+        if isinstance(image, Problem):
+            missing[prompt.id] = f"picture {image.reason}"
+            continue
+        value = log.get(images.digest(prompt.id), prompt_key(prompt.caption), metric.identity)
+        if value is None:
+            fresh.append((prompt, image))
+        elif isinstance(value, float):
+            values[prompt.id] = value
+        else:
+            raise StorageError(f"{log.file}: got {value!r:.60} for the score of a picture")
+    if not fresh:
+        return
+    scores = metric.score([image for _, image in fresh], [prompt.caption for prompt, _ in fresh])
+    for (prompt, _), score in zip(fresh, scores, strict=True):
+        if not math.isfinite(score):
+            missing[prompt.id] = _NO_NUMBER
+            continue
+        values[prompt.id] = float(score)
+        digest = images.digest(prompt.id)
+        log.put(digest, prompt_key(prompt.caption), metric.identity, float(score))
+
+
+def _score(
+    metric: ImageMetric, values: list[float], missing: int, prompts: Sequence[Prompt], rule: str
+) -> Score | None:
+    if not values:
+        return None
+    mean = mean_over_prompts(values)
+    return Score(
+        metric=metric.name,
+        value=mean.value,
+        stderr=mean.stderr,
+        n=mean.n,
+        n_missing=missing,
+        signature=(
+            f"{metric.name}|model={metric.identity}|prompts={prompts_digest(prompts)}|images={rule}"
+        ),
+        per_prompt=[round(value, 6) for value in values],
+    )

@@ -1,0 +1,64 @@
+"""One metric of one set of pictures, with all that a result file says about it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from nas_t2i.evaluation.tifa_files import Prompt
+from nas_t2i.evaluation.tifa_run import named
+from nas_t2i.records import Score
+
+Report = Callable[[str, int, int], None]  # what is being done, how much of it is, of how much
+
+
+@dataclass(frozen=True)
+class MetricResult:
+    """A metric's score and what it was made of."""
+
+    metric: str  # as it was asked for
+    score: Score | None  # None: no picture could be scored
+    better: Literal["larger", "smaller"]
+    prompts: list[str] = field(default_factory=list)  # ids of `score.per_prompt`
+    missing: dict[str, str] = field(default_factory=dict)  # prompts without a score: id -> reason
+    notes: list[str] = field(default_factory=list)  # what to know when reading it, one line each
+    more: dict[str, Any] = field(default_factory=dict)  # of this metric only, plain JSON
+
+    @property
+    def missing_by_reason(self) -> Counter[str]:
+        """How many prompts have no score, by reason."""
+        return Counter(self.missing.values())
+
+    def plain(self) -> dict[str, Any]:
+        """Return plain JSON data; ``score`` is a `nas_t2i.records.Score`, or null."""
+        return {
+            "metric": self.metric,
+            # NaN as text, as in all records.
+            "score": None if self.score is None else json.loads(self.score.model_dump_json()),
+            "better": self.better,
+            "prompts": self.prompts,
+            "missing": {"by_reason": dict(self.missing_by_reason), "prompts": self.missing},
+            "notes": self.notes,
+            **self.more,
+        }
+
+
+def prompts_digest(prompts: Sequence[Prompt]) -> str:
+    """Return a hash of prompts and their ids, in order."""
+    text = json.dumps([[prompt.id, prompt.caption] for prompt in prompts])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def missing_notes(missing: dict[str, str], what: str = "prompt") -> list[str]:
+    """Say which prompts have no score, a line a reason."""
+    notes = []
+    for reason, count in Counter(missing.values()).items():
+        names = named(name for name, why in missing.items() if why == reason)
+        notes.append(f"{count} {what}{'' if count == 1 else 's'} not scored, {reason}: {names}")
+    if missing:
+        notes.append("what is not scored is left out, not wrong: compare over common prompts only")
+    return notes
