@@ -67,7 +67,7 @@ def _print(found: Comparison, console: Console) -> None:
     head = (display_name(found.first.score.metric), "A", "B", "A - B", "95 % interval", "of")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for i, title in enumerate(head):
-        table.add_column(showable(title, console), justify="right" if i else "left", no_wrap=i > 0)
+        table.add_column(showable(title, console), justify="right" if i else "left", no_wrap=True)
     for row in _rows(found):
         interval = "not known" if row["low"] is None else f"{row['low']:+.4f} .. {row['high']:+.4f}"
         table.add_row(
@@ -99,9 +99,7 @@ def _rows(found: Comparison) -> list[dict[str, Any]]:
     a, b = found.scores
     rows = [_row("all", a, b, found.difference, found.common, "prompts")]
     if found.with_seeds:
-        rows.append(
-            _row("all, with noise between seeds", a, b, found.with_seeds, found.common, "prompts")
-        )
+        rows.append(_row("all + seed noise", a, b, found.with_seeds, found.common, "prompts"))
     rows += [
         _row(t.element_type, t.first, t.second, t.difference, t.questions, "questions")
         for t in found.by_type

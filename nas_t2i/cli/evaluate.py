@@ -29,7 +29,7 @@ from nas_t2i.shipped import find_file
 
 if TYPE_CHECKING:
     from nas_t2i.evaluation.evaluate import Evaluation
-    from nas_t2i.evaluation.evaluate_request import Plan, Request
+    from nas_t2i.evaluation.evaluate_request import Request
     from nas_t2i.evaluation.metric_result import MetricResult
 
 _SECONDS = 10.0  # between two lines of progress where there is no terminal
@@ -220,7 +220,7 @@ def _run(request: Request, output: Path | None, layout: Layout, log: Path, devic
         write_reference(output, found.details)
     elif output is not None:
         write_json(output, result_data(found, plan))
-    _show(found, plan, output)
+    _show(found, output)
     if not found.complete:
         raise typer.Exit(1)
 
@@ -334,7 +334,7 @@ class _Lines:
 # ---- the table -----------------------------------------------------------------------------------
 
 
-def _show(found: Evaluation, plan: Plan, output: Path | None) -> None:
+def _show(found: Evaluation, output: Path | None) -> None:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in ("metric", "value ± SE", "chance", "n", "missing", "better"):

@@ -150,7 +150,7 @@ def load_painter(source: CheckpointSource, cache: Path, device: str) -> Painter:
         seed=0,
         precision=budget.training.precision,
     )
-    _check_geometry(denoiser, geometry, source)
+    _check_geometry(geometry, source)
     load_weights(denoiser, source.weights, _WHERE)
     denoiser.to(device).eval()
     encoder = make_text_encoder(budget.text, cache, device)
@@ -253,7 +253,7 @@ def _check_schedule(file: Path, budget: Budget) -> None:
             )
 
 
-def _check_geometry(denoiser: Denoiser, geometry: Geometry, source: CheckpointSource) -> None:
+def _check_geometry(geometry: Geometry, source: CheckpointSource) -> None:
     params = source.arch.canonical()
     for key, value in (("latent_channels", geometry.channels), ("text_dim", geometry.text_width)):
         if params.get(key, value) != value:

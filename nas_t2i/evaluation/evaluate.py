@@ -75,7 +75,7 @@ def evaluate(
         UserError: a model that can't be used, pictures without prompts, a file that can't be
             written.
     """
-    with AnswerLog(log_file) as log:
+    with AnswerLog(log_file if _logs_anything(plan) else None) as log:
         models = _load_models(plan, cache, device)
         reference = _reference(plan, models.extractor, cache, report)
         images, told = _pictures(plan, models.painter, cache, report)
@@ -93,6 +93,15 @@ def result_data(evaluation: Evaluation, plan: Plan) -> dict[str, Any]:
         "environment": describe_environment(torch.get_num_threads()).model_dump(mode="json"),
         "config": _plain(plan.request),
     }
+
+
+def _is_recorded(plan: Plan) -> bool:
+    return plan.vqa.startswith("recorded:")
+
+
+def _logs_anything(plan: Plan) -> bool:
+    asked = "tifa" in plan.request.metrics and not _is_recorded(plan)
+    return asked or bool(plan.image_metrics)
 
 
 def _load_models(plan: Plan, cache: Path, device: str) -> _Models:
@@ -198,12 +207,12 @@ def _tifa(
 ) -> tuple[MetricResult, list[Detail]]:
     answerer, mapping = models.answerer, models.mapping
     assert answerer is not None and mapping is not None
-    if plan.vqa.startswith("recorded:"):
+    if _is_recorded(plan):
         # These answers are in a file already; kept a second time they would outlive its changes.
         log = AnswerLog(None)
     looked = ask(plan.questions, images, answerer, log, lambda done, of: report("tifa", done, of))
     if not looked.digests:
-        missing = {name: f"picture {why.reason}" for name, why in looked.problems.items()}
+        missing = {name: why.reason for name, why in looked.problems.items()}
         return MetricResult("tifa", None, "larger", [], missing, missing_notes(missing)), []
     outcome = score(plan.questions, looked, answerer.identity, mapping, log)
     return _tifa_result(outcome, plan), outcome.details

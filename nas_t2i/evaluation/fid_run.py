@@ -167,7 +167,7 @@ def _blocks(
             report(what, done, len(ids))
         image = images.read(name)
         if isinstance(image, Problem):
-            missing[name] = f"picture {image.reason}"
+            missing[name] = image.reason
         else:
             block.append((name, image))
     if block:

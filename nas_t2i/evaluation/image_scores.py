@@ -24,7 +24,7 @@ from nas_t2i.evaluation.tifa_run import named
 from nas_t2i.records import Score
 
 _AT_ONCE = 32  # pictures in memory
-_NO_NUMBER = "score is no finite number"
+_NO_NUMBER = "no finite score"
 
 
 def score_images(
@@ -91,7 +91,7 @@ def _score_chunk(
     for prompt in prompts:
         image = images.read(prompt.id)
         if isinstance(image, Problem):
-            missing[prompt.id] = f"picture {image.reason}"
+            missing[prompt.id] = image.reason
             continue
         value = log.get(images.digest(prompt.id), prompt_key(prompt.caption), metric.identity)
         if value is None:

@@ -28,7 +28,7 @@ from nas_t2i.evaluation.json_places import Row, load_object, load_rows
 from nas_t2i.evaluation.mapping import Mapped, exact_match, normalized
 from nas_t2i.evaluation.vqa import Answer
 from nas_t2i.files import write_json
-from nas_t2i.yaml_files import describe
+from nas_t2i.yaml_files import Key, describe
 
 __all__ = [
     "ELEMENT_TYPES",
@@ -220,19 +220,20 @@ def read_result(file: str | Path) -> RecordedAnswers:
         ConfigError: with file and line: no result, or an answer that is not text.
     """
     row = load_object(file, "a result of TIFA, with question_details")
-    details = row.data.get("question_details")
+    place, data = _tifa_part(row.data)
+    details = data.get("question_details")
     if not isinstance(details, dict):
         row.fail((), "no question_details", expected="a result of TIFA")
     answers = {}
     for name, questions in details.items():
         if not isinstance(questions, dict):
             row.fail(
-                ("question_details", name),
+                (*place, "question_details", name),
                 f"got {describe(questions)}",
                 expected="questions by text",
             )
         for text, detail in questions.items():
-            path = ("question_details", name, text)
+            path = (*place, "question_details", name, text)
             if not isinstance(detail, dict):
                 row.fail(path, f"got {describe(detail)}", expected="a mapping of keys")
             answer = detail.get("free_form_vqa")
@@ -241,8 +242,17 @@ def read_result(file: str | Path) -> RecordedAnswers:
             if not isinstance(answer, str):
                 row.fail((*path, "free_form_vqa"), f"got {describe(answer)}", expected="text")
             answers[name, text] = answer
-    answerer = row.text_at("answerer") if "answerer" in row.data else ""
+    answerer = row.text_at(*place, "answerer") if "answerer" in data else ""
     return RecordedAnswers(answers, answerer)
+
+
+def _tifa_part(data: dict[str, Any]) -> tuple[tuple[Key, ...], dict[str, Any]]:
+    """Return the part of a result that is TIFA's, and its path: among other metrics, or alone."""
+    results = data.get("results")
+    for number, result in enumerate(results if isinstance(results, list) else []):
+        if isinstance(result, dict) and "question_details" in result:
+            return ("results", number), result
+    return (), data
 
 
 def write_reference(file: str | Path, details: Iterable[Detail]) -> None:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -192,52 +193,64 @@ class _Question(BaseModel):
     scored: bool = True
 
 
-class _ResultFile(BaseModel):
-    """The part of a result of `nas-t2i evaluate` that a comparison needs."""
+class _Scored(BaseModel):
+    """The part of one metric's result that a comparison needs."""
 
     model_config = ConfigDict(extra="ignore")
 
+    metric: str = ""  # as it was asked for
     score: Score | None = None
-    scores: dict[str, Score] = Field(default_factory=dict)
+    better: Literal["larger", "smaller"] = "larger"
     prompts: list[str] = Field(default_factory=list)
     question_details: dict[str, dict[str, _Question]] = Field(default_factory=dict)
+
+
+class _Evaluation(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    results: list[_Scored]
 
 
 def _read_file(file: Path, metric: str) -> Result:
     data = json_object(read_bytes(file), file)
     check_version(data, Where(str(file)))
-    if "score" not in data and "scores" not in data:
+    if "results" in data:
+        results = validated(data, _Evaluation, file).results
+    elif "score" in data:
+        results = [validated(data, _Scored, file)]
+    else:
         raise record_error(
             str(file),
             "holds no score with a signature",
             expected="a result of `nas-t2i evaluate` (TIFA's own layout says not who answered)",
         )
-    content = validated(data, _ResultFile, file)
-    found = {score.metric: score for score in content.scores.values()}
-    if content.score is not None:
-        found[content.score.metric] = content.score
-    score = found[_choose(metric, found, str(file))]
-    per_prompt = np.array([score.per_prompt], dtype=np.float64)
-    _check_prompts(per_prompt, score, str(file))
-    if content.prompts and len(content.prompts) != per_prompt.shape[1]:
+    found = {
+        result.score.metric: (result, result.score)
+        for result in results
+        if result.score is not None and result.score.per_prompt and result.better == "larger"
+    }
+    if not found:
+        raise RecordError(f"{file}: no metric with a score of each prompt, larger being better")
+    asked_as = {result.metric: name for name, (result, _) in found.items()}
+    chosen, score = found[_choose(asked_as.get(metric, metric), found, str(file))]
+    if chosen.prompts and len(chosen.prompts) != len(score.per_prompt):
         raise record_error(
             str(file),
-            f"{len(content.prompts)} prompts, but scores of {per_prompt.shape[1]}",
+            f"{len(chosen.prompts)} prompts, but scores of {len(score.per_prompt)}",
             expected="as many",
         )
-    marks = {
-        (prompt, text): (question.element_type, question.scores)
-        for prompt, questions in content.question_details.items()
-        for text, question in questions.items()
-        if question.scored and question.scores is not None
-    }
     return Result(
         name=str(file),
         score=score,
-        per_prompt=per_prompt,
-        prompts=tuple(content.prompts),
+        per_prompt=np.array([score.per_prompt], dtype=np.float64),
+        prompts=tuple(chosen.prompts),
         by_type=score.by_type,
-        marks=marks if score.metric == "tifa" else {},
+        marks={
+            (prompt, text): (question.element_type, question.scores)
+            for prompt, questions in chosen.question_details.items()
+            for text, question in questions.items()
+            if question.scored and question.scores is not None
+        },
     )
 
 
@@ -261,7 +274,8 @@ class _Trials:
             raise RecordError(f"{self.name}: no score at step {step}; expected one of {known}")
         scores = self.entry.scores(step)
         per_prompt = self.entry.per_prompt(step)
-        _check_prompts(per_prompt, scores[0], self.name)
+        if not per_prompt.size:
+            raise RecordError(f"{self.name}: no scores of single prompts are on record")
         types = sorted(set.intersection(*(set(score.by_type) for score in scores)))
         return Result(
             name=f"{self.name}:{step}",
@@ -374,11 +388,6 @@ def _choose(metric: str, found: Iterable[str], place: str) -> str:
     if not metric and len(names) > 1:
         raise UserError(f"{place}: several metrics; name one with --metric: {', '.join(names)}")
     return metric or names[0]
-
-
-def _check_prompts(per_prompt: FloatArray, score: Score, place: str) -> None:
-    if not per_prompt.size:
-        raise RecordError(f"{place}: no scores of single prompts for {score.metric}")
 
 
 def _check_signatures(first: Result, second: Result) -> None:

@@ -17,6 +17,7 @@ from nas_t2i.evaluation.statistics import (
     bootstrap_means,
     mean_over_prompts,
     paired_bootstrap,
+    paired_bootstrap_of_shares,
     seed_effect,
     seed_spread,
     spearman,
@@ -225,3 +226,34 @@ def test_spread_refuses_what_it_cant_compare(table: list[list[float]]) -> None:
 def test_better_half_keeps_the_best_in_order() -> None:
     table = [[0.1, 0.1], [0.9, 0.7], [0.5, 0.5], [0.4, math.nan], [0.6, 0.6]]
     assert better_half(table)[:, 0].tolist() == [0.9, 0.5, 0.6]
+
+
+def test_paired_bootstrap_with_seed_noise_agrees_with_tied_pairs() -> None:
+    rng = np.random.default_rng(3)
+    prompts = rng.normal(0.5, 0.2, 60)
+    for shift in (0.0, 0.02, 0.05, 0.1, 0.3):
+        rows = np.stack([prompts + shift, prompts + rng.normal(0, 0.02, 60)])
+        for effect in (SeedEffect(0.03, 6), SeedEffect(0.03, 1), None):
+            difference = paired_bootstrap(*rows, seeds=(2, 1), effect=effect)
+            tied = tied_pairs(rows, seeds=[2, 1], effect=effect)[0, 1]
+            assert difference.includes_zero == tied
+
+
+def test_shares_of_questions_by_hand() -> None:
+    # Two prompts with 1 and 3 questions: 1 - 0 of the first, 2 - 1 of the second.
+    found = paired_bootstrap_of_shares([1, 2], [0, 1], [1, 3])
+    assert found.value == pytest.approx(2 / 4)
+    # Drawn twice the first alone gives 1, the second 1/3, both 2/4.
+    assert (found.low, found.high) == pytest.approx((1 / 3, 1.0))
+    assert math.isnan(paired_bootstrap_of_shares([1], [0], [2]).low)
+    with pytest.raises(ValueError, match="can't be paired"):
+        paired_bootstrap_of_shares([1, 2], [0, 1], [1])
+
+
+def test_shares_of_one_question_a_prompt_are_means_over_prompts() -> None:
+    first, second = np.random.default_rng(0).random((2, 40))
+    shares = paired_bootstrap_of_shares(first, second, np.ones(40))
+    means = paired_bootstrap(first, second)
+    assert (shares.value, shares.low, shares.high) == pytest.approx(
+        (means.value, means.low, means.high)
+    )
