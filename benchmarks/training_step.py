@@ -42,12 +42,12 @@ from nas_t2i.training.ranks import join_ranks
 # 50 M parameters at the paper's latents (4 x 32 x 32) and text (77 x 1024).
 _UNET_50M = {
     "family": "unet",
-    "channels": 96,
+    "channels": 88,
     "channel_mult": [1, 2, 4],
     "transformer_depth": [0, 1, 1],
     "res_blocks": 2,
-    "head_dim": 32,
-    "norm_groups": 32,
+    "head_dim": 44,
+    "norm_groups": 22,
     "text_dim": 1024,
     "latent_channels": 4,
 }

@@ -85,7 +85,10 @@ class CurvePoint(_Record):
     loss: float = Field(description="mean training loss since the last point")
     seconds: float = Field(description="training time so far, evaluation and start excluded")
     evaluation_seconds: float = Field(description="evaluation time so far")
-    scores: dict[str, Score] = Field(default_factory=dict)
+    scores: dict[str, Score] = Field(
+        default_factory=dict,
+        description="by metric: first the one that is ranked by, then further ones of the budget",
+    )
 
 
 class Environment(_Record):

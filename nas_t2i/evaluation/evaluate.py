@@ -212,7 +212,7 @@ def _tifa(
         log = AnswerLog(None)
     looked = ask(plan.questions, images, answerer, log, lambda done, of: report("tifa", done, of))
     if not looked.digests:
-        missing = {name: why.reason for name, why in looked.problems.items()}
+        missing: dict[str, str] = {name: why.reason for name, why in looked.problems.items()}
         return MetricResult("tifa", None, "larger", [], missing, missing_notes(missing)), []
     outcome = score(plan.questions, looked, answerer.identity, mapping, log)
     return _tifa_result(outcome, plan), outcome.details

@@ -19,7 +19,7 @@ from nas_t2i.evaluation.image_set import ImageSet
 from nas_t2i.evaluation.mappings import check_mapping
 from nas_t2i.evaluation.metrics.fid import FeatureStatistics
 from nas_t2i.evaluation.metrics.image_metric import weights_file
-from nas_t2i.evaluation.shapes_tifa import make_prompts
+from nas_t2i.evaluation.question_tifa import captions_of, read_evaluation_questions
 from nas_t2i.evaluation.tifa_files import Prompt, Question, read_prompts, read_questions
 from nas_t2i.evaluation.vqa import MODELS
 from nas_t2i.files import expand_path
@@ -236,7 +236,8 @@ def _questions(
         own = _own_evaluation(checkpoint)
         if own is None or request.prompts:
             raise ConfigError("--questions", "missing, and tifa needs it", expected="a file")
-        questions, vqa = make_prompts(own).questions, vqa or "shapes"
+        questions = read_evaluation_questions(own)
+        vqa = vqa or (own.evaluation.vqa if isinstance(own.evaluation, TifaEvaluation) else "")
     if "tifa" in request.metrics:
         _check_vqa(vqa, tifa.mapping)
     return questions, vqa
@@ -267,7 +268,7 @@ def _own_evaluation(checkpoint: CheckpointSource | None) -> Budget | None:
 def _prompts(
     request: Request,
     checkpoint: CheckpointSource | None,
-    questions: Sequence[Question],
+    questions: list[Question],
     cache: Path,
 ) -> list[Prompt]:
     """Return the prompts of the file, else those of the questions, else a trial's own."""
@@ -276,17 +277,20 @@ def _prompts(
     if request.prompts:
         return read_prompts(request.prompts)
     if request.tifa.questions is not None:
-        captions = {question["id"]: question["caption"] for question in questions}
+        captions = captions_of(questions)
         return [Prompt(name, caption) for name, caption in captions.items()]
     if checkpoint is None or checkpoint.told["kind"] != "trial":
         return []
-    return [Prompt(str(i), text) for i, text in enumerate(_own_captions(checkpoint.budget, cache))]
+    captions = _own_captions(checkpoint.budget, cache)
+    return [Prompt(name, caption) for name, caption in captions.items()]
 
 
-def _own_captions(budget: Budget, cache: Path) -> list[str]:
+def _own_captions(budget: Budget, cache: Path) -> dict[str, str]:
+    """Return the captions that a budget's trials are evaluated with, by id."""
     if isinstance(budget.evaluation, TifaEvaluation):
-        return make_prompts(budget).captions
-    return Inputs(budget, cache).make_feed(0).held_out(budget.evaluation.seed)[1]
+        return captions_of(read_evaluation_questions(budget))
+    _, held_out = Inputs(budget, cache).make_feed(0).held_out(budget.evaluation.seed)
+    return {f"pair-{number:05}": caption for number, caption in enumerate(held_out)}
 
 
 def _coco_prompts(request: Request) -> list[Prompt]:

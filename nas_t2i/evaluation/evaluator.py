@@ -10,9 +10,16 @@ from typing import Protocol
 
 from nas_t2i.evaluation.drawing import Measured
 from nas_t2i.evaluation.heldout import HeldOut
+from nas_t2i.evaluation.image_metrics import check_image_metric
+from nas_t2i.evaluation.question_tifa import (
+    QuestionTifa,
+    check_questions,
+    read_evaluation_questions,
+)
 from nas_t2i.evaluation.sampling import Denoiser
 from nas_t2i.evaluation.shapes_tifa import ShapesTifa, make_prompts
-from nas_t2i.protocol.budget import Budget
+from nas_t2i.evaluation.tifa import blind_level
+from nas_t2i.protocol.budget import Budget, HeldOutEvaluation
 from nas_t2i.training.inputs import Inputs
 from nas_t2i.training.ranks import Ranks
 
@@ -26,13 +33,42 @@ class Evaluator(Protocol):
 
 def make_evaluator(budget: Budget, inputs: Inputs) -> Evaluator:
     """Return the evaluator that the budget names."""
-    if budget.evaluation.metric == "tifa":
+    if isinstance(budget.evaluation, HeldOutEvaluation):
+        return HeldOut(budget, inputs)
+    if _is_embedded(budget):
         return ShapesTifa(budget, inputs)
-    return HeldOut(budget, inputs)
+    return QuestionTifa(budget, inputs)
+
+
+def check_evaluation(budget: Budget) -> None:
+    """Check what the trials of a budget are evaluated with, before any of them is trained.
+
+    What they share and can be made (the learned answerer) is made. Of the large models only local
+    folders and files are looked for.
+
+    Raises:
+        UserError: questions, a mapping, an answerer or a metric that can't be used.
+    """
+    if not isinstance(budget.evaluation, HeldOutEvaluation):
+        check_questions(budget)
+    for settings in budget.evaluation.metrics:
+        check_image_metric(settings)
 
 
 def chance_level(budget: Budget) -> float | None:
     """Return what an uninformed model scores, None where there is no such level."""
-    if budget.evaluation.metric == "tifa":
+    if isinstance(budget.evaluation, HeldOutEvaluation):
+        return None
+    if _is_embedded(budget):
         return make_prompts(budget).chance.tifa
-    return None
+    return blind_level(read_evaluation_questions(budget))
+
+
+def _is_embedded(budget: Budget) -> bool:
+    """Whether the embedded prompts are answered by looking at the pixels."""
+    evaluation = budget.evaluation
+    return (
+        not isinstance(evaluation, HeldOutEvaluation)
+        and evaluation.questions is None
+        and evaluation.vqa == "shapes"
+    )

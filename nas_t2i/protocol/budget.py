@@ -250,6 +250,9 @@ class Sampler(_Part):
     batch: int = Field(ge=1, description="pictures per batch; changes speed, not results")
 
 
+EMBEDDED_VQA = ("shapes", "learned")  # answer the embedded prompts' questions, and no others
+
+
 class _FurtherMetric(_Part):
     at: Literal["every_rung", "last_rung"] = Field(
         default="last_rung", description="where it is measured"
@@ -294,13 +297,25 @@ _FURTHER = "further metrics of the drawn pictures, on record beside the one that
 
 
 class TifaEvaluation(_Part):
-    """TIFA of pictures drawn for the embedded prompts."""
+    """TIFA of pictures drawn for the embedded prompts, or for the captions of a question file."""
 
     metric: Literal["tifa"]
-    vqa: Literal["shapes"]
+    vqa: str = Field(
+        description="who answers: shapes or learned, of the embedded prompts; blip:MODEL, "
+        "vilt:MODEL, git:MODEL or blip2:MODEL, a local folder or a hub id"
+    )
     prompts: int = Field(ge=2, description="evaluation prompts, the same for every trial")
     seed: int = Field(ge=0, description="seed of prompts and of each prompt's starting noise")
     sampler: Sampler
+    questions: str | None = Field(
+        default=None,
+        description="a file in TIFA's layout, of whose captions the first `prompts` are drawn; "
+        "~ and $NAME are expanded; null: the embedded prompts",
+    )
+    mapping: str = Field(
+        default="exact", description="how answers are read: exact, embedding, embedding:MODEL"
+    )
+    metrics: FurtherMetrics = Field(default=(), description=_FURTHER)
 
 
 class HeldOutEvaluation(_Part):
@@ -315,6 +330,7 @@ class HeldOutEvaluation(_Part):
     seed: int = Field(ge=0, description="seed of their noise, time steps and captions")
     pictures: int = Field(ge=0, description="drawn at each rung, for people to look at")
     sampler: Sampler
+    metrics: FurtherMetrics = Field(default=(), description=_FURTHER)
 
 
 Evaluation = Annotated[TifaEvaluation | HeldOutEvaluation, Field(discriminator="metric")]
@@ -440,12 +456,37 @@ class Budget(_Part):
                 "evaluation: got the metric 'heldout_r2', which needs held-out pairs; expected "
                 "'tifa' with the data 'shapes'"
             )
+        self._check_evaluation()
         unknown = set(execution.offload) - {"optimizer", "param"}
         if unknown:
             raise ValueError(
                 f"execution: got offload of {sorted(unknown)}; expected 'optimizer' or 'param'"
             )
         return self
+
+    def _check_evaluation(self) -> None:
+        evaluation = self.evaluation
+        names = [metric.metric for metric in evaluation.metrics]
+        if len(set(names)) < len(names):
+            raise ValueError(f"evaluation.metrics: got {', '.join(names)}; expected each once")
+        if isinstance(evaluation, HeldOutEvaluation):
+            if names and evaluation.pictures < 2:
+                raise ValueError(
+                    f"evaluation.pictures: got {evaluation.pictures}; expected 2 or more for "
+                    f"{names[0]} to score"
+                )
+            return
+        embedded = evaluation.vqa in EMBEDDED_VQA
+        if evaluation.questions is None and not embedded:
+            raise ValueError(
+                f"evaluation.vqa: got {evaluation.vqa!r} for the embedded prompts; expected "
+                f"{' or '.join(EMBEDDED_VQA)}, or a file of questions"
+            )
+        if evaluation.mapping == "likelihood":
+            raise ValueError(
+                "evaluation.mapping: got 'likelihood'; expected 'exact', 'embedding' or "
+                "'embedding:MODEL' in a budget"
+            )
 
     @property
     def budget_id(self) -> str:

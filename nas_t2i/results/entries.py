@@ -105,7 +105,7 @@ def group_entries(trials: Iterable[TrialRecord]) -> list[Entry]:
     """
     trials = list(trials)
     metric = shared_metric(trials)
-    _check_comparable(trials)
+    _check_comparable(trials, metric)
     groups: dict[tuple[str, str], dict[int, TrialRecord]] = {}
     for trial in trials:
         seeds = groups.setdefault((trial.arch_id, trial.control), {})
@@ -118,7 +118,9 @@ def group_entries(trials: Iterable[TrialRecord]) -> list[Entry]:
 
 
 def shared_metric(trials: Iterable[TrialRecord]) -> str:
-    """Return the one metric that trials were scored by, "" where none has a score yet.
+    """Return the one metric that trials are ranked by, "" where none has a score yet.
+
+    It is the first of every rung's scores; further metrics of a budget stand behind it.
 
     Raises:
         IncomparableError: there are two; names both.
@@ -126,20 +128,20 @@ def shared_metric(trials: Iterable[TrialRecord]) -> str:
     seen: dict[str, TrialRecord] = {}
     for trial in trials:
         for point in trial.curve:
-            for metric in point.scores:
+            for metric in list(point.scores)[:1]:
                 seen.setdefault(metric, trial)
     _check_one("metrics", seen)
     return next(iter(seen), "")
 
 
-def _check_comparable(trials: Sequence[TrialRecord]) -> None:
+def _check_comparable(trials: Sequence[TrialRecord], metric: str) -> None:
     budgets: dict[str, TrialRecord] = {}
     signatures: dict[str, TrialRecord] = {}
     for trial in trials:
         budgets.setdefault(trial.budget_id, trial)
         for point in trial.curve:
-            for score in point.scores.values():
-                signatures.setdefault(score.signature, trial)
+            if metric in point.scores:
+                signatures.setdefault(point.scores[metric].signature, trial)
     _check_one("budgets", budgets)
     _check_one("metric signatures", signatures)
 

@@ -18,7 +18,7 @@ from nas_t2i.arch.reach import check_reachable
 from nas_t2i.arch.space import Space
 from nas_t2i.environment import cache_dir, describe_environment
 from nas_t2i.errors import StorageError
-from nas_t2i.evaluation.evaluator import chance_level
+from nas_t2i.evaluation.evaluator import chance_level, check_evaluation
 from nas_t2i.locks import StudyLock
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.records import (
@@ -108,6 +108,7 @@ def run_search(
     _check_same_settings(request)
     # Once, before trials that all need it, and before anything is made that they would fail in.
     check_inputs(request.budget, cache_dir(), say)
+    check_evaluation(request.budget)
     check_sampler(request.budget.search.sampler, request.budget.search.sampler_options)
     # A storage elsewhere must answer before anything is made here; the journal needs its folder.
     optuna = _open_optuna(request, say) if request.storage else None

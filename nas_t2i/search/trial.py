@@ -29,6 +29,7 @@ from nas_t2i.arch.families import arch_from_dict
 from nas_t2i.environment import cache_dir, describe_environment
 from nas_t2i.errors import UserError
 from nas_t2i.evaluation.evaluator import Evaluator, make_evaluator
+from nas_t2i.evaluation.further import FurtherMetrics
 from nas_t2i.evaluation.pictures import save_sheet
 from nas_t2i.events import EventLog
 from nas_t2i.locks import FolderLock
@@ -136,6 +137,7 @@ class Trial:
         feed = inputs.make_feed(config.seed)
         self._trainer = Trainer(denoiser, feed, budget, config.seed, ranks, micro_batch)
         self._evaluator: Evaluator = make_evaluator(budget, inputs)
+        self._further = FurtherMetrics(budget)
         if saved is not None:
             self._trainer.load_state_dict(*(state["trainer"] for state in saved))
             self._evaluation_seconds = saved[0]["evaluation_seconds"]
@@ -162,6 +164,7 @@ class Trial:
         begin = time.perf_counter()
         with self._trainer.averaged_weights() as averaged:
             measured = self._evaluator.measure(averaged, self._ranks)
+            further = self._further.measure(measured, rung, self._ranks)
         loss = self._trainer.take_mean_loss()
         if not math.isfinite(measured.score.value):
             raise DivergedError(rung, loss)
@@ -177,7 +180,7 @@ class Trial:
             loss=loss,
             seconds=self._trainer.seconds,
             evaluation_seconds=self._evaluation_seconds,
-            scores={measured.score.metric: measured.score},
+            scores={measured.score.metric: measured.score, **further},
         )
         self._reported = rung
         # On record first: cut between the two, a resumed trial repeats the rung exactly.

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -41,6 +44,7 @@ class Engine(Generic[ModelT]):
         self, model: ModelT, training: Training, execution: Execution, ranks: Ranks, micro: int
     ) -> None:
         logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+        _prefer_own_ninja()
         import deepspeed
 
         self._model, self._ranks, self._stage = model, ranks, training.zero_stage
@@ -200,6 +204,17 @@ class Engine(Generic[ModelT]):
         self._engine.micro_steps = state["micro_steps"]
         for group, rate in zip(self._adam.param_groups, self._schedule.get_last_lr(), strict=True):
             group["lr"] = rate
+
+
+def _prefer_own_ninja() -> None:
+    """Let DeepSpeed build its operator with this environment's ninja, activated or not.
+
+    Another version of ninja takes what this one built for stale, and builds it again, each time.
+    """
+    own = str(Path(sys.executable).parent)
+    path = os.environ.get("PATH", "")
+    if not path.startswith(own + os.pathsep):
+        os.environ["PATH"] = own + os.pathsep + path
 
 
 def _hollow(model: ModelT) -> ModelT:

@@ -58,7 +58,7 @@ class Inputs:
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         """`shuffle_captions` is a control: every picture gets another picture's caption."""
-        self._budget, self.cache_dir, self._device = budget, cache_dir, device
+        self._budget, self.cache_dir, self.device = budget, cache_dir, device
         data = budget.data
         if isinstance(data, PairsData):
             pairs = PairsInputs(
@@ -91,12 +91,12 @@ class Inputs:
     @cached_property
     def encoder(self) -> TextEncoder:
         """The frozen text encoder."""
-        return make_text_encoder(self._budget.text, self.cache_dir, self._device)
+        return make_text_encoder(self._budget.text, self.cache_dir, self.device)
 
     @cached_property
     def codec(self) -> Codec:
         """The frozen latent codec."""
-        return make_codec(self._budget.latents, self._device)
+        return make_codec(self._budget.latents, self.device)
 
     def make_feed(self, seed: int) -> Feed:
         """Return the stream of samples of the trial with this seed."""

@@ -1,0 +1,123 @@
+"""TIFA at a rung by any answerer: on the embedded prompts, or on a question file of the user's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+
+from nas_t2i.conditioning.weights import local_folder
+from nas_t2i.environment import cache_dir
+from nas_t2i.errors import ConfigError
+from nas_t2i.evaluation.drawing import Measured, Pictures, draw
+from nas_t2i.evaluation.mappings import check_mapping, make_mapping
+from nas_t2i.evaluation.prompt_text import encode_prompts
+from nas_t2i.evaluation.sampling import Denoiser
+from nas_t2i.evaluation.shapes_tifa import make_prompts
+from nas_t2i.evaluation.tifa import blind_level, score_of_marks
+from nas_t2i.evaluation.tifa_files import Detail, Question, questions_digest, read_questions
+from nas_t2i.evaluation.vqa import MODELS, make_answerer
+from nas_t2i.files import expand_path
+from nas_t2i.protocol.budget import Budget, TifaEvaluation
+from nas_t2i.records import Score
+from nas_t2i.training.inputs import Inputs
+from nas_t2i.training.ranks import Ranks
+
+_WHERE = "evaluation.questions"
+
+
+def read_evaluation_questions(budget: Budget) -> list[Question]:
+    """Return the questions of a budget's TIFA: those about the first `prompts` captions.
+
+    Raises:
+        ConfigError: no such file, or fewer captions in it.
+    """
+    settings = budget.evaluation
+    assert isinstance(settings, TifaEvaluation)
+    if settings.questions is None:
+        return make_prompts(budget).questions
+    file: Path = expand_path(settings.questions, _WHERE)
+    questions = read_questions(file)
+    captions = list(dict.fromkeys(question["id"] for question in questions))
+    if len(captions) < settings.prompts:
+        raise ConfigError(
+            str(file), f"{len(captions)} captions", expected=f"{settings.prompts}, the prompts"
+        )
+    wanted = set(captions[: settings.prompts])
+    asked = {(q["id"], q["question"]): q for q in questions if q["id"] in wanted}
+    return list(asked.values())
+
+
+def captions_of(questions: list[Question]) -> dict[str, str]:
+    """Return the captions that questions are about, by id, in order of first appearance."""
+    return {question["id"]: question["caption"] for question in questions}
+
+
+def check_questions(budget: Budget) -> None:
+    """Check a budget's questions, mapping and answerer; loads no large model.
+
+    Raises:
+        ConfigError: one of them can't be used.
+    """
+    settings = budget.evaluation
+    assert isinstance(settings, TifaEvaluation)
+    check_mapping(settings.mapping)
+    read_evaluation_questions(budget)
+    kind, _, model = settings.vqa.partition(":")
+    if kind in MODELS and model:
+        local_folder(model, None, "evaluation.vqa")
+    else:  # quickly made, or an error
+        make_answerer(settings.vqa, cache=cache_dir())
+
+
+class QuestionTifa:
+    """Draws the captions of the questions with a denoiser, and asks about the pictures.
+
+    Every picture is scored, a blank one too: it is what the model drew.
+    """
+
+    def __init__(self, budget: Budget, inputs: Inputs) -> None:
+        settings = budget.evaluation
+        assert isinstance(settings, TifaEvaluation)
+        self._budget, self._settings, self._inputs = budget, settings, inputs
+        self.questions = read_evaluation_questions(budget)
+        self._captions = captions_of(self.questions)
+        self._chance = blind_level(self.questions)
+        self._text = encode_prompts(list(self._captions.values()), inputs)
+        # Loaded before anything is trained: a model that is missing is told at once.
+        self._answerer = make_answerer(settings.vqa, device=inputs.device, cache=cache_dir())
+        self._mapping = make_mapping(settings.mapping, inputs.device)
+
+    def measure(self, denoiser: Denoiser, ranks: Ranks) -> Measured:
+        """Return the TIFA of pictures of the captions."""
+        pictures = draw(denoiser, self._text, self._budget, self._inputs, ranks)
+        return Measured(self.score(pictures, ranks), pictures, list(self._captions.values()))
+
+    def score(self, pictures: Pictures, ranks: Ranks) -> Score:
+        """Return the TIFA of (captions, H, W, 3) pictures; each rank asks about its share."""
+        own = ranks.share(len(pictures))
+        by_caption: dict[str, list[Question]] = {name: [] for name in self._captions}
+        for question in self.questions:
+            by_caption[question["id"]].append(question)
+        asked = list(by_caption.values())
+        told = [(row, self._marks(pictures, row, asked[row])) for row in range(own.start, own.stop)]
+        marks = dict(pair for part in ranks.gather(told) for pair in part)
+        sampler = self._settings.sampler
+        return score_of_marks(
+            [question for questions in asked for question in questions],
+            [mark for row in range(len(asked)) for mark in marks[row]],
+            chance=self._chance,
+            signature=(
+                f"tifa|vqa={self._answerer.identity}|mapping={self._mapping.identity}"
+                f"|questions={questions_digest(self.questions)}"
+                f"|ddim{sampler.steps}|guidance={sampler.guidance:g}|seed={self._settings.seed}"
+            ),
+        )
+
+    def _marks(self, pictures: Pictures, row: int, questions: list[Question]) -> list[bool]:
+        answers = self._answerer.answer(Image.fromarray(pictures[row]), questions)
+        return [
+            answer is not None
+            and Detail(question, answer, self._mapping.map(answer, question["choices"])).correct
+            for question, answer in zip(questions, answers, strict=True)
+        ]

@@ -1,0 +1,126 @@
+"""What a budget may be evaluated with besides the embedded reader: question files, more metrics."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from nas_t2i.data import shapes
+from nas_t2i.errors import ConfigError
+from nas_t2i.evaluation.evaluator import chance_level, check_evaluation, make_evaluator
+from nas_t2i.evaluation.question_tifa import QuestionTifa
+from nas_t2i.evaluation.shapes_tifa import ShapesTifa, make_prompts
+from nas_t2i.events import read_events
+from nas_t2i.protocol.budget import Budget
+from nas_t2i.records import RungEvent
+from nas_t2i.results.entries import group_entries
+from nas_t2i.store import assemble_trial
+from nas_t2i.training.ranks import join_ranks
+from tests.conditioning.checkpoints import tiny_openclip
+from tests.search.processes import follow
+from tests.search.test_trial import start, tiny_config
+from tests.training.tiny import tiny_budget, tiny_inputs
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("NAS_T2I_CACHE", str(folder))
+        yield folder
+    torch.set_num_threads(threads)
+
+
+def changed(budget: Budget, **evaluation) -> Budget:
+    data = budget.model_dump(mode="json")
+    data["evaluation"] |= evaluation
+    return Budget.model_validate(data, strict=False)
+
+
+def test_the_questions_of_a_file_are_scored_as_the_embedded_ones_are(cache, tmp_path):
+    # A budget whose early stopping fits its rungs.
+    budget = Budget.model_validate(tiny_config().budget, strict=False)
+    prompts = make_prompts(budget)
+    file = tmp_path / "questions.json"
+    more = shapes.questions(shapes.sample_scenes(9, "others", 2), ["x", "y"])
+    file.write_text(json.dumps([*prompts.questions, *more]))
+    from_file = changed(budget, questions=str(file))
+    assert from_file.budget_id != budget.budget_id
+    check_evaluation(from_file)
+    inputs = tiny_inputs(cache)
+    asked, read = make_evaluator(from_file, inputs), make_evaluator(budget, inputs)
+    assert isinstance(asked, QuestionTifa) and isinstance(read, ShapesTifa)
+    pictures = shapes.render(prompts.scenes)
+    pictures[2:5] = pictures[[3, 4, 2]]
+    pictures[7] = 0  # blank: what was drawn, and wrong
+    ours, theirs = asked.score(pictures, join_ranks("cpu")), read.score(pictures)
+    assert ours.per_prompt == theirs.per_prompt and 0 < ours.value < 1
+    assert ours.by_type == theirs.by_type
+    assert "vqa=shapes-v" in ours.signature and "|mapping=exact" in ours.signature
+    assert chance_level(from_file) == ours.chance
+    with pytest.raises(ConfigError, match="10 captions; expected 11"):
+        check_evaluation(changed(from_file, prompts=11))
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "expected"),
+    [
+        ({"vqa": "blip:somewhere"}, "evaluation.vqa: got 'blip:somewhere' for the embedded"),
+        ({"mapping": "likelihood"}, "evaluation.mapping: got 'likelihood'"),
+        ({"metrics": [{"metric": "fid"}]}, "does not match any of the expected tags"),
+        (
+            {"metrics": [{"metric": "clip", "model": "a", "checkpoint": "b"}] * 2},
+            "evaluation.metrics: got clip, clip; expected each once",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_refused(evaluation, expected):
+    budget = Budget.model_validate(tiny_config().budget, strict=False)
+    with pytest.raises(ValidationError, match=expected):
+        changed(budget, **evaluation)
+
+
+def test_missing_files_are_told_before_anything_is_trained(tmp_path):
+    budget = Budget.model_validate(tiny_config().budget, strict=False)
+    with pytest.raises(ConfigError, match="no file"):
+        metric = {"metric": "hps", "checkpoint": "none.pt", "version": "v2.1"}
+        check_evaluation(changed(budget, metrics=[metric]))
+    file = tmp_path / "questions.json"
+    with pytest.raises(ConfigError, match="no such file"):
+        check_evaluation(changed(budget, questions=str(file)))
+    file.write_text(json.dumps(make_prompts(budget).questions))
+    with pytest.raises(ConfigError, match=r"evaluation\.vqa: no folder"):
+        check_evaluation(changed(budget, questions=str(file), vqa="blip:./none"))
+    with pytest.raises(ConfigError, match="vqa"):
+        check_evaluation(changed(budget, questions=str(file), vqa="blib:./none"))
+
+
+def test_an_old_budgets_id_stays():
+    from nas_t2i.protocol.budget import load_budget
+    from tests.training.tiny import ROOT
+
+    assert load_budget(ROOT / "budgets/embedded.yaml").budget_id == "budget-536981040a44"
+    assert tiny_budget().evaluation.metrics == ()
+
+
+def test_a_trial_measures_further_metrics_and_is_ranked_by_the_first(cache, tmp_path):
+    model, weights = tiny_openclip(tmp_path / "clip")
+    config = tiny_config(3)
+    metric = {"metric": "clip", "model": str(model), "checkpoint": str(weights)}
+    budget = changed(Budget.model_validate(config.budget, strict=False), metrics=[metric])
+    data = budget.model_dump(mode="json")
+    config = config.model_copy(update={"budget": data, "budget_id": budget.budget_id})
+    follow(start(tmp_path / "study", config))
+    events, _ = read_events(tmp_path / "study" / config.key / "events.jsonl")
+    points = [event.point for event in events if isinstance(event, RungEvent)]
+    assert [list(point.scores) for point in points] == [["tifa"], ["tifa"], ["tifa", "clip_score"]]
+    clip = points[-1].scores["clip_score"]
+    assert len(clip.per_prompt) == 8 and clip.value == pytest.approx(
+        np.mean(clip.per_prompt), abs=1e-6
+    )
+    (entry,) = group_entries([assemble_trial(events, running=False)])
+    assert entry.metric == "tifa" and entry.scores(3) == [points[-1].scores["tifa"]]
