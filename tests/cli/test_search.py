@@ -1,3 +1,7 @@
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -62,3 +66,35 @@ def test_options_that_do_not_exist_or_fit_are_told_like_any_bad_input(capsys):
     assert code == 2 and "--trials" in err and err.count("\n") == 1
     code, _, err = run(capsys)
     assert code == 2 and "Missing" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_the_trials_and_has_its_own_status(tmp_path, number, status):
+    budget = (ROOT / "budgets/embedded.yaml").read_text()
+    (tmp_path / "b.yaml").write_text(budget.replace("scenes: 20000", "scenes: 500"))
+    search = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "nas_t2i.cli.main",
+            "search",
+            SDXL,
+            "--budget",
+            "b.yaml",
+            "--parallel=1",
+        ],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    trials = tmp_path / "results/sdxl-embedded/trials"
+    deadline = time.monotonic() + 120
+    while not any('"progress"' in log.read_text() for log in trials.glob("*/events.jsonl")):
+        assert search.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    search.send_signal(number)
+    _, errors = search.communicate(timeout=120)
+    assert search.returncode == status
+    assert "the running trials saved where they stood" in errors
+    assert "interrupted; the same command carries on" in errors
+    assert list(trials.glob("*/checkpoints/step-*/rank-0.pt"))
