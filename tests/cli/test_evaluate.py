@@ -89,6 +89,34 @@ def test_fid_with_weights_in_the_genuine_format(capsys, monkeypatch):
     assert code == 2 and "statistics of the extractor" in err
 
 
+def test_several_metrics_with_models_of_every_kind(capsys, tmp_path):
+    pytest.importorskip("transformers")
+    from tests.conditioning.checkpoints import tiny_openclip
+    from tests.evaluation.vqa.models import tiny_blip, tiny_sentences
+
+    clip = [str(file) for file in tiny_openclip(tmp_path / "clip")]
+    blip, sentences = tiny_blip(tmp_path / "blip"), tiny_sentences(tmp_path / "sentences")
+    models = ("--vqa", f"blip:{blip}", "--clip-model", clip[0], "--clip-checkpoint", clip[1])
+    embedding = ("pictures", *TIFA, "-m", "clip", *models, "--mapping", f"embedding:{sentences}")
+    code, out, _ = run(capsys, *embedding, "-o", "out.json", "--log", "log.jsonl")
+    assert code == 0 and "TIFA" in out and "CLIP score" in out
+    tifa, cosine = json.loads(Path("out.json").read_text())["results"]
+    rows = [row for rows in tifa["question_details"].values() for row in rows.values()]
+    assert {row["mapped"] for row in rows} <= {"exact", "embedding"}
+    assert len(cosine["score"]["per_prompt"]) == 6
+    log = Path("log.jsonl").read_text()
+    assert len(log.splitlines()) == 46  # 40 answers, 6 scores
+    run(capsys, *embedding, "-o", "again.json", "--log", "log.jsonl")
+    assert Path("log.jsonl").read_text() == log
+    again = json.loads(Path("again.json").read_text())["results"]
+    assert again == [tifa, cosine]
+    likelihood = ("pictures", *TIFA, *models[:2], "--mapping", "likelihood")
+    code, _, _ = run(capsys, *likelihood, "-o", "out.json", "--log", "log.jsonl")
+    (tifa,) = json.loads(Path("out.json").read_text())["results"]
+    rows = [row for rows in tifa["question_details"].values() for row in rows.values()]
+    assert code == 0 and {row["mapped"] for row in rows} == {"likelihood"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
