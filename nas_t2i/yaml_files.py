@@ -99,8 +99,8 @@ def load_document(file: str | Path) -> Document:
     try:
         text = path.read_bytes().decode("utf-8")
     except FileNotFoundError:
-        parent = path.parent if path.parent.is_dir() else Path()
-        hint = did_you_mean(path.name, sorted(p.name for p in parent.iterdir()))
+        beside = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
+        hint = did_you_mean(path.name, beside)
         raise ConfigError(str(path), "no such file", hint=hint) from None
     except UnicodeDecodeError as error:
         raise ConfigError(str(path), f"not UTF-8 text (byte {error.start})") from None

@@ -44,7 +44,7 @@ class Engine(Generic[ModelT]):
         self, model: ModelT, training: Training, execution: Execution, ranks: Ranks, micro: int
     ) -> None:
         logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-        _prefer_own_ninja()
+        _build_in_this_environment()
         import deepspeed
 
         self._model, self._ranks, self._stage = model, ranks, training.zero_stage
@@ -206,15 +206,16 @@ class Engine(Generic[ModelT]):
             group["lr"] = rate
 
 
-def _prefer_own_ninja() -> None:
-    """Let DeepSpeed build its operator with this environment's ninja, activated or not.
+def _build_in_this_environment() -> None:
+    """Let DeepSpeed build its operator with this environment's ninja, and keep it here.
 
-    Another version of ninja takes what this one built for stale, and builds it again, each time.
+    Two environments, or two versions of ninja, take what the other built for stale; sharing one
+    folder, as is the default, they would build it again at each start.
     """
-    own = str(Path(sys.executable).parent)
-    path = os.environ.get("PATH", "")
-    if not path.startswith(own + os.pathsep):
-        os.environ["PATH"] = own + os.pathsep + path
+    os.environ["PATH"] = str(Path(sys.executable).parent) + os.pathsep + os.environ.get("PATH", "")
+    if os.access(sys.prefix, os.W_OK):
+        folder = str(Path(sys.prefix) / "torch_extensions")
+        os.environ.setdefault("TORCH_EXTENSIONS_DIR", folder)
 
 
 def _hollow(model: ModelT) -> ModelT:

@@ -7,7 +7,7 @@ import psutil
 
 from nas_t2i.records import EndEvent, RungEvent
 
-DEADLINE_SECONDS = 120
+DEADLINE_SECONDS = 400  # a first start compiles an operator
 
 
 def follow(trial, *, on_event=lambda trial, event: None):

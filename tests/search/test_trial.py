@@ -33,7 +33,7 @@ def tiny_config(steps: int = 6, seed: int = 0, execution=None, **changes):
 
 
 def start(folder, config):
-    return ProcessRunner(folder, stall_seconds=60).start(config)
+    return ProcessRunner(folder, stall_seconds=300).start(config)
 
 
 def curve(folder, config):
