@@ -15,10 +15,12 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, distributed, nn
 
+from nas_t2i.locks import FolderLock
 from nas_t2i.protocol.budget import Execution, Training
 from nas_t2i.training.ranks import Ranks
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
+_BUILD_SECONDS = 600.0  # that another process may take to build DeepSpeed's operator
 
 
 def learning_rate_factor(step: int, training: Training) -> float:
@@ -44,7 +46,7 @@ class Engine(Generic[ModelT]):
         self, model: ModelT, training: Training, execution: Execution, ranks: Ranks, micro: int
     ) -> None:
         logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-        _build_in_this_environment()
+        _build_operator(ranks.device.type)
         import deepspeed
 
         self._model, self._ranks, self._stage = model, ranks, training.zero_stage
@@ -206,16 +208,25 @@ class Engine(Generic[ModelT]):
             group["lr"] = rate
 
 
-def _build_in_this_environment() -> None:
-    """Let DeepSpeed build its operator with this environment's ninja, and keep it here.
+def _build_operator(device: str) -> None:
+    """Have DeepSpeed build its operator with this environment's ninja, and keep it here.
 
     Two environments, or two versions of ninja, take what the other built for stale; sharing one
     folder, as is the default, they would build it again at each start.
     """
     os.environ["PATH"] = str(Path(sys.executable).parent) + os.pathsep + os.environ.get("PATH", "")
-    if os.access(sys.prefix, os.W_OK):
-        folder = str(Path(sys.prefix) / "torch_extensions")
-        os.environ.setdefault("TORCH_EXTENSIONS_DIR", folder)
+    if "TORCH_EXTENSIONS_DIR" in os.environ or not os.access(sys.prefix, os.W_OK):
+        return
+    folder = Path(sys.prefix) / "torch_extensions"
+    os.environ["TORCH_EXTENSIONS_DIR"] = str(folder)
+    if device != "cpu":
+        return
+    from deepspeed.comm.torch import build_shm_op
+
+    with FolderLock(folder / ".building", wait_seconds=_BUILD_SECONDS):
+        # A process that was killed while it built left this behind; others would wait for ever.
+        (folder / "deepspeed_shm_comm" / "lock").unlink(missing_ok=True)
+        build_shm_op()
 
 
 def _hollow(model: ModelT) -> ModelT:
