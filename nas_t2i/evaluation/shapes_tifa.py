@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch.nn import functional
 
 from nas_t2i.data import shapes
 from nas_t2i.evaluation.drawing import Measured, Pictures, draw
@@ -17,6 +15,7 @@ from nas_t2i.evaluation.prompt_text import encode_prompts
 from nas_t2i.evaluation.sampling import Denoiser
 from nas_t2i.evaluation.tifa import tifa_score
 from nas_t2i.evaluation.vqa import shapes as shapes_vqa
+from nas_t2i.evaluation.vqa.shapes_answerer import shrunk
 from nas_t2i.protocol.budget import Budget, ShapesData, ShapesSource
 from nas_t2i.records import Score
 from nas_t2i.training.inputs import Inputs
@@ -81,20 +80,10 @@ class ShapesTifa:
 
     def score(self, pictures: Pictures) -> Score:
         """Return the TIFA of (prompts, H, W, 3) pictures, in the order of the prompts."""
-        answers = shapes_vqa.answer(_shrunk(pictures), self.prompts.rows, self.prompts.questions)
+        answers = shapes_vqa.answer(shrunk(pictures), self.prompts.rows, self.prompts.questions)
         return tifa_score(
             self.prompts.questions,
             answers,
             chance=self.prompts.chance.tifa,
             signature=self.prompts.signature,
         )
-
-
-def _shrunk(pictures: Pictures) -> Pictures:
-    """Return pictures at the size that the answerer looks at, each pixel the mean of a patch."""
-    if pictures.shape[1] == shapes.SIZE:
-        return pictures
-    channels_first = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
-    small = functional.interpolate(channels_first, (shapes.SIZE, shapes.SIZE), mode="area")
-    out: Pictures = small.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
-    return out
