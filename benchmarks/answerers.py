@@ -3,9 +3,11 @@
     python benchmarks/answerers.py                            all figures
     python benchmarks/answerers.py --collect RESULTS          choose pictures again, from studies
     python benchmarks/answerers.py --labels FILE              take over what was seen in them
+    python benchmarks/answerers.py --last-rung STUDY          take over the pictures that are ranked
 
-The second and the third write the files of nas_t2i/evaluation/vqa/eye, which the first reads.
-RESULTS is a folder that holds the three studies of results/measured with all their pictures.
+All but the first write files of nas_t2i/evaluation/vqa/eye, which the first reads. RESULTS is a
+folder that holds the three studies of results/measured with all their pictures, STUDY the first of
+them.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import torch
 from nas_t2i.data import shapes
 from nas_t2i.environment import cache_dir
 from nas_t2i.errors import Where
-from nas_t2i.evaluation.shapes_tifa import Prompts, make_prompts
+from nas_t2i.evaluation.embedded_prompts import Prompts, make_prompts
 from nas_t2i.evaluation.statistics import seed_spread, spearman
 from nas_t2i.evaluation.vqa import eye
 from nas_t2i.evaluation.vqa import shapes as shapes_vqa
@@ -53,13 +55,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--collect", type=Path, metavar="RESULTS")
     parser.add_argument("--labels", type=Path, metavar="FILE")
+    parser.add_argument("--last-rung", type=Path, metavar="STUDY")
     parser.add_argument("--cache", type=Path, default=cache_dir())
     options = parser.parse_args()
     if options.collect:
         collect(options.collect)
     if options.labels:
         take_labels(options.labels)
-    if not options.collect and not options.labels:
+    if options.last_rung:
+        take_last_rung(options.last_rung)
+    if not options.collect and not options.labels and not options.last_rung:
         report(options.cache)
 
 
@@ -67,23 +72,19 @@ def main() -> None:
 
 
 def collect(results: Path) -> None:
-    """Choose the pictures to look at, and cut out those of the ranking."""
-    rows, pictures, last, ranked = [], [], [], []
+    """Choose the pictures to look at."""
+    rows, pictures = [], []
     for study in STUDIES:
         prompts = prompts_of(results / study)
         kinds = prompts.scenes.kind
         for trial in read_trials(results / study):
             for point in trial.curve:
-                name = folder_name(trial)
-                sheet = eye.cut_sheet(
-                    results / study / "trials" / name / f"pictures-{point.step:06d}.png"
-                )
                 tier = sum(point.scores["tifa"].value >= bound for bound in TIERS)
-                pictures.append(sheet)
+                pictures.append(sheet_of(results / study, trial, point.step))
                 rows += [
                     {
                         "study": study,
-                        "trial": name,
+                        "trial": folder_name(trial),
                         "step": point.step,
                         "prompt": i,
                         "caption": prompts.captions[i],
@@ -92,15 +93,27 @@ def collect(results: Path) -> None:
                     }
                     for i in range(ON_A_SHEET)
                 ]
-            if study == STUDIES[0]:
-                last.append(pictures[-1])
-                ranked.append({"trial": name, "name": trial.name, "control": trial.control})
     chosen = choose(rows)
     eye.write_grid(eye.FOLDER / "pictures.png", np.concatenate(pictures)[chosen], 20)
     write_rows("pictures.jsonl", [{"number": n + 1, **rows[i]} for n, i in enumerate(chosen)])
-    eye.write_grid(eye.FOLDER / "last_rung.png", np.concatenate(last), ON_A_SHEET)
-    write_rows("last_rung.jsonl", ranked)
-    print(f"{len(chosen)} of {len(rows)} pictures, {len(last)} trials at their last rung")
+    print(f"{len(chosen)} of {len(rows)} pictures")
+
+
+def take_last_rung(study: Path) -> None:
+    """Cut out the pictures of every trial of a study at its last rung, and keep them as data."""
+    trials = read_trials(study)
+    sheets = [sheet_of(study, trial, trial.curve[-1].step) for trial in trials]
+    eye.write_grid(eye.FOLDER / "last_rung.png", np.concatenate(sheets), ON_A_SHEET)
+    write_rows(
+        "last_rung.jsonl",
+        ({"trial": folder_name(t), "name": t.name, "control": t.control} for t in trials),
+    )
+    print(f"{len(trials)} trials at their last rung")
+
+
+def sheet_of(study: Path, trial: TrialRecord, step: int) -> eye.Images:
+    """Return the pictures that a trial drew at a rung."""
+    return eye.cut_sheet(study / "trials" / folder_name(trial) / f"pictures-{step:06d}.png")
 
 
 def choose(rows: list[dict[str, object]]) -> list[int]:
@@ -313,8 +326,8 @@ def questions_of(study: str) -> list[list[shapes.Question]]:
     if study not in _QUESTIONS:
         prompts = prompts_of(Path("results/measured") / study)
         table: list[list[shapes.Question]] = [[] for _ in prompts.captions]
-        for row, question in zip(prompts.rows.tolist(), prompts.questions, strict=True):
-            table[row].append(question)
+        for question in prompts.questions:
+            table[int(question["id"])].append(question)
         _QUESTIONS[study] = table
     return _QUESTIONS[study]
 
@@ -346,7 +359,7 @@ def ranking(answerers: dict[str, Answering]) -> None:
         same.append(float(np.mean(np.array(answers["shapes"]) == np.array(answers["learned"]))))
     print(
         f"\nTIFA at the last rung of {STUDIES[0]}, {ON_A_SHEET} pictures a trial;"
-        " recorded: shapes over all prompts"
+        " recorded: learned over all prompts"
     )
     names = [trial["name"] for trial in trials]
     tables = {who: by_name(names, values) for who, values in scores.items()}

@@ -30,8 +30,8 @@ from torch.nn import functional
 from nas_t2i.arch.catalog import lookup
 from nas_t2i.environment import cache_dir
 from nas_t2i.evaluation import attention
+from nas_t2i.evaluation.embedded_prompts import make_prompts
 from nas_t2i.evaluation.sampling import sample
-from nas_t2i.evaluation.shapes_tifa import make_prompts
 from nas_t2i.protocol.budget import load_budget
 from nas_t2i.shipped import find_file
 from nas_t2i.store import find_studies, read_trials

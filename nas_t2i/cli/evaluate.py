@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -47,7 +48,8 @@ def evaluate_command(
         Path | None,
         typer.Argument(
             metavar="[SOURCE]",
-            help="A folder: of pictures named ID.png, of a trial, or of a diffusers model.",
+            help="A folder: of pictures named ID.png, of a trial or one of its checkpoints, or of "
+            "a diffusers model.",
         ),
     ] = None,
     metric: Annotated[
@@ -74,6 +76,14 @@ def evaluate_command(
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, or cuda[:N].")] = "cpu",
+    batch: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Questions of a VQA model, or pictures of CLIP, HPSv2 and ImageReward (32 at "
+            "most), in one pass: memory, not scores.",
+        ),
+    ] = 32,
     blank_counts: Annotated[
         bool, typer.Option("--blank-counts", help="Score pictures of one colour; else left out.")
     ] = False,
@@ -82,7 +92,11 @@ def evaluate_command(
     ] = "",
     budget: Annotated[
         str,
-        typer.Option("--budget", "-b", help="A diffusers model's text encoder, codec, sampler."),
+        typer.Option(
+            "--budget",
+            "-b",
+            help="A diffusers model's: text encoder, codec, sampler; prompts, unless given.",
+        ),
     ] = "",
     step: Annotated[
         int | None, typer.Option(min=1, help="A trial's checkpoint. [default: the newest]")
@@ -96,12 +110,14 @@ def evaluate_command(
     pictures: Annotated[
         Path | None, typer.Option(help="Where drawn pictures are kept. [default: in the cache]")
     ] = None,
-    questions: Annotated[Path | None, typer.Option(help="TIFA: questions, JSON.")] = None,
+    questions: Annotated[
+        Path | None, typer.Option(help="TIFA: questions, JSON. [default: a model's budget's own]")
+    ] = None,
     vqa: Annotated[
         str,
         typer.Option(
             help="TIFA: recorded:FILE, blip:MODEL, vilt:MODEL, git:MODEL, blip2:MODEL, shapes or "
-            "learned; MODEL is a folder or a hub id."
+            "learned; MODEL is a folder or a hub id. [default: a model's budget's own]"
         ),
     ] = "",
     vqa_revision: Annotated[str | None, typer.Option(help="TIFA: of a hub id.")] = None,
@@ -109,12 +125,19 @@ def evaluate_command(
     vqa_choices: Annotated[
         bool, typer.Option("--vqa-choices", help="TIFA, blip2: list the choices in the prompt.")
     ] = False,
+    vqa_tokens: Annotated[
+        int, typer.Option(min=1, help="TIFA, blip, git, blip2: longer answers are cut.")
+    ] = 50,
     recorded_model: Annotated[
         str, typer.Option(help="TIFA: whose the recorded answers are, if the file doesn't say.")
     ] = "",
     mapping: Annotated[
-        str, typer.Option(help="TIFA: exact, embedding, embedding:MODEL or likelihood.")
-    ] = "exact",
+        str,
+        typer.Option(
+            help="TIFA: exact, embedding, embedding:MODEL or likelihood. "
+            "[default: a model's budget's own, else exact]"
+        ),
+    ] = "",
     likelihood: Annotated[
         str, typer.Option(help="TIFA, --mapping likelihood: sum or mean over a choice's tokens.")
     ] = "mean",
@@ -148,7 +171,7 @@ def evaluate_command(
 ) -> None:
     """Score pictures by TIFA, CLIP score, FID, HPSv2 or ImageReward.
 
-    Pictures made elsewhere are scored as they are; a trial or a diffusers model draws its prompts
+    Pictures made elsewhere are scored as they are; a trial or a diffusers model draws the prompts
     first. Stopped and started again, nothing is drawn, asked or scored twice. The exit status is 1
     where a metric found no picture that can be scored.
 
@@ -164,7 +187,7 @@ def evaluate_command(
         raise ConfigError(
             "--format", "got reference", expected="it with --metric tifa alone, and --output"
         )
-    _check_output(output)
+    _check_output(output, questions, images, prompts, vqa.partition(":")[2])
     tifa = {
         "questions": questions,
         "vqa": vqa,
@@ -173,6 +196,7 @@ def evaluate_command(
         "dtype": _one_of("--vqa-dtype", vqa_dtype, "fp32", "bf16"),
         "likelihood": _one_of("--likelihood", likelihood, "sum", "mean"),
         "choices_in_prompt": vqa_choices,
+        "new_tokens": vqa_tokens,
         "recorded_model": recorded_model,
     }
     clip = {
@@ -202,6 +226,7 @@ def evaluate_command(
         blank_counts=blank_counts,
         size=_size(size),
         pictures=pictures,
+        batch=batch,
     )
     _run(request, output, layout, log or _default_log(output), _device(device))
 
@@ -214,8 +239,12 @@ def _run(request: Request, output: Path | None, layout: Layout, log: Path, devic
     told = Console(stderr=True, highlight=False)
     cache = cache_dir()
     plan = make_plan(request, cache)
-    with _progress(told) as report:
-        found = evaluate(plan, log, cache, device, report)
+    try:
+        with _progress(told) as report:
+            found = evaluate(plan, log, cache, device, report)
+    except KeyboardInterrupt:
+        told.print("interrupted: the same command goes on from here")
+        raise
     if output is not None and layout is Layout.REFERENCE:
         write_reference(output, found.details)
     elif output is not None:
@@ -228,10 +257,16 @@ def _run(request: Request, output: Path | None, layout: Layout, log: Path, devic
 # ---- options -------------------------------------------------------------------------------------
 
 
-def _check_output(output: Path | None) -> None:
-    """Refuse now what could not be written at the end."""
-    if output is not None and not output.absolute().parent.is_dir():
+def _check_output(output: Path | None, *inputs: str | Path | None) -> None:
+    """Refuse now what could not, or should not, be written at the end."""
+    if output is None:
+        return
+    if not output.absolute().parent.is_dir():
         raise StorageError(f"{output}: can't be written: no folder {output.absolute().parent}")
+    if output.is_dir():
+        raise StorageError(f"{output}: can't be written: a folder")
+    if output.resolve() in [Path(file).resolve() for file in inputs if file]:
+        raise ConfigError("--output", f"got {output}, which is read too", expected="another file")
 
 
 def _default_log(output: Path | None) -> Path:
@@ -250,7 +285,7 @@ def _one_of(option: str, value: str, *valid: str) -> Any:
 
 def _settings(model: Any, name: str, values: dict[str, Any], *needed: str) -> Any:
     """Return a metric's settings, None where none of what it needs was given."""
-    if not any(values[key] for key in needed):
+    if all(value in ("", model.model_fields[key].default) for key, value in values.items()):
         return None
     option = f"--{name.replace('_', '-')}"
     for key in needed:
@@ -280,8 +315,10 @@ def _device(name: str) -> str:
     if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
         raise ConfigError("--device", f"got {name!r}", expected="cpu, cuda or cuda:N")
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
-        found = torch.cuda.device_count()
-        raise ConfigError("--device", f"got {name!r}", expected=f"one of {found} CUDA devices")
+        found = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+        raise ConfigError(
+            "--device", f"got {name!r}", expected=f"one of {', '.join(['cpu', *found])}"
+        )
     return name
 
 
@@ -346,7 +383,7 @@ def _show(found: Evaluation, output: Path | None) -> None:
     console.print(table)
     notes = found.notes + [note for result in found.results for note in result.notes]
     if "folder" in found.images:
-        notes.insert(0, f"{found.images['count']} pictures drawn, in {found.images['folder']}")
+        notes.insert(0, f"drawn pictures: {found.images['count']}, in {found.images['folder']}")
     if output is not None:
         notes.append(f"written: {output}")
     for note in dict.fromkeys(notes):
@@ -360,7 +397,8 @@ def _rows(result: MetricResult) -> Iterator[list[str]]:
         yield [display_name(result.metric), "none", "", "0", missing, result.better]
         return
     chance = "" if score.chance is None else f"{score.chance:.3f}"
-    value = f"{score.value:.4f} ± {score.stderr:.4f}"
+    error = "unknown" if math.isnan(score.stderr) else f"{score.stderr:.4f}"
+    value = f"{score.value:.4f} ± {error}"
     yield [display_name(score.metric), value, chance, str(score.n), missing, result.better]
     for kind, accuracy in score.by_type.items():
         yield [f"  {kind}", f"{accuracy:.4f}", "", "", "", ""]

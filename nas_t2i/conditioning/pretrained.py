@@ -6,7 +6,7 @@ is run. Weights are read from safetensors.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from nas_t2i.conditioning.weights import (
 )
 from nas_t2i.errors import ConfigError, MissingExtraError
 
+ENCODER, TOKENIZER = "text_encoder", "tokenizer"  # folders of a diffusers pipeline
 _STEM = "model"
 # Any of the first is a tokenizer; the others change what it does.
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
@@ -39,18 +40,30 @@ class Checkpoint:
     """Where a model lies and what its config says."""
 
     folder: Path
-    config: Any  # the library's config object, of the class that belongs to the model type
+    kind: str  # the model type, as config.json names it
+    config: Any  # the library's config object
+    tokenizers: tuple[str, ...]  # names of files, any of which is a tokenizer
 
     @property
-    def kind(self) -> str:
-        """The model type, as ``config.json`` names it."""
-        return str(self.config.model_type)
+    def tokenizer_folder(self) -> Path:
+        """The model's own, or the one beside it in a pipeline. Raises ConfigError."""
+        # text_encoder_2 has its tokenizer in tokenizer_2.
+        beside = self.folder.parent / self.folder.name.replace(ENCODER, TOKENIZER)
+        for folder in (self.folder, beside):
+            if any((folder / name).is_file() for name in self.tokenizers):
+                return folder
+        place = f" there or in {str(beside)!r}" if beside != self.folder else ""
+        raise ConfigError(
+            str(self.folder),
+            "no tokenizer in it",
+            expected=f"one of {', '.join(self.tokenizers)}{place}",
+        )
 
     @property
     def tokenizer_files(self) -> list[Path]:
-        """The files that decide how text becomes tokens."""
-        names = (*_TOKENIZERS, *_TOKENIZER_SETTINGS)
-        return [file for name in names if (file := self.folder / name).is_file()]
+        """The files that decide how text becomes tokens. Raises ConfigError: there are none."""
+        folder, names = self.tokenizer_folder, (*self.tokenizers, *_TOKENIZER_SETTINGS)
+        return [file for name in names if (file := folder / name).is_file()]
 
     @property
     def weights_files(self) -> list[Path]:
@@ -65,6 +78,11 @@ def transformers_library(what: str) -> Any:
     except ImportError:
         raise MissingExtraError(what, "text") from None
     return transformers
+
+
+def checkpoint_files(tokenizers: Iterable[str] = _TOKENIZERS) -> tuple[str, ...]:
+    """Return the names of the files that a checkpoint may have, as patterns."""
+    return (CONFIG, *weights_patterns(_STEM), *tokenizers, *_TOKENIZER_SETTINGS)
 
 
 def find_checkpoint(
@@ -85,48 +103,63 @@ def find_checkpoint(
         ConfigError: there is no such model, it is of another type, or its config can't be used.
         MissingExtraError: the package transformers is not installed.
     """
+    transformers_library(what)  # before anything is downloaded
+    folder = fetch(model, revision, (*checkpoint_files(), *more_files), where)
+    return read_checkpoint(folder, what, dict.fromkeys(kinds, "AutoConfig"))
+
+
+def read_checkpoint(
+    folder: Path,
+    what: str,
+    config_classes: Mapping[str, str],
+    tokenizers: tuple[str, ...] = _TOKENIZERS,
+) -> Checkpoint:
+    """Return the checkpoint in a local folder, its config read.
+
+    `config_classes` has the library's class of the config for each model type that may come; where
+    it is empty, all may.
+
+    Raises:
+        ConfigError: it is of another type, or its config can't be used.
+        MissingExtraError: the package transformers is not installed.
+    """
     library = transformers_library(what)
-    files = (CONFIG, *weights_patterns(_STEM), *_TOKENIZERS, *_TOKENIZER_SETTINGS, *more_files)
-    folder = fetch(model, revision, files, where)
     kind = read_json(folder / CONFIG).get("model_type")
-    kinds = tuple(kinds)
-    if not isinstance(kind, str) or (kinds and kind not in kinds):
+    if not isinstance(kind, str) or (config_classes and kind not in config_classes):
         raise ConfigError(
             str(folder / CONFIG),
             f"got a model of type {kind!r}",
-            expected=", ".join(kinds) or "a model type that transformers has",
+            expected=", ".join(config_classes) or "a model type that transformers has",
         )
     from huggingface_hub.errors import StrictDataclassError
 
+    config_class = getattr(library, config_classes.get(kind, "AutoConfig"))
     with quiet(library):
         try:
-            config = library.AutoConfig.from_pretrained(
+            config = config_class.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
             )
         except (OSError, TypeError, ValueError, KeyError, StrictDataclassError) as error:
             raise ConfigError(
                 str(folder / CONFIG), f"not a config of a {kind} ({one_line(error)})"
             ) from None
-    return Checkpoint(folder, config)
+    return Checkpoint(folder, kind, config, tokenizers)
 
 
-def load_tokenizer(checkpoint: Checkpoint) -> Any:
-    """Return the checkpoint's tokenizer, with which nothing is padded.
+def load_tokenizer(checkpoint: Checkpoint, **options: Any) -> Any:
+    """Return the checkpoint's tokenizer; `options` are the library's.
 
     Raises:
         ConfigError: there is none, or it can't be read.
+        MissingExtraError: a package that it needs is not installed.
     """
-    folder = checkpoint.folder
-    if not any((folder / name).is_file() for name in _TOKENIZERS):
-        raise ConfigError(
-            str(folder), "no tokenizer in it", expected=f"one of {', '.join(_TOKENIZERS)}"
-        )
+    folder = checkpoint.tokenizer_folder
     what = f"the tokenizer in {str(folder)!r}"
     library = transformers_library(what)
     try:
         with quiet(library):
             return library.AutoTokenizer.from_pretrained(
-                folder, config=checkpoint.config, local_files_only=True, trust_remote_code=False
+                folder, local_files_only=True, trust_remote_code=False, **options
             )
     except ImportError:
         raise MissingExtraError(what, "text") from None
@@ -137,11 +170,12 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
 
 
 def load_weights(
-    checkpoint: Checkpoint, model_class: Any, dtype: str, unused: tuple[str, ...] = ()
+    checkpoint: Checkpoint, model_class: Any, dtype: str | None, unused: tuple[str, ...] = ()
 ) -> Any:
     """Return the frozen model, of `model_class` (or an auto class), in ``fp32`` or ``bf16``.
 
-    Tensors whose names start with one of `unused` may be missing.
+    Without a `dtype` it has the checkpoint's own. Tensors whose names start with one of `unused`
+    may be missing.
 
     Raises:
         ConfigError: the weights are missing, damaged, or of another model than the config's.
@@ -151,7 +185,7 @@ def load_weights(
         loaded, report = model_class.from_pretrained(
             checkpoint.folder,
             config=checkpoint.config,
-            dtype=DTYPES[dtype],
+            dtype=DTYPES[dtype] if dtype else "auto",
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,

@@ -62,6 +62,21 @@ def local_folder(model: str, revision: str | None, where: str) -> Path | None:
     )
 
 
+def local_file(path: str, where: str, endings: tuple[str, ...]) -> Path:
+    """Return the local file that `path` names.
+
+    `where` is the key path of the setting, and names with `endings` are worth a hint.
+
+    Raises:
+        ConfigError: no such file.
+    """
+    file = expand_path(path, where)
+    if not file.is_file():
+        names = [p.name for p in file.parent.glob("*") if p.name.endswith(endings)]
+        raise ConfigError(where, f"no file {str(file)!r}", hint=did_you_mean(file.name, names))
+    return file
+
+
 def fetch(model: str, revision: str | None, files: Iterable[str], where: str) -> Path:
     """Return a local folder with those of `files` (patterns) that `model` has.
 
@@ -233,6 +248,11 @@ def fingerprint_of(name: str, facts: Mapping[str, Any], files: Iterable[Path]) -
     whole = [facts, [[file.name, digest_of(file)] for file in files]]
     text = json.dumps(whole, sort_keys=True, separators=(",", ":"))
     return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:20]}"
+
+
+def by(shape: torch.Size) -> str:
+    """Return a shape in words: ``3 x 4``."""
+    return " x ".join(map(str, shape)) or "a scalar"
 
 
 def one_line(error: BaseException) -> str:

@@ -51,17 +51,17 @@ class CheckpointSource:
 
 
 def is_checkpoint(folder: Path) -> bool:
-    """Whether a folder holds a trial or a diffusers model (or neither: pictures, say)."""
-    return _diffusers_folder(folder) is not None or _is_trial(folder)
+    """Whether a folder holds a trial, one of its checkpoints, or a diffusers model."""
+    return _diffusers_folder(folder) is not None or _is_trial(folder) or _is_trial(_above(folder))
 
 
 def find_checkpoint_source(
     folder: Path, budget: Budget | None, step: int | None
 ) -> CheckpointSource:
-    """Look at a trial's folder or at one in diffusers' layout.
+    """Look at a trial's folder, at one of its checkpoints, or at one in diffusers' layout.
 
     `budget` is what a diffusers model is drawn with; a trial has its own. `step` is the checkpoint
-    of a trial, by default the newest.
+    of a trial's folder, by default the newest.
 
     Raises:
         ConfigError: neither of the two; no such checkpoint; no budget, or one too many; or a model
@@ -76,6 +76,8 @@ def find_checkpoint_source(
         return _diffusers_source(folder, model, budget, step)
     if _is_trial(folder):
         return _trial_source(folder, budget, step)
+    if _is_trial(_above(folder)) and step is None:
+        return _trial_source(_above(folder), budget, int(folder.name[5:]))
     raise ConfigError(str(folder), "no model", expected="a trial's folder, or diffusers' layout")
 
 
@@ -174,6 +176,13 @@ def load_painter(source: CheckpointSource, cache: Path, device: str) -> Painter:
 def _is_trial(folder: Path) -> bool:
     file = folder / _CONFIG
     return file.is_file() and "trained_arch" in read_json(file)
+
+
+def _above(folder: Path) -> Path:
+    """Return the trial's folder of ``checkpoints/step-N``, the folder itself of any other."""
+    if folder.name.startswith("step-") and folder.name[5:].isdecimal():
+        return folder.absolute().parents[1]
+    return folder
 
 
 def _diffusers_folder(folder: Path) -> Path | None:

@@ -25,7 +25,7 @@ from nas_t2i.evaluation.image_scores import score_images
 from nas_t2i.evaluation.image_set import ImageSet
 from nas_t2i.evaluation.mapping import Mapping
 from nas_t2i.evaluation.mappings import make_mapping
-from nas_t2i.evaluation.metric_result import MetricResult, Report, missing_notes
+from nas_t2i.evaluation.metric_result import MetricResult, Report
 from nas_t2i.evaluation.metrics.fid import FeatureStatistics
 from nas_t2i.evaluation.metrics.image_metric import ImageMetric
 from nas_t2i.evaluation.picture_folder import default_folder, draw_pictures, drawing_of
@@ -109,7 +109,7 @@ def _load_models(plan: Plan, cache: Path, device: str) -> _Models:
     answerer = mapping = extractor = None
     if "tifa" in request.metrics:
         answerer = _answerer(plan, cache, device)
-        mapping = make_mapping(request.tifa.mapping, device)
+        mapping = make_mapping(plan.mapping, device)
     if "fid" in request.metrics:
         # Here, because it needs packages of its own.
         from nas_t2i.evaluation.metrics.inception import InceptionFeatures
@@ -124,7 +124,7 @@ def _load_models(plan: Plan, cache: Path, device: str) -> _Models:
 
 def _answerer(plan: Plan, cache: Path, device: str) -> Answerer:
     tifa = plan.request.tifa
-    by_likelihood = tifa.mapping == "likelihood" and plan.vqa.partition(":")[0] in MODELS
+    by_likelihood = plan.mapping == "likelihood" and plan.vqa.partition(":")[0] in MODELS
     return make_answerer(
         plan.vqa,
         revision=tifa.revision,
@@ -132,6 +132,8 @@ def _answerer(plan: Plan, cache: Path, device: str) -> Answerer:
         dtype=tifa.dtype,
         likelihood=tifa.likelihood if by_likelihood else None,
         choices_in_prompt=tifa.choices_in_prompt,
+        batch=plan.request.batch,
+        new_tokens=tifa.new_tokens,
         recorded_model=tifa.recorded_model,
         cache=cache,
     )
@@ -194,8 +196,8 @@ def _score_all(
             ids = [prompt.id for prompt in plan.prompts] or images.ids
             found = score_fid(ids, images, models.extractor, reference, cache / "features", report)
         else:
-            metric = models.image_metrics[name]
-            found = score_images(name, metric, plan.prompts, images, log, report)
+            metric, batch = models.image_metrics[name], plan.request.batch
+            found = score_images(name, metric, plan.prompts, images, log, report, batch)
         results.append(_drawn_so(found, models.painter))
     heard = {note for found in results for note in found.notes}
     notes = plan.notes + [note for note in log.notes if note not in heard]
@@ -211,9 +213,6 @@ def _tifa(
         # These answers are in a file already; kept a second time they would outlive its changes.
         log = AnswerLog(None)
     looked = ask(plan.questions, images, answerer, log, lambda done, of: report("tifa", done, of))
-    if not looked.digests:
-        missing: dict[str, str] = {name: why.reason for name, why in looked.problems.items()}
-        return MetricResult("tifa", None, "larger", [], missing, missing_notes(missing)), []
     outcome = score(plan.questions, looked, answerer.identity, mapping, log)
     return _tifa_result(outcome, plan), outcome.details
 
@@ -222,7 +221,7 @@ def _tifa_result(outcome: TifaOutcome, plan: Plan) -> MetricResult:
     whole = result(outcome)
     notes = list(outcome.notes)
     mapped = [detail.mapped for detail in outcome.details if detail.mapped is not None]
-    if plan.request.tifa.mapping == "exact" and any(one.how == "none" for one in mapped):
+    if plan.mapping == "exact" and any(one.how == "none" for one in mapped):
         notes.append(
             "TIFA's own code takes such an answer for the choice nearest in meaning: "
             "--mapping embedding"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +21,8 @@ from nas_t2i.evaluation.metrics.fid import FeatureStatistics
 from nas_t2i.evaluation.metrics.image_metric import weights_file
 from nas_t2i.evaluation.question_tifa import captions_of, read_evaluation_questions
 from nas_t2i.evaluation.tifa_files import Prompt, Question, read_prompts, read_questions
-from nas_t2i.evaluation.vqa import MODELS
+from nas_t2i.evaluation.tifa_run import number_of, strangers
+from nas_t2i.evaluation.vqa import MODELS, check_answerable
 from nas_t2i.files import expand_path
 from nas_t2i.protocol.budget import (
     Budget,
@@ -36,19 +37,21 @@ from nas_t2i.training.inputs import Inputs
 METRICS = ("tifa", "clip", "fid", "hps", "image_reward")
 _COCO = "coco:"
 _WITHOUT_LIKELIHOODS = ("shapes", "recorded")
+_WRITERS = ("blip", "git", "blip2")  # answer token by token
 
 
 @dataclass(frozen=True)
 class TifaOptions:
     """How questions are asked and answers read."""
 
-    questions: Path | None = None
-    vqa: str = ""  # as in `make_answerer`; "": the trial's own
-    mapping: str = "exact"
+    questions: Path | None = None  # None: the budget's own
+    vqa: str = ""  # as in `make_answerer`; "": the budget's own
+    mapping: str = ""  # as in `make_mapping`; "": the budget's own, else exact
     revision: str | None = None
     dtype: Literal["fp32", "bf16"] = "fp32"
     likelihood: Literal["sum", "mean"] = "mean"
     choices_in_prompt: bool = False
+    new_tokens: int = 50
     recorded_model: str = ""
 
 
@@ -81,6 +84,7 @@ class Request:
     blank_counts: bool = False
     size: tuple[int, int] | None = None
     pictures: Path | None = None  # where drawn ones go
+    batch: int = 32  # questions, or pictures, of one pass of a model; decides no score
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,8 @@ class Plan:
     images: ImageSet | None
     prompts: list[Prompt]  # may be none where FID is all that is asked for
     questions: list[Question]
-    vqa: str
+    vqa: str  # of the request, or the budget's own
+    mapping: str
     image_metrics: dict[str, ImageMetricSettings]
     notes: list[str]
 
@@ -110,15 +115,20 @@ def make_plan(request: Request, cache: Path) -> Plan:
     _check_metrics(request)
     checkpoint, images = _source(request)
     image_metrics = _image_metrics(request)
-    questions, vqa = _questions(request, checkpoint, notes.append)
-    prompts = _prompts(request, checkpoint, questions, cache)
+    questions, vqa, mapping = _questions(request, checkpoint, notes.append)
+    prompts = _prompts(request, checkpoint, questions, cache, notes.append)
     _check_captions(prompts, questions)
     if checkpoint is not None:
         notes += checkpoint.notes
     if not prompts and (checkpoint is not None or image_metrics):
         what = "drawing" if checkpoint is not None else next(iter(image_metrics))
         raise ConfigError("--prompts", f"missing, and {what} needs captions", expected="a file")
-    return Plan(request, checkpoint, images, prompts, questions, vqa, image_metrics, notes)
+    ids = [prompt.id for prompt in prompts] if images is None else images.ids
+    if "tifa" in request.metrics:
+        strangers(ids, captions_of(questions), "caption")
+    if image_metrics:
+        strangers(ids, {prompt.id: prompt for prompt in prompts}, "prompt")
+    return Plan(request, checkpoint, images, prompts, questions, vqa, mapping, image_metrics, notes)
 
 
 def _check_metrics(request: Request) -> None:
@@ -134,10 +144,21 @@ def _check_metrics(request: Request) -> None:
             )
     if len(set(request.metrics)) < len(request.metrics):
         raise ConfigError("--metric", f"got {', '.join(request.metrics)}", expected="each once")
-    if "tifa" in request.metrics:
-        check_mapping(request.tifa.mapping)
     if "fid" in request.metrics:
         _check_fid(request.fid)
+    # Of TIFA, a file of questions may be given for its captions alone.
+    options = {
+        "tifa": (replace(request.tifa, questions=None), TifaOptions()),
+        "fid": (request.fid, FidOptions()),
+        "clip": (request.clip, None),
+        "hps": (request.hps, None),
+        "image_reward": (request.image_reward, None),
+    }
+    for name, (given, default) in options.items():
+        if name not in request.metrics and given != default:
+            raise ConfigError(
+                "--metric", f"got options of {name}", expected=f"--metric {name} with them"
+            )
 
 
 def _check_fid(fid: FidOptions) -> None:
@@ -169,6 +190,7 @@ def _source(request: Request) -> tuple[CheckpointSource | None, ImageSet | None]
         "--budget": request.budget is not None,
         "--step": request.step is not None,
         "--pictures": request.pictures is not None,
+        "--seed": request.seed is not None and not request.prompts.startswith(_COCO),
     }
     if source is not None and source.is_dir() and (drawn := _checkpoint(request, source)):
         return drawn, None
@@ -222,28 +244,36 @@ def _image_metrics(request: Request) -> dict[str, ImageMetricSettings]:
 
 def _questions(
     request: Request, checkpoint: CheckpointSource | None, say: Callable[[str], None]
-) -> tuple[list[Question], str]:
-    """Return the questions and who answers them; of a trial's own unless there is a file."""
-    tifa = request.tifa
-    file = tifa.questions
+) -> tuple[list[Question], str, str]:
+    """Return the questions, who answers them and how answers are read: the budget's unless said."""
+    tifa, file = request.tifa, request.tifa.questions
     if file is not None and not ("tifa" in request.metrics or checkpoint or request.prompts == ""):
         raise ConfigError("--questions", f"got {file}", expected="it with --metric tifa")
-    questions: list[Question] = []
-    vqa = tifa.vqa
-    if file is not None:
-        questions = read_questions(file, say)
-    elif "tifa" in request.metrics:
-        own = _own_evaluation(checkpoint)
-        if own is None or request.prompts:
+    questions = [] if file is None else read_questions(file, say)
+    if "tifa" not in request.metrics:
+        return questions, "", ""
+    budget = None if checkpoint is None else checkpoint.budget
+    own = budget.evaluation if budget and isinstance(budget.evaluation, TifaEvaluation) else None
+    where = str(file)
+    if file is None:
+        if budget is None or own is None or request.prompts:
             raise ConfigError("--questions", "missing, and tifa needs it", expected="a file")
-        questions = read_evaluation_questions(own)
-        vqa = vqa or (own.evaluation.vqa if isinstance(own.evaluation, TifaEvaluation) else "")
-    if "tifa" in request.metrics:
-        _check_vqa(vqa, tifa.mapping)
-    return questions, vqa
+        questions = read_evaluation_questions(budget)
+        where = f"the budget {budget.name} ({own.questions or 'embedded prompts'})"
+    vqa = tifa.vqa or (own.vqa if own else "")
+    mapping = tifa.mapping or (own.mapping if own else "exact")
+    check_mapping(mapping)
+    _check_vqa(vqa, mapping, tifa)
+    check_answerable(vqa, questions)
+    about = number_of(len(captions_of(questions)), "caption")
+    say(
+        f"tifa: {number_of(len(questions), 'question')} about {about} of {where}; vqa {vqa}, "
+        f"mapping {mapping}"
+    )
+    return questions, vqa, mapping
 
 
-def _check_vqa(vqa: str, mapping: str) -> None:
+def _check_vqa(vqa: str, mapping: str, tifa: TifaOptions) -> None:
     kind, _, model = vqa.partition(":")
     if not vqa:
         kinds = ["recorded:FILE", "shapes", "learned", *(f"{kind}:MODEL" for kind in MODELS)]
@@ -256,13 +286,18 @@ def _check_vqa(vqa: str, mapping: str) -> None:
             f"got likelihood with {vqa!r}, which has none",
             expected="exact or embedding",
         )
-
-
-def _own_evaluation(checkpoint: CheckpointSource | None) -> Budget | None:
-    """Return the budget whose own prompts a trial is evaluated with, if they have questions."""
-    if checkpoint is None or checkpoint.told["kind"] != "trial":
-        return None
-    return checkpoint.budget if isinstance(checkpoint.budget.evaluation, TifaEvaluation) else None
+    options: dict[str, tuple[bool, Sequence[str]]] = {
+        "--vqa-revision": (tifa.revision is not None, MODELS),
+        "--vqa-dtype": (tifa.dtype != "fp32", MODELS),
+        "--vqa-tokens": (tifa.new_tokens != TifaOptions.new_tokens, _WRITERS),
+        "--vqa-choices": (tifa.choices_in_prompt, ("blip2",)),
+        "--recorded-model": (bool(tifa.recorded_model), ("recorded",)),
+    }
+    for option, (given, takers) in options.items():
+        if given and kind not in takers:
+            raise ConfigError(
+                option, f"got it with --vqa {vqa}", expected=f"it with {' or '.join(takers)}"
+            )
 
 
 def _prompts(
@@ -270,16 +305,17 @@ def _prompts(
     checkpoint: CheckpointSource | None,
     questions: list[Question],
     cache: Path,
+    say: Callable[[str], None],
 ) -> list[Prompt]:
-    """Return the prompts of the file, else those of the questions, else a trial's own."""
+    """Return the prompts of the file, else those of the questions, else the budget's own."""
     if request.prompts.startswith(_COCO):
-        return _coco_prompts(request)
+        return _coco_prompts(request, say)
     if request.prompts:
         return read_prompts(request.prompts)
     if request.tifa.questions is not None:
         captions = captions_of(questions)
         return [Prompt(name, caption) for name, caption in captions.items()]
-    if checkpoint is None or checkpoint.told["kind"] != "trial":
+    if checkpoint is None:
         return []
     captions = _own_captions(checkpoint.budget, cache)
     return [Prompt(name, caption) for name, caption in captions.items()]
@@ -293,13 +329,16 @@ def _own_captions(budget: Budget, cache: Path) -> dict[str, str]:
     return {f"pair-{number:05}": caption for number, caption in enumerate(held_out)}
 
 
-def _coco_prompts(request: Request) -> list[Prompt]:
+def _coco_prompts(request: Request, say: Callable[[str], None]) -> list[Prompt]:
     file, colon, count = request.prompts.removeprefix(_COCO).rpartition(":")
     if not colon or not count.isdecimal() or not file:
         raise ConfigError(
             "--prompts", f"got {request.prompts!r}", expected="coco:ANNOTATIONS.json:COUNT"
         )
-    return draw_prompts(file, int(count), request.seed or 0)
+    seed = request.seed or 0
+    prompts = draw_prompts(file, int(count), seed)
+    say(f"{number_of(len(prompts), 'prompt')} drawn from {file} with seed {seed}")
+    return prompts
 
 
 def _check_captions(prompts: Sequence[Prompt], questions: Sequence[Question]) -> None:

@@ -17,7 +17,6 @@ from nas_t2i.evaluation.question_tifa import (
     read_evaluation_questions,
 )
 from nas_t2i.evaluation.sampling import Denoiser
-from nas_t2i.evaluation.shapes_tifa import ShapesTifa, make_prompts
 from nas_t2i.evaluation.tifa import blind_level
 from nas_t2i.protocol.budget import Budget, HeldOutEvaluation
 from nas_t2i.training.inputs import Inputs
@@ -35,8 +34,6 @@ def make_evaluator(budget: Budget, inputs: Inputs) -> Evaluator:
     """Return the evaluator that the budget names."""
     if isinstance(budget.evaluation, HeldOutEvaluation):
         return HeldOut(budget, inputs)
-    if _is_embedded(budget):
-        return ShapesTifa(budget, inputs)
     return QuestionTifa(budget, inputs)
 
 
@@ -59,16 +56,4 @@ def chance_level(budget: Budget) -> float | None:
     """Return what an uninformed model scores, None where there is no such level."""
     if isinstance(budget.evaluation, HeldOutEvaluation):
         return None
-    if _is_embedded(budget):
-        return make_prompts(budget).chance.tifa
     return blind_level(read_evaluation_questions(budget))
-
-
-def _is_embedded(budget: Budget) -> bool:
-    """Whether the embedded prompts are answered by looking at the pixels."""
-    evaluation = budget.evaluation
-    return (
-        not isinstance(evaluation, HeldOutEvaluation)
-        and evaluation.questions is None
-        and evaluation.vqa == "shapes"
-    )

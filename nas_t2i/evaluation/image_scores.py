@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from nas_t2i.errors import ConfigError, StorageError
+from nas_t2i.errors import StorageError
 from nas_t2i.evaluation.answer_log import AnswerLog
 from nas_t2i.evaluation.image_set import ImageSet, Problem
 from nas_t2i.evaluation.metric_result import (
@@ -20,10 +20,9 @@ from nas_t2i.evaluation.metric_result import (
 from nas_t2i.evaluation.metrics.image_metric import ImageMetric
 from nas_t2i.evaluation.statistics import mean_over_prompts
 from nas_t2i.evaluation.tifa_files import Prompt
-from nas_t2i.evaluation.tifa_run import named
+from nas_t2i.evaluation.tifa_run import named, number_of, strangers
 from nas_t2i.records import Score
 
-_AT_ONCE = 32  # pictures in memory
 _NO_NUMBER = "no finite score"
 
 
@@ -34,33 +33,28 @@ def score_images(
     images: ImageSet,
     log: AnswerLog,
     report: Report,
+    batch: int = 32,
 ) -> MetricResult:
     """Score each prompt's picture with a metric, unless the log has its score already.
 
-    `name` is the metric as it was asked for. A picture that is a problem is left out and counted.
+    `name` is the metric as it was asked for; `batch` pictures are scored and logged at a time. A
+    picture that is a problem is left out and counted.
 
     Raises:
         ConfigError: no picture has the id of a prompt.
         StorageError: the log can't be written, or holds something else under a picture's key.
     """
-    known = {prompt.id for prompt in prompts}
-    strangers = [image for image in images.ids if image not in known]
-    if len(strangers) == len(images.ids):
-        raise ConfigError(
-            "pictures",
-            f"none of the {len(images.ids)} pictures has the id of a prompt: {named(images.ids)}",
-            expected=f"ids such as {named(known)}",
-        )
+    unknown = strangers(images.ids, dict.fromkeys(p.id for p in prompts), "prompt")
     values: dict[str, float] = {}
     missing: dict[str, str] = {}
-    for first in range(0, len(prompts), _AT_ONCE):
+    for first in range(0, len(prompts), batch):
         report(name, first, len(prompts))
-        chunk = prompts[first : first + _AT_ONCE]
+        chunk = prompts[first : first + batch]
         _score_chunk(metric, chunk, images, log, values, missing)
     report(name, len(prompts), len(prompts))
     notes = missing_notes(missing)
-    if strangers:
-        notes.append(f"{len(strangers)} pictures without a prompt: {named(strangers)}")
+    if unknown:
+        notes.append(f"{number_of(len(unknown), 'picture')} without a prompt: {named(unknown)}")
     scored = [prompt.id for prompt in prompts if prompt.id in values]
     return MetricResult(
         metric=name,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from nas_t2i.evaluation.tifa_files import Prompt
-from nas_t2i.evaluation.tifa_run import named
+from nas_t2i.evaluation.tifa_run import named, number_of
 from nas_t2i.records import Score
 
 Report = Callable[[str, int, int], None]  # what is being done, how much of it is, of how much
@@ -58,7 +58,7 @@ def missing_notes(missing: dict[str, str], what: str = "prompt") -> list[str]:
     notes = []
     for reason, count in Counter(missing.values()).items():
         names = named(name for name, why in missing.items() if why == reason)
-        notes.append(f"{count} {what}{'' if count == 1 else 's'} not scored, {reason}: {names}")
+        notes.append(f"{number_of(count, what)} not scored, {reason}: {names}")
     if missing:
         notes.append("what is not scored is left out, not wrong: compare over common prompts only")
     return notes

@@ -10,13 +10,13 @@ from nas_t2i.conditioning.weights import local_folder
 from nas_t2i.environment import cache_dir
 from nas_t2i.errors import ConfigError
 from nas_t2i.evaluation.drawing import Measured, Pictures, draw
+from nas_t2i.evaluation.embedded_prompts import make_prompts
 from nas_t2i.evaluation.mappings import check_mapping, make_mapping
 from nas_t2i.evaluation.prompt_text import encode_prompts
 from nas_t2i.evaluation.sampling import Denoiser
-from nas_t2i.evaluation.shapes_tifa import make_prompts
 from nas_t2i.evaluation.tifa import blind_level, score_of_marks
 from nas_t2i.evaluation.tifa_files import Detail, Question, questions_digest, read_questions
-from nas_t2i.evaluation.vqa import MODELS, make_answerer
+from nas_t2i.evaluation.vqa import MODELS, check_answerable, make_answerer
 from nas_t2i.files import expand_path
 from nas_t2i.protocol.budget import Budget, TifaEvaluation
 from nas_t2i.records import Score
@@ -62,8 +62,12 @@ def check_questions(budget: Budget) -> None:
     settings = budget.evaluation
     assert isinstance(settings, TifaEvaluation)
     check_mapping(settings.mapping)
-    read_evaluation_questions(budget)
+    check_answerable(settings.vqa, read_evaluation_questions(budget))
     kind, _, model = settings.vqa.partition(":")
+    if kind == "recorded":
+        raise ConfigError(
+            "evaluation.vqa", f"got {settings.vqa!r}", expected="one that looks at the pictures"
+        )
     if kind in MODELS and model:
         local_folder(model, None, "evaluation.vqa")
     else:  # quickly made, or an error

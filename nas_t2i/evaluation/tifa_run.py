@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ class Looked:
 class TifaOutcome:
     """A TIFA, and everything that it was counted from."""
 
-    score: Score
+    score: Score | None  # None: no caption could be scored
     prompts: list[str]  # ids of the captions of `score.per_prompt`
     missing: dict[str, str]  # captions without a score: id -> reason
     details: list[Detail]  # of every question, those of a caption together
@@ -77,7 +77,7 @@ def run_tifa(
     A caption is scored if every question about it has an answer. See `ask` and `score`.
 
     Raises:
-        ConfigError: no caption can be scored.
+        ConfigError: no question is about one of the pictures.
         StorageError: the log can't be written.
     """
     looked = ask(questions, images, answerer, log, progress)
@@ -101,14 +101,7 @@ def ask(
         StorageError: the log can't be written.
     """
     captions = _by_caption(questions)
-    strangers = [name for name in images.ids if name not in captions]
-    if len(strangers) == len(images.ids):
-        raise ConfigError(
-            "pictures",
-            f"none of the {len(images.ids)} pictures has the id of a caption: {named(images.ids)}",
-            expected=f"ids such as {named(captions)}",
-        )
-    looked = Looked({}, {}, strangers, images.rule)
+    looked = Looked({}, {}, strangers(images.ids, captions, "caption"), images.rule)
     for done, (name, asked) in enumerate(captions.items()):
         progress(done, len(captions))
         image = images.read(name)
@@ -152,7 +145,6 @@ def score(
     is none of its choices is wrong, whatever was answered.
 
     Raises:
-        ConfigError: no caption can be scored.
         StorageError: the log holds something else under the key of an answer.
     """
     captions = _by_caption(questions)
@@ -163,20 +155,19 @@ def score(
         if detail.missing:
             missing.setdefault(detail.question["id"], detail.missing)
     counted = [detail for detail in details if detail.question["id"] not in missing]
-    if not counted:
-        reasons = ", ".join(f"{n} {why}" for why, n in Counter(missing.values()).items())
-        raise ConfigError("pictures", f"none of {len(captions)} captions can be scored: {reasons}")
-    counted_questions = [detail.question for detail in counted]
-    tifa = score_of_marks(
-        counted_questions,
-        [detail.correct for detail in counted],
-        chance=blind_level(counted_questions),
-        signature=(
-            f"tifa|vqa={answerer}|mapping={mapping.identity}"
-            f"|questions={questions_digest(asked)}|images={looked.rule}"
-        ),
-        n_missing=len(missing),
-    )
+    tifa = None
+    if counted:
+        counted_questions = [detail.question for detail in counted]
+        tifa = score_of_marks(
+            counted_questions,
+            [detail.correct for detail in counted],
+            chance=blind_level(counted_questions),
+            signature=(
+                f"tifa|vqa={answerer}|mapping={mapping.identity}"
+                f"|questions={questions_digest(asked)}|images={looked.rule}"
+            ),
+            n_missing=len(missing),
+        )
     return TifaOutcome(
         score=tifa,
         prompts=[name for name in captions if name not in missing],
@@ -197,10 +188,11 @@ def question_key(question: Question) -> str:
 def result(outcome: TifaOutcome) -> dict[str, Any]:
     """Return an outcome as plain JSON data.
 
-    ``score`` is a `nas_t2i.records.Score`; ``prompts`` are the ids of its ``per_prompt``.
+    ``score`` is a `nas_t2i.records.Score`, or null; ``prompts`` are the ids of its ``per_prompt``.
     ``question_details`` is laid out as in TIFA's own results, and holds all questions: of those
     without an answer ``missing`` says why and the rest is null; ``scored`` says whether the
-    question counts. The standard error of a single caption is unknown: "NaN".
+    question counts. The standard error of a single caption is unknown: "NaN". ``similarity`` and
+    ``margin`` are the mapping's; an answer that reads like its choice has none.
     """
     details: dict[str, dict[str, Any]] = {}
     for detail in outcome.details:
@@ -208,7 +200,8 @@ def result(outcome: TifaOutcome) -> dict[str, Any]:
         details.setdefault(name, {})[text] = _row(detail, name not in outcome.missing)
     return {
         "version": RESULT_VERSION,
-        "score": json.loads(outcome.score.model_dump_json()),  # NaN as text, as in all records
+        # NaN as text, as in all records.
+        "score": None if outcome.score is None else json.loads(outcome.score.model_dump_json()),
         "answerer": outcome.answerer,
         "mapping": outcome.mapping,
         "notes": outcome.notes,
@@ -293,17 +286,17 @@ def _notes(
     notes = []
     if repeated:
         notes.append(
-            f"{_count(repeated, 'question')} more than once under a caption: each counts once"
+            f"{number_of(repeated, 'question')} more than once under a caption: each counts once"
         )
     for reason in Counter(missing.values()):
         names = [name for name, why in missing.items() if why == reason]
         what = "questions without an answer" if reason == _NO_ANSWER else f"picture {reason}"
-        notes.append(f"{_count(len(names), 'caption')} not scored, {what}: {named(names)}")
+        notes.append(f"{number_of(len(names), 'caption')} not scored, {what}: {named(names)}")
     if missing:
         notes.append("what is not scored is left out, not wrong: compare over common prompts only")
     if looked.strangers:
         notes.append(
-            f"{_count(len(looked.strangers), 'picture')} without a question: "
+            f"{number_of(len(looked.strangers), 'picture')} without a question: "
             f"{named(looked.strangers)}"
         )
     counted = [detail for detail in details if detail.question["id"] not in missing]
@@ -314,17 +307,36 @@ def _notes(
     ]
     if lacking:
         notes.append(
-            f"{_count(len(lacking), 'question')} with a gold answer that is none of the choices, "
-            f"counted as wrong: {named(lacking)}"
+            f"{number_of(len(lacking), 'question')} with a gold answer that is none of the "
+            f"choices, counted as wrong: {named(lacking)}"
         )
     unread = sum(detail.mapped is not None and detail.mapped.how == "none" for detail in counted)
     if unread:
-        notes.append(f"{_count(unread, 'answer')} taken for none of the choices, counted as wrong")
+        notes.append(
+            f"{number_of(unread, 'answer')} taken for none of the choices, counted as wrong"
+        )
     return notes
 
 
-def _count(number: int, what: str) -> str:
+def number_of(number: int, what: str) -> str:
+    """Return "1 picture", "2 pictures"."""
     return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def strangers(pictures: Sequence[str], wanted: Collection[str], what: str) -> list[str]:
+    """Return the ids of pictures that are none of the `wanted` ones, which are ids of a `what`.
+
+    Raises:
+        ConfigError: all of them are strangers.
+    """
+    found = [name for name in pictures if name not in wanted]
+    if len(found) == len(pictures):
+        raise ConfigError(
+            "pictures",
+            f"none of the {len(pictures)} pictures has the id of a {what}: {named(pictures)}",
+            expected=f"ids such as {named(wanted)}",
+        )
+    return found
 
 
 def named(names: Iterable[str]) -> str:

@@ -135,8 +135,8 @@ def test_geometry_of_the_architectures_that_recipes_use() -> None:
         ("ViT-H-14", "$NAS_T2I_UNSET/a.pt", r"\$NAS_T2I_UNSET is not set"),
         ("ViT-L-14", "openai", "trained with QuickGELU; expected 'ViT-L-14-quickgelu'"),
         ("ViT-H-14-quickgelu", "laion2b_s32b_b79k", "no pretrained tag"),
-        ("ViT-B-16-SigLIP", "webli", "tower and tokenizer"),
-        ("xlm-roberta-base-ViT-B-32", "a.pt", "tower and tokenizer"),
+        ("ViT-B-16-SigLIP", "webli", "text tower and tokenizer"),
+        ("xlm-roberta-base-ViT-B-32", "a.pt", "text tower and tokenizer"),
     ],
 )
 def test_what_there_is_not_is_named(model: str, checkpoint: str, message: str) -> None:
@@ -165,8 +165,9 @@ def test_a_download_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     ("config", "message"),
     [
         ({"vision_cfg": {}}, "KeyError"),
+        ({"model_cfg": 3}, "TypeError"),
         ({**openclip_config(), "text_cfg": {"widht": 32}}, "widht"),
-        (openclip_config(heads=3), "no text tower can be built"),
+        (openclip_config(heads=3), "no model can be built"),
     ],
 )
 def test_configs_that_are_none(config: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -162,6 +162,8 @@ def test_a_pipeline_has_its_tokenizer_beside(tmp_path: Path) -> None:
 def test_the_tokenizer_is_part_of_the_fingerprint(tmp_path: Path) -> None:
     folder = tiny_clip(tmp_path / "model")
     first = transformers_fingerprint(settings(folder))
+    (folder / "vocab.txt").write_text("of another kind of tokenizer")
+    assert transformers_fingerprint(settings(folder)) == first
     edit_json(folder / "tokenizer_config.json", model_max_length=5)
     assert transformers_fingerprint(settings(folder)) != first
 

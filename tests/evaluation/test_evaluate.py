@@ -82,7 +82,7 @@ def test_a_trial_draws_its_own_prompts_and_scores_as_it_did_itself(trial, cache)
     score = score_of(found)
     assert score.per_prompt == own.per_prompt
     assert score.by_type == own.by_type
-    assert "|vqa=shapes-v" in score.signature and "|drawn=ddim6,guidance=" in score.signature
+    assert "|vqa=learned-v" in score.signature and "|drawn=ddim6,guidance=" in score.signature
     assert ("draw", 8, 8) in reports and ("tifa", 8, 8) in reports
     pictures = sorted(Path(found.images["folder"]).glob("*.png"))
     assert [picture.stem for picture in pictures] == [str(i) for i in range(8)]
@@ -118,7 +118,7 @@ def test_an_exported_trial_is_the_same_model_and_its_pictures_are_there_already(
         ("tifa",),
         out,
         prompts=str(prompts),
-        tifa=TifaOptions(questions=questions, vqa="shapes"),
+        tifa=TifaOptions(questions=questions, vqa="learned"),
         budget=budget,
         blank_counts=True,
     )

@@ -3,8 +3,10 @@ import pytest
 
 from nas_t2i.data import shapes
 from nas_t2i.evaluation.drawing import draw
+from nas_t2i.evaluation.embedded_prompts import make_prompts
+from nas_t2i.evaluation.evaluator import chance_level, make_evaluator
 from nas_t2i.evaluation.pictures import save_sheet
-from nas_t2i.evaluation.shapes_tifa import ShapesTifa, make_prompts
+from nas_t2i.protocol.budget import EMBEDDED_VQA
 from nas_t2i.training.ranks import join_ranks
 from tests.training.tiny import tiny_budget, tiny_inputs, tiny_trainer
 
@@ -14,24 +16,30 @@ def cache_dir(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
 
-def test_prompts_are_a_function_of_the_budget_and_its_signature_tells_them_apart():
-    budget = tiny_budget()
+def test_prompts_are_a_function_of_the_budget_and_the_signature_tells_them_apart(cache_dir):
+    budget, inputs, ranks = tiny_budget(), tiny_inputs(cache_dir), join_ranks("cpu")
     one, same = make_prompts(budget), make_prompts(budget)
-    assert one.captions == same.captions and one.signature == same.signature
-    other = budget.evaluation.model_copy(update={"seed": 1})
-    another = make_prompts(budget.model_copy(update={"evaluation": other}))
-    assert another.signature != one.signature
+    assert one.captions == same.captions and one.questions == same.questions
+    other = budget.model_copy(
+        update={"evaluation": budget.evaluation.model_copy(update={"seed": 1})}
+    )
+    pictures = shapes.render(one.scenes)
+    scores = [make_evaluator(b, inputs).score(pictures, ranks) for b in (budget, other)]
+    assert scores[0].signature != scores[1].signature
+    assert scores[0].value > scores[1].value
 
 
-def test_the_prompts_own_renders_score_one_and_shuffled_ones_fall_to_chance(cache_dir):
+@pytest.mark.parametrize("vqa", EMBEDDED_VQA)
+def test_the_prompts_own_renders_score_one_and_shuffled_ones_fall_to_chance(vqa, cache_dir):
     budget = tiny_budget()
-    many = budget.evaluation.model_copy(update={"prompts": 512})
-    evaluator = ShapesTifa(budget.model_copy(update={"evaluation": many}), tiny_inputs(cache_dir))
-    renders = shapes.render(evaluator.prompts.scenes)
-    assert evaluator.score(renders).value > 0.99
+    many = budget.evaluation.model_copy(update={"prompts": 512, "vqa": vqa})
+    budget = budget.model_copy(update={"evaluation": many})
+    evaluator, ranks = make_evaluator(budget, tiny_inputs(cache_dir)), join_ranks("cpu")
+    renders = shapes.render(make_prompts(budget).scenes)
+    assert evaluator.score(renders, ranks).value > 0.99
     shuffled = renders[np.random.default_rng(0).permutation(len(renders))]
-    score = evaluator.score(shuffled)
-    assert score.chance is not None
+    score = evaluator.score(shuffled, ranks)
+    assert score.chance == chance_level(budget) is not None
     assert abs(score.value - score.chance) < 4 * score.stderr
 
 

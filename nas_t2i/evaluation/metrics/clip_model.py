@@ -1,7 +1,7 @@
 """Whole OpenCLIP models, both towers, and the score that is a cosine of their embeddings.
 
 An architecture comes by name or config file, weights by tag or file, as for the text encoder
-(`nas_t2i.conditioning.openclip`). Arithmetic is float32.
+(`nas_t2i.conditioning.openclip_files`). Arithmetic is float32.
 """
 
 from __future__ import annotations
@@ -17,16 +17,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nas_t2i.conditioning.weights import one_line, read_json, read_tensors
-from nas_t2i.errors import ConfigError, did_you_mean
-from nas_t2i.evaluation.metrics.image_metric import (
-    WEIGHTS,
-    batches,
-    check_tensors,
-    weights_digest,
-    weights_file,
+from nas_t2i.conditioning.openclip_files import (
+    Architecture,
+    bare_name,
+    empty_model,
+    find_architecture,
+    find_weights,
 )
-from nas_t2i.files import expand_path
+from nas_t2i.conditioning.weights import read_tensors
+from nas_t2i.evaluation.metrics.image_metric import batches, check_tensors, weights_digest
 
 _PICTURE_KEYS = ("mean", "std", "interpolation", "resize_mode")
 # Scale and bias turn cosines into probabilities of a batch; a mask is no weight.
@@ -57,20 +56,15 @@ class ClipModel:
     """
 
     def __init__(self, model: str, checkpoint: str, where: str, device: str = "cpu") -> None:
-        from open_clip import SimpleTokenizer
-
-        architecture = _architecture(model, where)
-        file = _weights(architecture, checkpoint, where)
-        text = architecture.text
-        self._tokenizer = SimpleTokenizer(
-            context_length=text.context_length, **(text.tokenizer_kwargs or {})
-        )
+        architecture = find_architecture(model, where)
+        file = find_weights(architecture, checkpoint, where)
+        self._tokenizer = architecture.tokenizer()
         self._device = torch.device(device)
         self._model = _load(architecture, file).to(self._device)
         self.pictures = _pictures(architecture, checkpoint)
         self.facts = {
             "model": Path(model).stem if model.endswith(".json") else model,
-            "architecture": architecture.digest,
+            "architecture": _digest(architecture),
             "weights": weights_digest(file),
         }
 
@@ -109,63 +103,13 @@ class CosineMetric:
         return scores
 
 
-@dataclass(frozen=True)
-class _Architecture:
-    name: str  # as the caller has it
-    config: dict[str, Any]  # OpenCLIP's model config
-    picture_keys: dict[str, Any]  # of a hub's config file, where it has them
-    text: Any  # open_clip.CLIPTextCfg
-
-    @property
-    def digest(self) -> str:
-        """Of all that decides what the model computes, its weights aside."""
-        text = json.dumps(self.config, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+def _digest(architecture: Architecture) -> str:
+    """Return a digest of all that decides what the model computes, its weights aside."""
+    text = json.dumps(architecture.config, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _architecture(name: str, where: str) -> _Architecture:
-    from open_clip import CLIPTextCfg
-
-    config, picture_keys = _config(name, where)
-    try:
-        text = CLIPTextCfg(**config["text_cfg"])
-        config["vision_cfg"]["image_size"] = int(config["vision_cfg"].get("image_size", 224))
-        config["embed_dim"] = int(config["embed_dim"])
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ConfigError(
-            name,
-            f"not an OpenCLIP model config ({type(error).__name__}: {one_line(error)})",
-            expected="embed_dim, vision_cfg and text_cfg as open_clip has them",
-        ) from None
-    other = text.hf_model_name or text.hf_tokenizer_name
-    if other or "multimodal_cfg" in config:
-        problem = f"reads captions by {other!r}" if other else "writes captions too"
-        raise ConfigError(
-            f"{where}.model",
-            f"got {name!r}, which {problem}",
-            expected="an architecture with OpenCLIP's own text tower and tokenizer",
-        )
-    return _Architecture(name, config, picture_keys, text)
-
-
-def _config(name: str, where: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    import open_clip
-
-    if name.endswith(".json"):
-        whole = read_json(expand_path(name, f"{where}.model"))
-        return dict(whole.get("model_cfg", whole)), dict(whole.get("preprocess_cfg", {}))
-    known = open_clip.list_models()
-    if name not in known:
-        raise ConfigError(
-            f"{where}.model",
-            f"got {name!r}, which is no OpenCLIP architecture",
-            expected="a name such as 'ViT-L-14', or a config that ends in .json",
-            hint=did_you_mean(name, known),
-        )
-    return dict(open_clip.get_model_config(name)), {}
-
-
-def _pictures(architecture: _Architecture, checkpoint: str) -> Pictures:
+def _pictures(architecture: Architecture, checkpoint: str) -> Pictures:
     """Return what the tag says, or the config file, or all tags of the architecture, or CLIP's."""
     import open_clip
 
@@ -180,7 +124,7 @@ def _pictures(architecture: _Architecture, checkpoint: str) -> Pictures:
         "resize_mode": "shortest",
     }
     agreed = said[0] if said and all(keys == said[0] for keys in said) else {}
-    keys = {**default, **agreed, **_picture_keys(architecture.picture_keys)}
+    keys = {**default, **agreed, **_picture_keys(architecture.preprocess)}
     keys.update(mean=_colour(keys["mean"]), std=_colour(keys["std"]))
     return Pictures(size=architecture.config["vision_cfg"]["image_size"], **keys)
 
@@ -193,88 +137,21 @@ def _colour(value: float | Iterable[float]) -> tuple[float, ...]:
     return tuple(float(v) for v in value) if isinstance(value, Iterable) else (float(value),) * 3
 
 
-def _weights(architecture: _Architecture, checkpoint: str, where: str) -> Path:
-    """Return the checkpoint's file, downloaded if it has to be. Raises ConfigError."""
-    import open_clip
-
-    key = f"{where}.checkpoint"
-    if checkpoint.endswith(WEIGHTS):
-        return weights_file(checkpoint, key)
-    name = architecture.name
-    tags = open_clip.list_pretrained_tags_by_model(name)
-    if not open_clip.is_pretrained_cfg(name, checkpoint):
-        raise ConfigError(
-            key,
-            f"got {checkpoint!r}, which is no pretrained tag of {name}",
-            expected=", ".join([*tags, f"a file that ends in {', '.join(WEIGHTS)}"]),
-            hint=did_you_mean(checkpoint, tags),
-        )
-    pretrained = open_clip.get_pretrained_cfg(name, checkpoint)
-    quick_gelu = bool(pretrained.get("quick_gelu", False))
-    if quick_gelu != bool(architecture.config.get("quick_gelu", False)):
-        # open_clip warns and goes on, with embeddings that the weights were not trained for.
-        raise ConfigError(
-            f"{where}.model",
-            f"got {name!r} for the tag {checkpoint!r}, whose weights were trained with "
-            f"{'QuickGELU' if quick_gelu else 'GELU'}",
-            expected=f"{name}-quickgelu" if quick_gelu else name.removesuffix("-quickgelu"),
-        )
-    try:
-        return Path(open_clip.download_pretrained(pretrained))
-    except (OSError, RuntimeError) as error:
-        raise ConfigError(
-            key,
-            f"the weights {checkpoint!r} of {name} can't be downloaded ({one_line(error)})",
-            hint=f"or name a file that ends in {', '.join(WEIGHTS)}",
-        ) from None
-
-
-def _load(architecture: _Architecture, file: Path) -> Any:
+def _load(architecture: Architecture, file: Path) -> Any:
     """Return the frozen model, float32, on the CPU. Raises ConfigError."""
-    model = _empty(architecture)
+    model = empty_model(architecture, architecture.config["vision_cfg"])
     expected = {
-        _bare(name): value for name, value in model.state_dict().items() if name not in _UNUSED
+        bare_name(name): value for name, value in model.state_dict().items() if name not in _UNUSED
     }
-    tensors = read_tensors(file, lambda names: [n for n in names if _bare(n) not in _UNUSED])
-    found = {_bare(name): value for name, value in tensors.items()}
+    tensors = read_tensors(file, lambda names: [n for n in names if bare_name(n) not in _UNUSED])
+    found = {bare_name(name): value for name, value in tensors.items()}
     check_tensors(file, found, expected, f"the OpenCLIP architecture {architecture.name}")
     # Copied: what was read may still be mapped to the file, and the file may be written over.
     state = {
-        name: found[_bare(name)].to(value.dtype, copy=True)
+        name: found[bare_name(name)].to(value.dtype, copy=True)
         for name, value in model.state_dict().items()
         if name not in _UNUSED
     }
     model.load_state_dict(state, strict=False, assign=True)
     model.logit_scale = model.logit_bias = None  # left without memory, and nobody asks for them
     return model.eval().requires_grad_(False)
-
-
-def _empty(architecture: _Architecture) -> Any:
-    """Return the model with its shapes, but no memory for the weights of OpenCLIP's own towers."""
-    from open_clip import CustomTextCLIP
-
-    config = architecture.config
-    vision = {**config["vision_cfg"], "timm_model_pretrained": False}
-    # Towers of timm may hold tables that are in no checkpoint: those are made for good.
-    device = "cpu" if vision.get("timm_model_name") else "meta"
-    try:
-        with torch.device(device):
-            model = CustomTextCLIP(
-                config["embed_dim"],
-                vision,
-                architecture.text,
-                quick_gelu=bool(config.get("quick_gelu", False)),
-            )
-    except (AssertionError, TypeError, ValueError, RuntimeError) as error:
-        raise ConfigError(
-            architecture.name, f"no model can be built of it ({one_line(error)})"
-        ) from None
-    if model.text.attn_mask is not None:
-        model.text.register_buffer("attn_mask", model.text.build_causal_mask(), persistent=False)
-    return model
-
-
-def _bare(name: str) -> str:
-    # The same tensors lie under other names in CLIP and in CustomTextCLIP, and again as they are
-    # saved in distributed training.
-    return name.removeprefix("module.").removeprefix("text.")

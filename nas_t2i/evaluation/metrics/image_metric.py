@@ -11,9 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nas_t2i.conditioning.weights import digest_of
-from nas_t2i.errors import ConfigError, did_you_mean
-from nas_t2i.files import expand_path
+from nas_t2i.conditioning.weights import by, digest_of, local_file
+from nas_t2i.errors import ConfigError
 
 WEIGHTS = (".safetensors", ".pt", ".pth", ".bin")
 # Of one forward pass, which bounds its memory.
@@ -60,13 +59,11 @@ def weights_file(path: str, where: str) -> Path:
     Raises:
         ConfigError: no such file, or one that can't be weights.
     """
-    file = expand_path(path, where)
-    if not file.name.endswith(WEIGHTS):
-        raise ConfigError(where, f"got {path!r}", expected=f"a file that ends in {_any_of()}")
-    if not file.is_file():
-        names = [p.name for p in file.parent.glob("*") if p.name.endswith(WEIGHTS)]
-        raise ConfigError(where, f"no file {str(file)!r}", hint=did_you_mean(file.name, names))
-    return file
+    if not path.endswith(WEIGHTS):
+        raise ConfigError(
+            where, f"got {path!r}", expected=f"a file that ends in {', '.join(WEIGHTS)}"
+        )
+    return local_file(path, where, WEIGHTS)
 
 
 def weights_digest(file: Path) -> str:
@@ -92,13 +89,5 @@ def _difference(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> 
         return f"{more[0]} ({len(more)} tensors too many)"
     for name, value in expected.items():
         if found[name].shape != value.shape:
-            return f"{name} is {_by(found[name].shape)}, not {_by(value.shape)}"
+            return f"{name} is {by(found[name].shape)}, not {by(value.shape)}"
     return ""
-
-
-def _by(shape: torch.Size) -> str:
-    return " x ".join(map(str, shape)) or "a scalar"
-
-
-def _any_of() -> str:
-    return ", ".join(WEIGHTS)

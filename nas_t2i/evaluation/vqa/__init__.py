@@ -44,6 +44,8 @@ def make_answerer(
     dtype: Literal["fp32", "bf16"] = "fp32",
     likelihood: Literal["sum", "mean"] | None = None,
     choices_in_prompt: bool = False,
+    batch: int = 32,
+    new_tokens: int = 50,
     recorded_model: str = "",
     cache: Path | None = None,
 ) -> Answerer:
@@ -85,6 +87,8 @@ def make_answerer(
             dtype=dtype,
             likelihood=likelihood,
             choices_in_prompt=choices_in_prompt,
+            batch=batch,
+            new_tokens=new_tokens,
         )
         return load_answerer(kind, model, options)
     raise ConfigError(
@@ -93,3 +97,16 @@ def make_answerer(
         expected=", ".join(["recorded:FILE", *_ALONE, *(f"{kind}:MODEL" for kind in MODELS)]),
         hint=did_you_mean(kind, ("recorded", *_ALONE, *MODELS)),
     )
+
+
+def check_answerable(name: str, questions: Sequence[Question]) -> None:
+    """Check that an embedded answerer knows the questions; models are asked anything.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if name in _ALONE:
+        from nas_t2i.evaluation.vqa.shapes_questions import parse_question
+
+        for question in questions:
+            parse_question(question["question"])

@@ -10,9 +10,7 @@ chance.
 
 from __future__ import annotations
 
-import hashlib
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,8 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from nas_t2i.data.shapes import COLORS, NUMBERS, PLACES, PLURALS, SHAPES, SIZE, Question
-from nas_t2i.errors import ConfigError
+from nas_t2i.data.shapes import COLORS, NUMBERS, PLACES, SHAPES, SIZE, Question
 from nas_t2i.evaluation.vqa import Answer
 from nas_t2i.evaluation.vqa.learned_data import PAIRS
 from nas_t2i.evaluation.vqa.learned_model import (
@@ -31,17 +28,19 @@ from nas_t2i.evaluation.vqa.learned_model import (
     Saying,
     load_or_train,
 )
+from nas_t2i.evaluation.vqa.shapes_questions import (
+    Form,
+    HowMany,
+    IsThere,
+    WhatColor,
+    WhatShape,
+    Where,
+    guess,
+    parse_question,
+)
 
 VERSION = 1  # raise when an answer may change though the weights do not: part of the identity
 
-_NOUNS = {name: i for names in (SHAPES, PLURALS) for i, name in enumerate(names)}
-_SHAPE = "({})".format("|".join(sorted(_NOUNS, key=len, reverse=True)))
-_COLOR = "({})".format("|".join(COLORS))
-_THERE = re.compile(rf"Is there a {_COLOR} {_SHAPE}\?")
-_WHAT_COLOR = re.compile(rf"What color (?:is|are) the {_SHAPE}\?")
-_WHAT_SHAPE = re.compile(rf"What shape (?:is|are) the {_COLOR} objects?\?")
-_NUMBER = re.compile(rf"How many {_SHAPE} are there\?")
-_PLACE = re.compile(rf"Where (?:is|are) the {_SHAPE}, seen from the {_SHAPE}\?")
 _FLOOR = 1e-6  # smallest probability that is told: a likelihood is finite
 _OPPOSITE = (1, 0, 3, 2)  # index into PLACES
 
@@ -91,7 +90,8 @@ class LearnedAnswerer:
 def make_learned(
     cache: Path, settings: LearnedSettings | None = None, say: Saying | None = None
 ) -> LearnedAnswerer:
-    """The answerer whose weights are in ``cache``; trained first (a minute or two) if missing.
+    """The answerer of ``settings``: the shipped one by default; others are kept in ``cache``, and
+    trained first (a minute or two) if missing there.
 
     Raises:
         StorageError: the cache can't be written.
@@ -101,44 +101,32 @@ def make_learned(
 
 def _answer(belief: Beliefs, image: npt.NDArray[np.uint8], question: Question) -> Answer:
     text, choices = question["question"], question["choices"]
-    told = _told(belief, text)
+    told = _told(belief, parse_question(text))
     chances = [told.get(choice, 0.0) for choice in choices]
-    chances[_guess(image, text, len(choices))] += max(0.0, 1.0 - sum(chances))
+    chances[guess(image, text, len(choices))] += max(0.0, 1.0 - sum(chances))
     best = max(range(len(choices)), key=chances.__getitem__)
     return Answer(choices[best], tuple(math.log(max(chance, _FLOOR)) for chance in chances))
 
 
-def _told(belief: Beliefs, question: str) -> dict[str, float]:
+def _told(belief: Beliefs, asked: Form) -> dict[str, float]:
     """Probabilities of answers; what they lack of 1 is that there is nothing to tell."""
-    if match := _THERE.fullmatch(question):
-        there = float(belief.there[_NOUNS[match[2]], COLORS.index(match[1])])
-        return {"yes": there, "no": 1.0 - there}
-    if match := _WHAT_COLOR.fullmatch(question):
-        shape = _NOUNS[match[1]]
-        some = 1.0 - belief.number[shape, 0]
-        return dict(zip(COLORS, (some * belief.color[shape]).tolist(), strict=True))
-    if match := _WHAT_SHAPE.fullmatch(question):
-        color = COLORS.index(match[1])
-        return dict(zip(SHAPES, (belief.seen[color] * belief.shape[color]).tolist(), strict=True))
-    if match := _NUMBER.fullmatch(question):
-        return dict(zip(NUMBERS, belief.number[_NOUNS[match[1]], 1:].tolist(), strict=True))
-    if match := _PLACE.fullmatch(question):
-        first, second = _NOUNS[match[1]], _NOUNS[match[2]]
-        if first == second:
-            return {}
-        both = (1.0 - belief.number[first, 0]) * (1.0 - belief.number[second, 0])
-        places = belief.place[PAIRS.index((min(first, second), max(first, second)))]
-        if first > second:
-            places = places[list(_OPPOSITE)]
-        return dict(zip(PLACES, (both * places).tolist(), strict=True))
-    raise ConfigError(
-        f"question {question!r}",
-        "not a question of the embedded benchmark",
-        hint="other questions need another VQA model",
-    )
-
-
-def _guess(image: npt.NDArray[np.uint8], question: str, choices: int) -> int:
-    digest = hashlib.blake2b(question.encode(), digest_size=8)
-    digest.update(image.tobytes())
-    return int.from_bytes(digest.digest(), "little") % choices
+    match asked:
+        case IsThere(color, shape):
+            there = float(belief.there[shape, color])
+            return {"yes": there, "no": 1.0 - there}
+        case WhatColor(shape):
+            some = 1.0 - belief.number[shape, 0]
+            return dict(zip(COLORS, (some * belief.color[shape]).tolist(), strict=True))
+        case WhatShape(color):
+            shapes = belief.seen[color] * belief.shape[color]
+            return dict(zip(SHAPES, shapes.tolist(), strict=True))
+        case HowMany(shape):
+            return dict(zip(NUMBERS, belief.number[shape, 1:].tolist(), strict=True))
+        case Where(first, second):
+            if first == second:
+                return {}
+            both = (1.0 - belief.number[first, 0]) * (1.0 - belief.number[second, 0])
+            places = belief.place[PAIRS.index((min(first, second), max(first, second)))]
+            if first > second:
+                places = places[list(_OPPOSITE)]
+            return dict(zip(PLACES, (both * places).tolist(), strict=True))

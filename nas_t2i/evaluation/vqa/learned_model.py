@@ -1,9 +1,9 @@
 """The learned answerer's eye: a small convolutional network with one head a form of question.
 
-It is trained once, in a minute or two of one core, on pictures and what is true of them
+It was trained once, in a minute and a half of one core, on pictures and what is true of them
 (`learned_data`); it shares nothing with the answerer that fits the renderer's shapes. The weights
-are a function of the settings up to rounding, which may differ between kinds of processors: the
-digest of the weights themselves goes into the answerer's identity.
+are a function of the settings up to rounding, which may differ between kinds of processors. Those
+of the default settings are shipped; a digest of the weights is part of the answerer's identity.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _HEADS = (
     (len(COLORS), len(SHAPES)),  # shape
     (len(PAIRS), len(PLACES)),  # place
 )
-_BATCH = 16  # pictures looked at together, always as many: the same answers in any company
+_SHIPPED = Path(__file__).parent  # where the weights of the default settings lie
 
 
 @dataclass(frozen=True)
@@ -122,15 +122,13 @@ class Eye(nn.Module):
     @torch.inference_mode()
     def look(self, pictures: npt.NDArray[np.uint8]) -> Beliefs:
         """What (N, SIZE, SIZE, 3) pictures seem to hold; each as if it were looked at alone."""
-        parts: list[list[Tensor]] = [[] for _ in _HEADS]
-        for start in range(0, len(pictures), _BATCH):
-            some = to_tensor(pictures[start : start + _BATCH])
-            filled = functional.pad(some, (0, 0, 0, 0, 0, 0, 0, _BATCH - len(some)))
-            for part, logits in zip(parts, self(filled), strict=True):
-                part.append(logits[: len(some)].double())
+        # One at a time: in a batch of another size a sum may round otherwise.
+        alone = [self(to_tensor(pictures[i : i + 1])) for i in range(len(pictures))]
         logits = [
-            torch.cat(part) if part else torch.empty(0, *head, dtype=torch.float64)
-            for part, head in zip(parts, _HEADS, strict=True)
+            torch.cat([heads[h].double() for heads in alone])
+            if alone
+            else torch.empty(0, *head, dtype=torch.float64)
+            for h, head in enumerate(_HEADS)
         ]
         return Beliefs(
             there=logits[0].sigmoid().numpy(),
@@ -203,13 +201,19 @@ def _loss(logits: list[Tensor], truth: Targets) -> Tensor:
 def load_or_train(
     cache: Path, settings: LearnedSettings | None = None, say: Saying | None = None
 ) -> Eye:
-    """The eye from ``cache``/shapes-eye-<key>.safetensors, trained and written if missing.
+    """The eye of ``settings``: shipped, from ``cache``, or trained now and written there.
+
+    The file is ``shapes-eye-<key>.safetensors``. That of the default settings is shipped: scores of
+    different machines are comparable.
 
     Raises:
         StorageError: the cache can't be written.
     """
     settings = settings or LearnedSettings()
-    path = cache / f"shapes-eye-{settings.key}.safetensors"
+    name = f"shapes-eye-{settings.key}.safetensors"
+    path = _SHIPPED / name
+    if not path.exists():
+        path = cache / name
     if not path.exists():
         make_folder(cache)
         write_atomically(path, save(train_eye(settings, say).state_dict()))

@@ -14,6 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -48,6 +49,7 @@ from nas_t2i.evaluation.vqa.decoding import (
 )
 
 _WHERE = "vqa"
+_PACKAGES = ("transformers", "torch", "pillow")  # whose versions answers may depend on
 # Old releases write the first, new ones the second, with the image processor under a key of it.
 _IMAGE_FILES = ("preprocessor_config.json", "processor_config.json")
 _IMAGE_FACTS = (
@@ -119,7 +121,7 @@ class ModelAnswerer(ABC):
         self._device = torch.device(options.device)
         loaded = load_weights(self._checkpoint, getattr(library, self.model_class), options.dtype)
         self._model = loaded.to(self._device)
-        self.identity = self._identify(str(library.__version__))
+        self.identity = self._identify()
 
     @torch.inference_mode()
     def answer(self, image: Image.Image, questions: list[Question]) -> list[Answer]:
@@ -209,7 +211,7 @@ class ModelAnswerer(ABC):
                 expected=f"{side} x {side}, as {CONFIG} has it",
             )
 
-    def _identify(self, version: str) -> str:
+    def _identify(self) -> str:
         settings = self._image_processor.to_dict()
         image = {key: settings[key] for key in _IMAGE_FACTS if settings.get(key) is not None}
         facts = {
@@ -222,7 +224,7 @@ class ModelAnswerer(ABC):
             f"image={_describe(image)}",
             self._options.dtype,
             *self._manner(),
-            f"transformers={version}",
+            *(f"{package}={version(package)}" for package in _PACKAGES),
         ]
         return ";".join(parts)
 

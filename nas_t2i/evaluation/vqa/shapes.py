@@ -12,8 +12,6 @@ geometry is consistent, and nothing about a malformed object: that is what the o
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,25 +26,25 @@ from nas_t2i.data.shapes import (
     NUMBERS,
     PALETTE,
     PLACES,
-    PLURALS,
     SHAPES,
     Question,
     coverage,
+)
+from nas_t2i.evaluation.vqa.shapes_questions import (
+    Form,
+    HowMany,
+    IsThere,
+    WhatColor,
+    WhatShape,
+    Where,
+    guess,
+    parse_question,
 )
 
 VERSION = 1  # raise when an answer may change: part of every score's signature
 MIN_OVERLAP = 0.75  # soft intersection over union of a region and its ideal shape
 MIN_AREA = 3  # pixels; smaller regions are specks
 _SOLID = 0.5  # share of an object's colour from which a pixel belongs to it
-
-_NOUNS = {name: i for names in (SHAPES, PLURALS) for i, name in enumerate(names)}
-_WORD = "|".join(sorted(_NOUNS, key=len, reverse=True))
-_COLOR = "|".join(COLORS)
-_IS_THERE = re.compile(rf"Is there a ({_COLOR}) ({_WORD})\?")
-_WHAT_COLOR = re.compile(rf"What color (?:is|are) the ({_WORD})\?")
-_WHAT_SHAPE = re.compile(rf"What shape (?:is|are) the ({_COLOR}) objects?\?")
-_HOW_MANY = re.compile(rf"How many ({_WORD}) are there\?")
-_WHERE = re.compile(rf"Where (?:is|are) the ({_WORD}), seen from the ({_WORD})\?")
 
 
 @dataclass(frozen=True)
@@ -148,6 +146,9 @@ def answer(
     """Answers to ``questions``; question i is about picture ``images[rows[i]]``.
 
     Only a question's text and choices are read; its answer, element and caption are not.
+
+    Raises:
+        ConfigError: a question that the embedded benchmark does not ask.
     """
     seen = look(images)
     return [
@@ -159,43 +160,43 @@ def answer(
 def _answer_one(
     objects: list[Seen], image: npt.NDArray[np.uint8], question: str, choices: list[str]
 ) -> str:
-    said = _evidence(objects, question)
-    return said if said in choices else _guess(image, question, choices)
+    said = _evidence(objects, parse_question(question))
+    return said if said in choices else choices[guess(image, question, len(choices))]
 
 
-def _evidence(objects: list[Seen], question: str) -> str | None:
+def _evidence(objects: list[Seen], asked: Form) -> str | None:
     """What the objects say, None if they say nothing."""
-    if match := _IS_THERE.fullmatch(question):
-        color, shape = COLORS.index(match[1]), _NOUNS[match[2]]
-        return "yes" if any(o.color == color and o.shape == shape for o in objects) else "no"
-    if match := _WHAT_COLOR.fullmatch(question):
-        color = _largest([(o.color, o.area) for o in objects if o.shape == _NOUNS[match[1]]])
-        return None if color < 0 else COLORS[color]
-    if match := _WHAT_SHAPE.fullmatch(question):
-        color = COLORS.index(match[1])
-        shape = _largest([(o.shape, o.area) for o in objects if o.color == color])
-        return None if shape < 0 else SHAPES[shape]
-    if match := _HOW_MANY.fullmatch(question):
-        number = sum(o.shape == _NOUNS[match[1]] for o in objects)
-        return NUMBERS[number - 1] if 0 < number <= len(NUMBERS) else None
-    if match := _WHERE.fullmatch(question):
-        ends = []
-        for word in (match[1], match[2]):
-            those = [o for o in objects if o.shape == _NOUNS[word]]
-            if not those:
+    match asked:
+        case IsThere(color, shape):
+            return "yes" if any(o.color == color and o.shape == shape for o in objects) else "no"
+        case WhatColor(shape):
+            color = _largest([(o.color, o.area) for o in objects if o.shape == shape])
+            return None if color < 0 else COLORS[color]
+        case WhatShape(color):
+            shape = _largest([(o.shape, o.area) for o in objects if o.color == color])
+            return None if shape < 0 else SHAPES[shape]
+        case HowMany(shape):
+            number = sum(o.shape == shape for o in objects)
+            return NUMBERS[number - 1] if 0 < number <= len(NUMBERS) else None
+        case Where(shape, seen_from):
+            ends = [_middle([o for o in objects if o.shape == s]) for s in (shape, seen_from)]
+            if ends[0] is None or ends[1] is None:
                 return None
-            weight = sum(o.area for o in those)
-            ends.append(
-                (
-                    sum(o.x * o.area for o in those) / weight,
-                    sum(o.y * o.area for o in those) / weight,
-                )
-            )
-        dx, dy = ends[0][0] - ends[1][0], ends[0][1] - ends[1][1]
-        if abs(dx) >= abs(dy):
-            return PLACES[0] if dx < 0 else PLACES[1]
-        return PLACES[2] if dy < 0 else PLACES[3]
-    raise ValueError(f"not a question of the embedded benchmark: {question!r}")
+            dx, dy = ends[0][0] - ends[1][0], ends[0][1] - ends[1][1]
+            if abs(dx) >= abs(dy):
+                return PLACES[0] if dx < 0 else PLACES[1]
+            return PLACES[2] if dy < 0 else PLACES[3]
+
+
+def _middle(objects: list[Seen]) -> tuple[float, float] | None:
+    """Centre of mass of all objects together, x and y in pixels; None for no objects."""
+    if not objects:
+        return None
+    weight = sum(o.area for o in objects)
+    return (
+        sum(o.x * o.area for o in objects) / weight,
+        sum(o.y * o.area for o in objects) / weight,
+    )
 
 
 def _largest(values: list[tuple[int, float]]) -> int:
@@ -204,12 +205,6 @@ def _largest(values: list[tuple[int, float]]) -> int:
     for value, area in values:
         total[value] += area
     return min(total, key=lambda value: (-total[value], value), default=-1)
-
-
-def _guess(image: npt.NDArray[np.uint8], question: str, choices: list[str]) -> str:
-    digest = hashlib.blake2b(question.encode(), digest_size=8)
-    digest.update(image.tobytes())
-    return choices[int.from_bytes(digest.digest(), "little") % len(choices)]
 
 
 @dataclass(frozen=True)

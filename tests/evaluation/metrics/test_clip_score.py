@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from nas_t2i.conditioning.openclip_files import find_architecture
 from nas_t2i.errors import ConfigError
-from nas_t2i.evaluation.metrics.clip_model import _architecture, _pictures
+from nas_t2i.evaluation.metrics.clip_model import _pictures
 from nas_t2i.evaluation.metrics.clip_score import make_clip_score
 from tests.conditioning.checkpoints import edit_json, tiny_openclip
 from tests.evaluation.metrics.pictures import picture, pictures
@@ -162,7 +163,7 @@ def test_the_resize_rule_of_a_hubs_config_is_kept(tmp_path: Path) -> None:
 def test_the_resize_rule_of_named_architectures(
     name: str, checkpoint: str, mode: str, interpolation: str
 ) -> None:
-    rule = _pictures(_architecture(name, "clip_score"), checkpoint)
+    rule = _pictures(find_architecture(name, "clip_score"), checkpoint)
     assert (rule.resize_mode, rule.interpolation) == (mode, interpolation)
 
 
@@ -173,7 +174,7 @@ def test_the_resize_rule_of_named_architectures(
         ("missing.json", "a.pt", "missing.json: no such file"),
         ("ViT-H-14", "laion2b_s32b_b79", "did you mean 'laion2b_s32b_b79k'"),
         ("ViT-H-14", "none.safetensors", "clip_score.checkpoint: no file 'none.safetensors'"),
-        ("ViT-L-14", "openai", "trained with QuickGELU; expected ViT-L-14-quickgelu"),
+        ("ViT-L-14", "openai", "trained with QuickGELU; expected 'ViT-L-14-quickgelu'"),
         ("ViT-B-16-SigLIP", "webli", "text tower and tokenizer"),
         ("coca_ViT-B-32", "a.pt", "writes captions too"),
     ],

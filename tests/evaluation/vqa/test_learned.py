@@ -183,6 +183,13 @@ def test_another_process_trains_the_same_weights(tmp_path: Path) -> None:
     assert done.stdout.strip() == train_eye(TINY).digest
 
 
+def test_the_shipped_weights_are_those_of_the_default_settings(tmp_path: Path) -> None:
+    shipped = load_or_train(tmp_path / "new", say=lambda _step, _of: pytest.fail("trained"))
+    assert not (tmp_path / "new").exists()
+    scenes = shapes.sample_scenes(6, "shipped", 200)
+    assert accuracy(LearnedAnswerer(shipped), shapes.render(scenes), scenes) > 0.995
+
+
 def test_key_follows_the_settings() -> None:
     assert LearnedSettings(seed=1).key != LearnedSettings().key == LearnedSettings(seed=0).key
 
@@ -245,7 +252,7 @@ def test_likelihoods_are_a_distribution_whose_best_choice_is_the_answer(
 
 
 def test_one_picture_at_a_time_gives_the_same_answers(answerer: LearnedAnswerer) -> None:
-    scenes = shapes.sample_scenes(8, "alone", 70)  # more than are looked at together
+    scenes = shapes.sample_scenes(8, "alone", 20)
     questions, rows = asked(scenes)
     pictures = distorted_scenes(8, "alone", scenes)
     together = answerer.answer_all(pictures, rows, questions)

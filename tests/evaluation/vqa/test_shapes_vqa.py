@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from nas_t2i.data import shapes
+from nas_t2i.errors import ConfigError
 from nas_t2i.evaluation.vqa import shapes as vqa
 
 N = 2500
@@ -90,5 +91,5 @@ def test_a_shape_that_is_none_is_not_seen() -> None:
 
 def test_a_foreign_question_is_an_error() -> None:
     foreign = {**QUESTIONS[0], "question": "Is it raining?"}
-    with pytest.raises(ValueError, match="raining"):
+    with pytest.raises(ConfigError, match="raining"):
         vqa.answer(IMAGES, np.array([0]), [foreign])  # type: ignore[list-item]
