@@ -37,6 +37,7 @@ from nas_t2i.protocol.budget import Budget
 RESULT_VERSION = 1
 # What tifa_run's own result has beside the keys that every metric has here.
 _TIFA_KEYS = ("answerer", "mapping", "question_details")
+_MOST_TOLD = 3  # pictures of which a note says what is wrong
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def _load_models(plan: Plan, cache: Path, device: str) -> _Models:
     request = plan.request
     answerer = mapping = extractor = None
     if "tifa" in request.metrics:
-        answerer = _answerer(plan, cache, device)
+        answerer = _answerer(plan, device)
         mapping = make_mapping(plan.mapping, device)
     if "fid" in request.metrics:
         # Here, because it needs packages of its own.
@@ -122,7 +123,7 @@ def _load_models(plan: Plan, cache: Path, device: str) -> _Models:
     return _Models(painter, answerer, mapping, image_metrics, extractor)
 
 
-def _answerer(plan: Plan, cache: Path, device: str) -> Answerer:
+def _answerer(plan: Plan, device: str) -> Answerer:
     tifa = plan.request.tifa
     by_likelihood = plan.mapping == "likelihood" and plan.vqa.partition(":")[0] in MODELS
     return make_answerer(
@@ -135,7 +136,6 @@ def _answerer(plan: Plan, cache: Path, device: str) -> Answerer:
         batch=plan.request.batch,
         new_tokens=tifa.new_tokens,
         recorded_model=tifa.recorded_model,
-        cache=cache,
     )
 
 
@@ -201,6 +201,9 @@ def _score_all(
         results.append(_drawn_so(found, models.painter))
     heard = {note for found in results for note in found.notes}
     notes = plan.notes + [note for note in log.notes if note not in heard]
+    # Where the path of a map leads, for example.
+    for picture, problem in list(images.problems.items())[:_MOST_TOLD]:
+        notes.append(f"picture {picture!r} {problem.reason}: {problem.detail}")
     return Evaluation(results, details, told, notes)
 
 

@@ -20,7 +20,13 @@ from nas_t2i.evaluation.mappings import check_mapping
 from nas_t2i.evaluation.metrics.fid import FeatureStatistics
 from nas_t2i.evaluation.metrics.image_metric import weights_file
 from nas_t2i.evaluation.question_tifa import captions_of, read_evaluation_questions
-from nas_t2i.evaluation.tifa_files import Prompt, Question, read_prompts, read_questions
+from nas_t2i.evaluation.tifa_files import (
+    Prompt,
+    Question,
+    read_prompts,
+    read_questions,
+    read_result,
+)
 from nas_t2i.evaluation.tifa_run import number_of, strangers
 from nas_t2i.evaluation.vqa import MODELS, check_answerable
 from nas_t2i.files import expand_path
@@ -36,7 +42,6 @@ from nas_t2i.training.inputs import Inputs
 
 METRICS = ("tifa", "clip", "fid", "hps", "image_reward")
 _COCO = "coco:"
-_WITHOUT_LIKELIHOODS = ("shapes", "recorded")
 _WRITERS = ("blip", "git", "blip2")  # answer token by token
 
 
@@ -273,6 +278,12 @@ def _questions(
     return questions, vqa, mapping
 
 
+def _tells_likelihoods(kind: str, model: str) -> bool:
+    if kind == "recorded":
+        return bool(read_result(expand_path(model, "--vqa")).choices)
+    return kind != "shapes"
+
+
 def _check_vqa(vqa: str, mapping: str, tifa: TifaOptions) -> None:
     kind, _, model = vqa.partition(":")
     if not vqa:
@@ -280,7 +291,7 @@ def _check_vqa(vqa: str, mapping: str, tifa: TifaOptions) -> None:
         raise ConfigError("--vqa", "missing, and tifa needs it", expected=", ".join(kinds))
     if kind == "recorded" and model and not expand_path(model, "--vqa").is_file():
         raise ConfigError("--vqa", f"got {vqa!r}: no file {model!r}", expected="a result of TIFA")
-    if mapping == "likelihood" and kind in _WITHOUT_LIKELIHOODS:
+    if mapping == "likelihood" and not _tells_likelihoods(kind, model):
         raise ConfigError(
             "--mapping",
             f"got likelihood with {vqa!r}, which has none",

@@ -40,8 +40,7 @@ def make_evaluator(budget: Budget, inputs: Inputs) -> Evaluator:
 def check_evaluation(budget: Budget) -> None:
     """Check what the trials of a budget are evaluated with, before any of them is trained.
 
-    What they share and can be made (the learned answerer) is made. Of the large models only local
-    folders and files are looked for.
+    Of large models only local folders and files are looked for.
 
     Raises:
         UserError: questions, a mapping, an answerer or a metric that can't be used.

@@ -86,7 +86,9 @@ def score_fid(
     features = _features(ids, images, extractor, cache, report, "fid")
     score, notes = None, missing_notes(features.missing, "picture")
     if len(features.scored) >= 2:
+        report("fid distance", 0, 1)  # a minute and more where there are many features
         value, stderr = distance_with_error(features.groups, reference)
+        report("fid distance", 1, 1)
         score = Score(
             metric="fid",
             value=value,

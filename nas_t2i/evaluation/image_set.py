@@ -8,7 +8,6 @@ counts as a problem is part of the rule by which pictures are read, and of every
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +46,7 @@ class ImageSet:
     Attributes:
         ids: of the pictures, in order. A picture may turn out to be missing or unreadable.
         rule: how pictures are read, for signatures.
+        problems: those found so far, by id.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class ImageSet:
         self._known = frozenset(self.ids)
         self._load, self._size, self._blank_counts = load, size, blank_counts
         self._digests: dict[str, str] = {}
-        self._problems: dict[str, Problem] = {}
+        self.problems: dict[str, Problem] = {}
         self.rule = "rgb-v1" + (",blank counts" if blank_counts else ",no blank")
         if size is not None:
             self.rule += f",{size[0]}x{size[1]}"
@@ -150,7 +150,7 @@ class ImageSet:
         """Return the RGB picture of an id, or why there is none to score."""
         found = self._read(name)
         if isinstance(found, Problem):
-            self._problems[name] = found
+            self.problems[name] = found
         else:
             self._digests[name] = picture_digest(found)
         return found
@@ -166,11 +166,6 @@ class ImageSet:
             if isinstance(found, Problem):
                 raise ValueError(f"picture {name!r} is {found.reason}: {found.detail}")
         return self._digests[name]
-
-    @property
-    def problems(self) -> Counter[Reason]:
-        """How many of the pictures read so far were a problem, by reason."""
-        return Counter(problem.reason for problem in self._problems.values())
 
     def _read(self, name: str) -> Image.Image | Problem:
         if name not in self._known:

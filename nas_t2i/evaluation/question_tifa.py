@@ -7,7 +7,6 @@ from pathlib import Path
 from PIL import Image
 
 from nas_t2i.conditioning.weights import local_folder
-from nas_t2i.environment import cache_dir
 from nas_t2i.errors import ConfigError
 from nas_t2i.evaluation.drawing import Measured, Pictures, draw
 from nas_t2i.evaluation.embedded_prompts import make_prompts
@@ -71,7 +70,12 @@ def check_questions(budget: Budget) -> None:
     if kind in MODELS and model:
         local_folder(model, None, "evaluation.vqa")
     else:  # quickly made, or an error
-        make_answerer(settings.vqa, cache=cache_dir())
+        make_answerer(settings.vqa)
+
+
+def signature_part(questions: list[Question]) -> str:
+    """Return the part of a TIFA's signature, between bars, that says what was asked."""
+    return f"questions={questions_digest(questions)}"
 
 
 class QuestionTifa:
@@ -89,7 +93,7 @@ class QuestionTifa:
         self._chance = blind_level(self.questions)
         self._text = encode_prompts(list(self._captions.values()), inputs)
         # Loaded before anything is trained: a model that is missing is told at once.
-        self._answerer = make_answerer(settings.vqa, device=inputs.device, cache=cache_dir())
+        self._answerer = make_answerer(settings.vqa, device=inputs.device)
         self._mapping = make_mapping(settings.mapping, inputs.device)
 
     def measure(self, denoiser: Denoiser, ranks: Ranks) -> Measured:
@@ -113,7 +117,7 @@ class QuestionTifa:
             chance=self._chance,
             signature=(
                 f"tifa|vqa={self._answerer.identity}|mapping={self._mapping.identity}"
-                f"|questions={questions_digest(self.questions)}"
+                f"|{signature_part(self.questions)}"
                 f"|ddim{sampler.steps}|guidance={sampler.guidance:g}|seed={self._settings.seed}"
             ),
         )

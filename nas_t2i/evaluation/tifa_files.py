@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -209,7 +210,8 @@ def questions_digest(questions: Sequence[Question]) -> str:
 class RecordedAnswers:
     """The answers in a result file."""
 
-    answers: dict[tuple[str, str], str]  # free-form, by (id, question)
+    answers: dict[tuple[str, str], Answer]  # by (id, question)
+    choices: dict[tuple[str, str], list[str]]  # of the answers with likelihoods, in their order
     answerer: str  # identity of who gave them; "" in TIFA's own layout, which does not say
 
 
@@ -224,7 +226,7 @@ def read_result(file: str | Path) -> RecordedAnswers:
     details = data.get("question_details")
     if not isinstance(details, dict):
         row.fail((), "no question_details", expected="a result of TIFA")
-    answers = {}
+    answers, choices = {}, {}
     for name, questions in details.items():
         if not isinstance(questions, dict):
             row.fail(
@@ -241,9 +243,30 @@ def read_result(file: str | Path) -> RecordedAnswers:
                 continue
             if not isinstance(answer, str):
                 row.fail((*path, "free_form_vqa"), f"got {describe(answer)}", expected="text")
-            answers[name, text] = answer
+            likelihoods = _likelihoods(row, path, detail)
+            answers[name, text] = Answer(answer, likelihoods)
+            if likelihoods is not None:
+                choices[name, text] = detail["choices"]
     answerer = row.text_at(*place, "answerer") if "answerer" in data else ""
-    return RecordedAnswers(answers, answerer)
+    return RecordedAnswers(answers, choices, answerer)
+
+
+def _likelihoods(
+    row: Row, path: tuple[Key, ...], detail: dict[str, Any]
+) -> tuple[float, ...] | None:
+    """Return the log-likelihoods of a row's choices, which our own results have where asked for."""
+    told = detail.get("likelihoods")
+    if told is None:
+        return None
+    try:
+        likelihoods = tuple(map(float, told))  # -inf is written as text
+        fits = len(likelihoods) == len(detail["choices"]) and not any(map(math.isnan, likelihoods))
+    except (KeyError, TypeError, ValueError):
+        fits = False
+    if not fits:
+        path = (*path, "likelihoods")
+        row.fail(path, f"got {describe(told)}", expected="a number for each choice")
+    return likelihoods
 
 
 def _tifa_part(data: dict[str, Any]) -> tuple[tuple[Key, ...], dict[str, Any]]:

@@ -192,7 +192,7 @@ def result(outcome: TifaOutcome) -> dict[str, Any]:
     ``question_details`` is laid out as in TIFA's own results, and holds all questions: of those
     without an answer ``missing`` says why and the rest is null; ``scored`` says whether the
     question counts. The standard error of a single caption is unknown: "NaN". ``similarity`` and
-    ``margin`` are the mapping's; an answer that reads like its choice has none.
+    ``margin`` are the mapping's; what was read as "exact" has none.
     """
     details: dict[str, dict[str, Any]] = {}
     for detail in outcome.details:

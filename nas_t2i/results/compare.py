@@ -230,7 +230,9 @@ def _read_file(file: Path, metric: str) -> Result:
         if result.score is not None and result.score.per_prompt and result.better == "larger"
     }
     if not found:
-        raise RecordError(f"{file}: no metric with a score of each prompt, larger being better")
+        raise RecordError(
+            f"{file}: no metric with a score of each prompt (FID has one for all pictures)"
+        )
     asked_as = {result.metric: name for name, (result, _) in found.items()}
     chosen, score = found[_choose(asked_as.get(metric, metric), found, str(file))]
     if chosen.prompts and len(chosen.prompts) != len(score.per_prompt):

@@ -19,6 +19,7 @@ from nas_t2i.arch.space import Space
 from nas_t2i.environment import cache_dir, describe_environment
 from nas_t2i.errors import StorageError
 from nas_t2i.evaluation.evaluator import chance_level, check_evaluation
+from nas_t2i.evaluation.question_tifa import read_evaluation_questions, signature_part
 from nas_t2i.locks import StudyLock
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.records import (
@@ -109,6 +110,7 @@ def run_search(
     # Once, before trials that all need it, and before anything is made that they would fail in.
     check_inputs(request.budget, cache_dir(), say)
     check_evaluation(request.budget)
+    _check_same_questions(request)
     check_sampler(request.budget.search.sampler, request.budget.search.sampler_options)
     # A storage elsewhere must answer before anything is made here; the journal needs its folder.
     optuna = _open_optuna(request, say) if request.storage else None
@@ -213,6 +215,23 @@ def _check_same_settings(request: SearchRequest) -> None:
         raise StorageError(
             f"study {request.study!r} in {request.results_dir} was started with other settings "
             f"({'; '.join(differences)}); choose another --study, or the settings it began with"
+        )
+
+
+def _check_same_questions(request: SearchRequest) -> None:
+    """A budget's id holds the path of its questions only. Raises StorageError where they changed.
+
+    Told before more is trained: the leaderboard would not rank the scores together.
+    """
+    file = getattr(request.budget.evaluation, "questions", None)
+    if file is None or not (request.folder / STUDY_FILE).exists():
+        return
+    now = signature_part(read_evaluation_questions(request.budget))
+    points = (point for trial in read_contents(request.folder).trials for point in trial.curve)
+    if any(now not in point.scores["tifa"].signature.split("|") for point in points):
+        raise StorageError(
+            f"study {request.study!r} in {request.results_dir}: the questions in {file} changed "
+            "since it began; choose another --study, or restore the file"
         )
 
 

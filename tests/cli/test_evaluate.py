@@ -55,8 +55,53 @@ def test_a_picture_short_is_counted_and_none_at_all_is_a_failure(capsys, folder)
     shutil.rmtree("pictures")
     code, out, _ = run(capsys, *RECORDED, "-o", "none.json")
     assert code == 1 and "none" in out and "6 missing" in out
+    assert "- picture 'shapes_0' missing: pictures/shapes_0.png: no such file\n" in out
     (result,) = json.loads(Path("none.json").read_text())["results"]
     assert result["score"] is None
+
+
+def test_a_file_without_one_answer_is_a_failure_and_nothing_is_lost(capsys):
+    Path("none.json").write_text('{"question_details": {}}')
+    recorded = ("--images", "images.json", *TIFA, "--vqa", "recorded:none.json", "-o", "out.json")
+    code, out, _ = run(capsys, *recorded)
+    assert code == 1 and "6 no answer" in out
+    assert json.loads(Path("out.json").read_text())["results"][0]["score"] is None
+
+
+def test_one_caption_has_no_standard_error(capsys):
+    questions = json.loads(Path("questions.json").read_text())
+    Path("one.json").write_text(json.dumps([q for q in questions if q["id"] == "shapes_0"]))
+    one = ("pictures", "--questions", "one.json", "-m", "tifa", "--vqa", "shapes")
+    code, out, _ = run(capsys, *one, "--format", "reference", "-o", "out.json")
+    assert code == 0 and "1.0000 ± unknown" in out
+    assert json.loads(Path("out.json").read_text())["tifa_stdev"] is None
+
+
+def test_prompts_drawn_from_coco_are_those_of_the_seed(capsys, tmp_path):
+    pytest.importorskip("open_clip")
+    from tests.conditioning.checkpoints import tiny_openclip
+
+    config, weights = map(str, tiny_openclip(tmp_path / "clip"))
+    rows = [
+        (image, 10 * image + n, f"caption {n} of {image}") for image in range(9) for n in (1, 2)
+    ]
+    annotations = [{"image_id": i, "id": n, "caption": text} for i, n, text in rows]
+    Path("coco.json").write_text(json.dumps({"annotations": annotations}))
+    pictures = {f"coco_{n}": f"pictures/shapes_{n % 6}.png" for _, n, _ in rows}
+    Path("all.json").write_text(json.dumps(pictures))
+    clip = ("--images", "all.json", "-m", "clip", "--clip-model", config)
+    clip += ("--clip-checkpoint", weights, "--prompts", "coco:coco.json:5", "-o", "out.json")
+
+    def drawn(*seed: str) -> list[str]:
+        code, out, _ = run(capsys, *clip, *seed)
+        found = json.loads(Path("out.json").read_text())
+        told = f"5 prompts drawn from coco.json with seed {seed[1] if seed else 0}"
+        assert code == 0 and f"- {told}\n" in out and told in found["notes"]
+        return found["results"][0]["prompts"]
+
+    first = drawn("--seed", "7")
+    assert len({int(name.removeprefix("coco_")) // 10 for name in first}) == 5  # one an image
+    assert drawn("--seed", "7") == first != drawn()
 
 
 def test_compare_reads_the_result_files(capsys):
@@ -96,13 +141,17 @@ def test_several_metrics_with_models_of_every_kind(capsys, tmp_path):
 
     clip = [str(file) for file in tiny_openclip(tmp_path / "clip")]
     blip, sentences = tiny_blip(tmp_path / "blip"), tiny_sentences(tmp_path / "sentences")
-    models = ("--vqa", f"blip:{blip}", "--clip-model", clip[0], "--clip-checkpoint", clip[1])
+    vqa = ("--vqa", f"blip:{blip}", "--vqa-tokens", "5")
+    models = (*vqa, "--clip-model", clip[0], "--clip-checkpoint", clip[1])
     embedding = ("pictures", *TIFA, "-m", "clip", *models, "--mapping", f"embedding:{sentences}")
     code, out, _ = run(capsys, *embedding, "-o", "out.json", "--log", "log.jsonl")
     assert code == 0 and "TIFA" in out and "CLIP score" in out
     tifa, cosine = json.loads(Path("out.json").read_text())["results"]
     rows = [row for rows in tifa["question_details"].values() for row in rows.values()]
     assert {row["mapped"] for row in rows} <= {"exact", "embedding"}
+    for row in rows:  # what reads like its choice is not measured
+        assert (row["similarity"] is None) == (row["margin"] is None) == (row["mapped"] == "exact")
+    assert ";torch=" in tifa["answerer"] and ";pillow=" in tifa["answerer"]
     assert len(cosine["score"]["per_prompt"]) == 6
     log = Path("log.jsonl").read_text()
     assert len(log.splitlines()) == 46  # 40 answers, 6 scores
@@ -110,11 +159,42 @@ def test_several_metrics_with_models_of_every_kind(capsys, tmp_path):
     assert Path("log.jsonl").read_text() == log
     again = json.loads(Path("again.json").read_text())["results"]
     assert again == [tifa, cosine]
-    likelihood = ("pictures", *TIFA, *models[:2], "--mapping", "likelihood")
+    likelihood = ("pictures", *TIFA, *vqa, "--mapping", "likelihood")
     code, _, _ = run(capsys, *likelihood, "-o", "out.json", "--log", "log.jsonl")
     (tifa,) = json.loads(Path("out.json").read_text())["results"]
     rows = [row for rows in tifa["question_details"].values() for row in rows.values()]
     assert code == 0 and {row["mapped"] for row in rows} == {"likelihood"}
+    assert all(row["similarity"] <= 0 <= row["margin"] for row in rows)
+    assert all(len(row["likelihoods"]) == len(row["choices"]) for row in rows)
+    recorded = ("pictures", *TIFA, "--vqa", "recorded:out.json", "--mapping", "likelihood")
+    code, _, _ = run(capsys, *recorded, "-o", "read.json")
+    (read,) = json.loads(Path("read.json").read_text())["results"]
+    assert code == 0 and read["question_details"] == tifa["question_details"]
+
+
+def test_a_batch_changes_no_key_and_no_result(capsys, tmp_path):
+    pytest.importorskip("transformers")
+    from tests.conditioning.checkpoints import tiny_openclip
+    from tests.evaluation.vqa.models import tiny_blip
+
+    clip = [str(file) for file in tiny_openclip(tmp_path / "clip")]
+    command = ("pictures", *TIFA, "-m", "clip", "--vqa", f"blip:{tiny_blip(tmp_path / 'blip')}")
+    command += ("--clip-model", clip[0], "--clip-checkpoint", clip[1], "--vqa-tokens", "5")
+    found, keys = [], []
+    for batch in ("1", "4", "32"):
+        code, _, _ = run(capsys, *command, "--batch", batch, "-o", f"{batch}.json")
+        assert code == 0
+        found.append(json.loads(Path(f"{batch}.json").read_text())["results"])
+        lines = Path(f"{batch}.answers.jsonl").read_text().splitlines()
+        keys.append([{**json.loads(line), "value": None} for line in lines])
+    assert keys[0] == keys[1] == keys[2]
+    (tifa, cosine), *others = found
+    assert "greedy<=5;" in tifa["answerer"]
+    for tifa_too, cosine_too in others:
+        assert tifa_too == tifa
+        assert cosine_too["score"]["signature"] == cosine["score"]["signature"]
+        scores, same = (c["score"]["per_prompt"] for c in (cosine, cosine_too))
+        assert scores == pytest.approx(same, abs=2e-6)  # rounded to six digits
 
 
 @pytest.mark.parametrize(
@@ -137,6 +217,27 @@ def test_several_metrics_with_models_of_every_kind(capsys, tmp_path):
         (("pictures", *TIFA, "--vqa", "shapes", "--size", "64"), "expected WxH"),
         (("pictures", *TIFA, "--vqa", "shapes", "--device", "gpu"), "expected cpu, cuda or"),
         (("pictures", *TIFA, "--vqa", "shapes", "-o", "no/out.json"), "no folder"),
+        (("pictures", *TIFA, "--vqa", "shapes", "-o", "pictures"), "can't be written: a folder"),
+        (("pictures", *TIFA, "--vqa", "shapes", "-o", "./questions.json"), "which is read too"),
+        (("pictures", *TIFA, "--vqa", "shapes", "--seed", "1"), "--seed: got it with pictures"),
+        (("pictures", *TIFA, "--vqa", "shapes", "--device", "cuda:99"), "expected one of cpu"),
+        (("pictures", *TIFA, "--vqa", "shapes", "--vqa-choices"), "expected it with blip2"),
+        (("pictures", *TIFA, "--vqa", "shapes", "--vqa-dtype", "bf16"), "it with blip or vilt"),
+        (("pictures", *TIFA, "--vqa", "shapes", "--recorded-model", "m"), "it with recorded"),
+        (("pictures", *TIFA, "--vqa", "shapes", "--reference", "x"), "expected --metric fid"),
+        (
+            ("pictures", *TIFA, "--vqa", "shapes", "--clip-prefix", "a"),
+            "--clip-checkpoint: missing",
+        ),
+        (("pictures", "-m", "clip", "--mapping", "exact"), "got options of tifa"),
+        (
+            ("pictures", "--questions", "strange.json", "-m", "tifa", "--vqa", "learned"),
+            "'is this a surfer?': not a question of the embedded benchmark",
+        ),
+        (
+            ("pictures", "--questions", "foreign.json", "-m", "tifa", "--vqa", "blip:none"),
+            "expected ids such as coco_1",
+        ),
         (("pictures", *TIFA, "--vqa", "shapes", "--format", "reference"), "and --output"),
         (("pictures", "-m", "clip", "--prompts", "prompts.json"), "expected --clip-model and"),
         (("pictures", "-m", "clip", "--clip-model", "ViT-B-32"), "--clip-checkpoint: missing"),
@@ -161,6 +262,12 @@ def test_several_metrics_with_models_of_every_kind(capsys, tmp_path):
 def test_bad_input_is_one_line_and_status_2_and_nothing_is_written(
     capsys, folder, arguments, expected
 ):
+    questions = json.loads((folder / "questions.json").read_text())
+    for name, change in (
+        ("strange", {"question": "is this a surfer?"}),
+        ("foreign", {"id": "coco_1"}),
+    ):
+        (folder / f"{name}.json").write_text(json.dumps([questions[0] | change]))
     before = sorted(folder.rglob("*"))
     code, _, err = run(capsys, *arguments)
     assert code == 2
@@ -178,17 +285,20 @@ def test_captions_that_contradict_each_other_are_refused(capsys):
     assert code == 2 and "as --prompts has it" in err
 
 
-def test_a_killed_run_asks_the_rest_only(folder):
-    """Killed while it answers; started again, each question stands in the log exactly once."""
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_a_run_that_was_stopped_asks_the_rest_only(folder, sent, status):
+    """Stopped while it answers; started again, each question stands in the log exactly once."""
     command = (sys.executable, "-c", SLOW, "evaluate", "pictures", *TIFA, "--vqa", "shapes")
     command += ("-o", "seen.json")
     log = folder / "seen.answers.jsonl"
-    process = subprocess.Popen(command, cwd=folder)
+    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.send_signal(sent)
+    _, told = process.communicate()
+    assert process.returncode == status
+    assert ("interrupted: the same command goes on from here" in told) == (status == 130)
     some = len(log.read_bytes().splitlines())
     assert 0 < some < 40 and not (folder / "seen.json").exists()
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
@@ -197,13 +307,13 @@ def test_a_killed_run_asks_the_rest_only(folder):
     assert (folder / "seen.json").exists()
 
 
-# The command line, with half a second a picture.
+# The command line, with a fifth of a second a picture.
 SLOW = """
 import time
 from nas_t2i.evaluation.vqa.shapes_answerer import ShapesAnswerer
 answer = ShapesAnswerer.answer
 def slow(self, image, questions):
-    time.sleep(0.5)
+    time.sleep(0.2)
     return answer(self, image, questions)
 ShapesAnswerer.answer = slow
 from nas_t2i.cli.main import main

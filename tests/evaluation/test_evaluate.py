@@ -1,6 +1,7 @@
 """From a trained trial or a folder of pictures to scores: drawn once, scored once, told right."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from nas_t2i.evaluation.answer_log import AnswerLog
 from nas_t2i.evaluation.checkpoint_source import find_checkpoint_source, load_painter
 from nas_t2i.evaluation.evaluate import Evaluation, evaluate, result_data
 from nas_t2i.evaluation.evaluate_request import Request, TifaOptions, make_plan
+from nas_t2i.evaluation.evaluator import check_evaluation
 from nas_t2i.evaluation.fid_run import reference_statistics, score_fid
 from nas_t2i.evaluation.image_scores import score_images
 from nas_t2i.evaluation.image_set import ImageSet
@@ -28,6 +30,9 @@ from nas_t2i.training.export import export_weights
 from tests.conditioning.checkpoints import tiny_openclip
 from tests.search.processes import follow
 from tests.search.test_trial import start, tiny_config
+from tests.training.tiny import tiny_budget
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "evaluate"
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -95,6 +100,51 @@ def test_a_trial_draws_its_own_prompts_and_scores_as_it_did_itself(trial, cache)
     after = [(picture.stat().st_mtime_ns, picture.read_bytes()) for picture in pictures]
     assert [i for i in range(8) if after[i] != before[i]] == [3]
     assert [content for _, content in after] == [content for _, content in before]
+
+
+def test_what_is_not_said_of_a_trial_is_its_budgets_own(trial, cache, tmp_path):
+    folder = Path(shutil.copytree(trial[0], tmp_path / "trial"))
+    shutil.copy(EXAMPLE / "questions.json", tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    own = {"questions": str(tmp_path / "questions.json"), "prompts": 4, "mapping": "embedding:here"}
+    config["budget"]["evaluation"] |= own
+    (folder / "config.json").write_text(json.dumps(config))
+    plan = make_plan(Request(("tifa",), folder), cache)
+    assert [prompt.id for prompt in plan.prompts] == [f"shapes_{i}" for i in range(4)]
+    assert (plan.vqa, plan.mapping, len(plan.questions)) == ("learned", "embedding:here", 24)
+    assert plan.notes == [
+        f"tifa: 24 questions about 4 captions of the budget embedded ({own['questions']}); "
+        "vqa learned, mapping embedding:here"
+    ]
+    said = TifaOptions(questions=EXAMPLE / "questions.json", vqa="shapes", mapping="exact")
+    plan = make_plan(Request(("tifa",), folder, tifa=said), cache)
+    assert (plan.vqa, plan.mapping, len(plan.questions)) == ("shapes", "exact", 40)
+    assert str(EXAMPLE / "questions.json") in plan.notes[0]
+
+
+def test_a_budget_whose_questions_nobody_can_answer_is_refused(tmp_path):
+    files = Path(__file__).parents[1] / "fixtures" / "tifa"
+    budget = tiny_budget()
+
+    def check(**changes):
+        evaluation = budget.evaluation.model_copy(update={"prompts": 2, **changes})
+        check_evaluation(budget.model_copy(update={"evaluation": evaluation}))
+
+    check(questions=str(EXAMPLE / "questions.json"))
+    with pytest.raises(ConfigError, match="not a question of the embedded benchmark"):
+        check(questions=str(files / "questions.json"))
+    with pytest.raises(ConfigError, match="expected one that looks at the pictures"):
+        check(questions=str(files / "questions.json"), vqa=f"recorded:{files / 'result.json'}")
+
+
+def test_a_trials_checkpoint_is_named_by_its_folder_or_by_its_step(trial):
+    folder, _, _ = trial
+    first = folder / "checkpoints" / "step-00000002"
+    by_folder = find_checkpoint_source(first, None, None)
+    by_step = find_checkpoint_source(folder, None, 2)
+    assert by_folder.weights.samefile(by_step.weights) and by_folder.told == by_step.told
+    with pytest.raises(ConfigError, match="no model"):
+        find_checkpoint_source(folder / "checkpoints", None, None)
 
 
 def test_an_exported_trial_is_the_same_model_and_its_pictures_are_there_already(

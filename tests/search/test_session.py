@@ -1,6 +1,7 @@
 """A whole small search in this process, its trials in theirs."""
 
 import dataclasses
+import json
 import os
 import signal
 
@@ -8,6 +9,7 @@ import pytest
 
 from nas_t2i.arch.space import load_space
 from nas_t2i.errors import StorageError
+from nas_t2i.evaluation.embedded_prompts import make_prompts
 from nas_t2i.records import TrialState
 from nas_t2i.search.session import SearchRequest, run_search
 from nas_t2i.store import read_contents
@@ -113,6 +115,24 @@ def test_another_budget_seed_or_space_may_not_enter_a_study(request_):
     other = dataclasses.replace(request_, seed=3, budget=tiny_budget(6))
     with pytest.raises(StorageError, match=r"budget budget-\w+ then, .*seed 0 then, 3 now"):
         run_search(other, lambda *_: Watcher(), print)
+
+
+def test_a_study_does_not_go_on_after_its_questions_changed(request_, tmp_path):
+    questions = make_prompts(request_.budget).questions
+    file = tmp_path / "questions.json"
+    file.write_text(json.dumps(questions))
+    budget = request_.budget
+    evaluation = budget.evaluation.model_copy(update={"questions": str(file)})
+    plan = budget.search.model_copy(update={"trials": 1})
+    budget = budget.model_copy(update={"evaluation": evaluation, "search": plan})
+    request = dataclasses.replace(request_, budget=budget, controls=False)
+    run_search(request, lambda *_: Watcher(), print)
+    run_search(request, lambda *_: Watcher(), print)
+    answer = {"yes": "no", "no": "yes"}[questions[0]["answer"]]
+    file.write_text(json.dumps([questions[0] | {"answer": answer}, *questions[1:]]))
+    with pytest.raises(StorageError, match=r"the questions in .*questions.json changed since"):
+        run_search(request, lambda *_: Watcher(), print)
+    assert len(read_contents(request.folder).trials) == 1
 
 
 def test_limits_nobody_meets_are_told_before_anything_is_written(request_, tmp_path):

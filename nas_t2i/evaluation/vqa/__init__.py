@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 from PIL import Image
@@ -47,12 +46,11 @@ def make_answerer(
     batch: int = 32,
     new_tokens: int = 50,
     recorded_model: str = "",
-    cache: Path | None = None,
 ) -> Answerer:
     """Return the answerer that `name` says.
 
     - ``recorded:FILE``: answers in a result file; `recorded_model` says whose, if the file doesn't
-    - ``shapes``, ``learned``: of the embedded benchmark; `cache` holds the weights of the latter
+    - ``shapes``, ``learned``: of the embedded benchmark
     - ``blip:MODEL``, ``vilt:MODEL``, ``git:MODEL``, ``blip2:MODEL``: MODEL is a local folder or a
       hub id, and the other arguments are as in `nas_t2i.evaluation.vqa.model_answerer.Options`
 
@@ -76,7 +74,7 @@ def make_answerer(
     if kind == "learned":
         from nas_t2i.evaluation.vqa.learned import make_learned
 
-        return make_learned(cache or cache_dir())
+        return make_learned(cache_dir())
     if kind in MODELS:
         from nas_t2i.evaluation.vqa.model_answerer import Options
         from nas_t2i.evaluation.vqa.transformers_vqa import load_answerer
@@ -100,7 +98,7 @@ def make_answerer(
 
 
 def check_answerable(name: str, questions: Sequence[Question]) -> None:
-    """Check that an embedded answerer knows the questions; models are asked anything.
+    """Check that an embedded answerer knows the questions; a model may be asked anything.
 
     Raises:
         ConfigError: it does not.

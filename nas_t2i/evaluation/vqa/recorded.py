@@ -25,13 +25,22 @@ class RecordedAnswerer:
 
     def __init__(self, file: str | Path, model: str = "") -> None:
         recorded = read_result(file)
-        self._answers = recorded.answers
+        self._answers, self._choices = recorded.answers, recorded.choices
         self.identity = recorded.answerer or (f"recorded {model}" if model else "")
         if not self.identity:
-            content = json.dumps(sorted([*key, text] for key, text in self._answers.items()))
+            content = json.dumps(sorted([*key, said.text] for key, said in self._answers.items()))
             self.identity = f"recorded-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
     def answer(self, image: Image.Image, questions: list[Question]) -> list[Answer | None]:  # noqa: ARG002
-        """Return the recorded answers, None where the file has none."""
-        texts = [self._answers.get((asked["id"], asked["question"])) for asked in questions]
-        return [None if text is None else Answer(text) for text in texts]
+        """Return the recorded answers, None where the file has none.
+
+        Likelihoods are of the choices that were asked then; without those there are none.
+        """
+        return [self._answer(asked) for asked in questions]
+
+    def _answer(self, asked: Question) -> Answer | None:
+        key = asked["id"], asked["question"]
+        said = self._answers.get(key)
+        if said is not None and self._choices.get(key) != asked["choices"]:
+            return Answer(said.text)
+        return said

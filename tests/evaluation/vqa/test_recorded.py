@@ -29,6 +29,17 @@ def test_recorded_answers_are_found_by_prompt_and_question():
     assert recorded.answer(PICTURE, [other, questions[1]]) == [None, Answer("2")]
 
 
+def test_likelihoods_are_of_the_choices_that_were_asked(tmp_path):
+    row = {"free_form_vqa": "two", "likelihoods": [-1.0, "-inf"], "choices": ["one", "two"]}
+    file = tmp_path / "r.json"
+    file.write_text(json.dumps({"question_details": {"0": {"how many?": row}}}))
+    asked = {**read_questions(FILES / "questions.json")[0], "id": "0", "question": "how many?"}
+    answerer = RecordedAnswerer(file)
+    same, others = asked | {"choices": ["one", "two"]}, asked | {"choices": ["two", "one"]}
+    assert answerer.answer(PICTURE, [same]) == [Answer("two", (-1.0, float("-inf")))]
+    assert answerer.answer(PICTURE, [others]) == [Answer("two")]
+
+
 def test_who_answered_is_told_by_the_file_or_by_the_user(tmp_path):
     content = json.loads((FILES / "result.json").read_text())
     unnamed = RecordedAnswerer(FILES / "result.json")
