@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import textwrap
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
@@ -257,4 +258,4 @@ def by(shape: torch.Size) -> str:
 
 def one_line(error: BaseException) -> str:
     """Return a library's message, shortened, to go into one of ours."""
-    return " ".join(str(error).split())[:200] or "no reason given"
+    return textwrap.shorten(str(error), 200, placeholder=" ...") or "no reason given"

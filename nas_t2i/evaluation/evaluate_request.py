@@ -297,11 +297,16 @@ def _check_vqa(vqa: str, mapping: str, tifa: TifaOptions) -> None:
             f"got likelihood with {vqa!r}, which has none",
             expected="exact or embedding",
         )
+    if tifa.likelihood != TifaOptions.likelihood and mapping != "likelihood":
+        raise ConfigError(
+            "--likelihood", f"got it with --mapping {mapping}", expected="it with likelihood"
+        )
     options: dict[str, tuple[bool, Sequence[str]]] = {
         "--vqa-revision": (tifa.revision is not None, MODELS),
         "--vqa-dtype": (tifa.dtype != "fp32", MODELS),
         "--vqa-tokens": (tifa.new_tokens != TifaOptions.new_tokens, _WRITERS),
         "--vqa-choices": (tifa.choices_in_prompt, ("blip2",)),
+        "--likelihood": (tifa.likelihood != TifaOptions.likelihood, MODELS),
         "--recorded-model": (bool(tifa.recorded_model), ("recorded",)),
     }
     for option, (given, takers) in options.items():

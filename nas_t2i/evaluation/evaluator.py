@@ -6,8 +6,10 @@ rounding, because noise belongs to the prompt and not to the batch.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
+from nas_t2i.evaluation.answer_log import AnswerLog
 from nas_t2i.evaluation.drawing import Measured
 from nas_t2i.evaluation.heldout import HeldOut
 from nas_t2i.evaluation.image_metrics import check_image_metric
@@ -18,7 +20,7 @@ from nas_t2i.evaluation.question_tifa import (
 )
 from nas_t2i.evaluation.sampling import Denoiser
 from nas_t2i.evaluation.tifa import blind_level
-from nas_t2i.protocol.budget import Budget, HeldOutEvaluation
+from nas_t2i.protocol.budget import EMBEDDED_VQA, Budget, HeldOutEvaluation
 from nas_t2i.training.inputs import Inputs
 from nas_t2i.training.ranks import Ranks
 
@@ -30,11 +32,31 @@ class Evaluator(Protocol):
         """Score a denoiser; all ranks together, each with whole weights."""
 
 
-def make_evaluator(budget: Budget, inputs: Inputs) -> Evaluator:
-    """Return the evaluator that the budget names."""
+def make_evaluator(budget: Budget, inputs: Inputs, log: AnswerLog | None = None) -> Evaluator:
+    """Return the evaluator that the budget names; `log` keeps the answers of a VQA model."""
     if isinstance(budget.evaluation, HeldOutEvaluation):
         return HeldOut(budget, inputs)
-    return QuestionTifa(budget, inputs)
+    if log is None or not _asks_a_model(budget):
+        log = AnswerLog(None)
+    return QuestionTifa(budget, inputs, log)
+
+
+def open_log(budget: Budget, folder: Path, ranks: Ranks) -> AnswerLog:
+    """Return the log of a trial's answers and scores of single pictures, one file a rank.
+
+    There is a file only if a model is asked anything.
+
+    Raises:
+        StorageError: the file can't be opened or read.
+    """
+    needed = budget.evaluation.metrics or _asks_a_model(budget)
+    return AnswerLog(folder / f"answers-{ranks.rank}.jsonl" if needed else None)
+
+
+def _asks_a_model(budget: Budget) -> bool:
+    """Whether answers cost something: the embedded answerers are faster than a log is written."""
+    evaluation = budget.evaluation
+    return evaluation.metric == "tifa" and evaluation.vqa not in EMBEDDED_VQA
 
 
 def check_evaluation(budget: Budget) -> None:

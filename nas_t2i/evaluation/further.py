@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from nas_t2i.evaluation.answer_log import AnswerLog
 from nas_t2i.evaluation.drawing import Measured
 from nas_t2i.evaluation.image_metrics import check_image_metric, make_image_metric
+from nas_t2i.evaluation.image_scores import PromptedPicture, logged_scores
+from nas_t2i.evaluation.image_set import picture_digest
 from nas_t2i.evaluation.metric_result import prompts_digest
 from nas_t2i.evaluation.metrics.image_metric import ImageMetric
 from nas_t2i.evaluation.statistics import mean_over_prompts
@@ -19,12 +22,14 @@ from nas_t2i.training.ranks import Ranks
 class FurtherMetrics:
     """The budget's further metrics; a model is loaded when it is first needed, and kept.
 
+    A score that `log` has is not made again.
+
     Raises:
         ConfigError: a metric's file of weights is missing.
     """
 
-    def __init__(self, budget: Budget) -> None:
-        self._budget = budget
+    def __init__(self, budget: Budget, log: AnswerLog) -> None:
+        self._budget, self._log = budget, log
         self._settings = budget.evaluation.metrics
         self._loaded: dict[str, ImageMetric] = {}
         for settings in self._settings:
@@ -44,7 +49,11 @@ class FurtherMetrics:
         own = ranks.share(len(measured.captions))
         rows = slice(own.start, own.stop)
         images = [Image.fromarray(picture) for picture in measured.pictures[rows]]
-        scores = metric.score(images, measured.captions[rows])
+        pictures = [
+            PromptedPicture(image, picture_digest(image), caption)
+            for image, caption in zip(images, measured.captions[rows], strict=True)
+        ]
+        scores = logged_scores(metric, pictures, self._log)
         per_prompt = np.concatenate(ranks.gather(np.array(scores, dtype=np.float64)))
         mean = mean_over_prompts(per_prompt)
         sampler, seed = self._budget.evaluation.sampler, self._budget.evaluation.seed

@@ -14,8 +14,7 @@ def check_image_metric(settings: ImageMetricSettings) -> None:
     """
     is_tag = isinstance(settings, ClipMetric) and not settings.checkpoint.endswith(WEIGHTS)
     if not is_tag:
-        name = "clip_score" if isinstance(settings, ClipMetric) else settings.metric
-        weights_file(settings.checkpoint, f"{name}.checkpoint")
+        weights_file(settings.checkpoint, f"{settings.metric}.checkpoint")
 
 
 def make_image_metric(settings: ImageMetricSettings, device: str = "cpu") -> ImageMetric:

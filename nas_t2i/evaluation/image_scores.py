@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from PIL import Image
 
@@ -67,6 +68,37 @@ def score_images(
     )
 
 
+class PromptedPicture(NamedTuple):
+    """What a metric scores."""
+
+    image: Image.Image
+    digest: str  # of the image
+    prompt: str
+
+
+def logged_scores(
+    metric: ImageMetric, pictures: Sequence[PromptedPicture], log: AnswerLog
+) -> list[float]:
+    """Return a score a picture, in order; those the log lacks are made, and logged if finite.
+
+    Raises:
+        StorageError: the log can't be written, or holds something else under a picture's key.
+    """
+    keys = [(picture.digest, prompt_key(picture.prompt), metric.identity) for picture in pictures]
+    scores = {i: value for i, key in enumerate(keys) if (value := log.get(*key)) is not None}
+    for value in scores.values():
+        if not isinstance(value, float):
+            raise StorageError(f"{log.file}: got {value!r:.60} for the score of a picture")
+    fresh = [i for i in range(len(keys)) if i not in scores]
+    if fresh:
+        made = metric.score([pictures[i].image for i in fresh], [pictures[i].prompt for i in fresh])
+        for i, score in zip(fresh, map(float, made), strict=True):
+            scores[i] = score
+            if math.isfinite(score):
+                log.put(*keys[i], score)
+    return [scores[i] for i in range(len(keys))]
+
+
 def prompt_key(prompt: str) -> str:
     """Return a digest of a prompt, for the log."""
     return hashlib.sha256(prompt.encode()).hexdigest()[:20]
@@ -81,29 +113,20 @@ def _score_chunk(
     missing: dict[str, str],
 ) -> None:
     """Add the prompts of one chunk to `values` or to `missing`."""
-    fresh: list[tuple[Prompt, Image.Image]] = []
+    readable: list[tuple[Prompt, PromptedPicture]] = []
     for prompt in prompts:
         image = images.read(prompt.id)
         if isinstance(image, Problem):
             missing[prompt.id] = image.reason
-            continue
-        value = log.get(images.digest(prompt.id), prompt_key(prompt.caption), metric.identity)
-        if value is None:
-            fresh.append((prompt, image))
-        elif isinstance(value, float):
-            values[prompt.id] = value
         else:
-            raise StorageError(f"{log.file}: got {value!r:.60} for the score of a picture")
-    if not fresh:
-        return
-    scores = metric.score([image for _, image in fresh], [prompt.caption for prompt, _ in fresh])
-    for (prompt, _), score in zip(fresh, scores, strict=True):
-        if not math.isfinite(score):
+            picture = PromptedPicture(image, images.digest(prompt.id), prompt.caption)
+            readable.append((prompt, picture))
+    scores = logged_scores(metric, [picture for _, picture in readable], log)
+    for (prompt, _), score in zip(readable, scores, strict=True):
+        if math.isfinite(score):
+            values[prompt.id] = score
+        else:
             missing[prompt.id] = _NO_NUMBER
-            continue
-        values[prompt.id] = float(score)
-        digest = images.digest(prompt.id)
-        log.put(digest, prompt_key(prompt.caption), metric.identity, float(score))
 
 
 def _score(

@@ -8,13 +8,16 @@ from PIL import Image
 
 from nas_t2i.conditioning.weights import local_folder
 from nas_t2i.errors import ConfigError
+from nas_t2i.evaluation.answer_log import AnswerLog
 from nas_t2i.evaluation.drawing import Measured, Pictures, draw
 from nas_t2i.evaluation.embedded_prompts import make_prompts
+from nas_t2i.evaluation.image_set import picture_digest
 from nas_t2i.evaluation.mappings import check_mapping, make_mapping
 from nas_t2i.evaluation.prompt_text import encode_prompts
 from nas_t2i.evaluation.sampling import Denoiser
 from nas_t2i.evaluation.tifa import blind_level, score_of_marks
 from nas_t2i.evaluation.tifa_files import Detail, Question, questions_digest, read_questions
+from nas_t2i.evaluation.tifa_run import answers_about
 from nas_t2i.evaluation.vqa import MODELS, check_answerable, make_answerer
 from nas_t2i.files import expand_path
 from nas_t2i.protocol.budget import Budget, TifaEvaluation
@@ -81,13 +84,15 @@ def signature_part(questions: list[Question]) -> str:
 class QuestionTifa:
     """Draws the captions of the questions with a denoiser, and asks about the pictures.
 
-    Every picture is scored, a blank one too: it is what the model drew.
+    Every picture is scored, a blank one too: it is what the model drew. What `log` has the answer
+    to is not asked again.
     """
 
-    def __init__(self, budget: Budget, inputs: Inputs) -> None:
+    def __init__(self, budget: Budget, inputs: Inputs, log: AnswerLog) -> None:
         settings = budget.evaluation
         assert isinstance(settings, TifaEvaluation)
         self._budget, self._settings, self._inputs = budget, settings, inputs
+        self._log = log
         self.questions = read_evaluation_questions(budget)
         self._captions = captions_of(self.questions)
         self._chance = blind_level(self.questions)
@@ -123,7 +128,8 @@ class QuestionTifa:
         )
 
     def _marks(self, pictures: Pictures, row: int, questions: list[Question]) -> list[bool]:
-        answers = self._answerer.answer(Image.fromarray(pictures[row]), questions)
+        image = Image.fromarray(pictures[row])
+        answers = answers_about(image, picture_digest(image), questions, self._answerer, self._log)
         return [
             answer is not None
             and Detail(question, answer, self._mapping.map(answer, question["choices"])).correct

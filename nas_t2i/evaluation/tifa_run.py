@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from nas_t2i.errors import ConfigError, StorageError
 from nas_t2i.evaluation.answer_log import AnswerLog
 from nas_t2i.evaluation.image_set import ImageSet, Problem
@@ -109,14 +111,28 @@ def ask(
             looked.problems[name] = image
             continue
         digest = looked.digests[name] = images.digest(name)
-        fresh = [q for q in asked if log.get(digest, question_key(q), answerer.identity) is None]
-        if fresh:
-            for question, answer in zip(fresh, answerer.answer(image, fresh), strict=True):
-                if answer is not None:
-                    key = question_key(question)
-                    log.put(digest, key, answerer.identity, _stored(answer))
+        answers_about(image, digest, asked, answerer, log)
     progress(len(captions), len(captions))
     return looked
+
+
+def answers_about(
+    image: Image.Image, digest: str, questions: list[Question], answerer: Answerer, log: AnswerLog
+) -> list[Answer | None]:
+    """Return the answers to questions about a picture, in order; those the log lacks are asked.
+
+    Each answer is logged at once; None stands for no answer.
+
+    Raises:
+        StorageError: the log can't be written, or holds something else under the key of an answer.
+    """
+    identity = answerer.identity
+    fresh = [q for q in questions if log.get(digest, question_key(q), identity) is None]
+    if fresh:
+        for question, answer in zip(fresh, answerer.answer(image, fresh), strict=True):
+            if answer is not None:
+                log.put(digest, question_key(question), identity, _stored(answer))
+    return [_logged(digest, question, identity, log) for question in questions]
 
 
 def look(questions: Sequence[Question], images: ImageSet) -> Looked:
@@ -250,10 +266,9 @@ def _detail(
     name = question["id"]
     if name in looked.problems:
         return Detail(question, missing=looked.problems[name].reason)
-    value = log.get(looked.digests[name], question_key(question), answerer)
-    if value is None:
+    answer = _logged(looked.digests[name], question, answerer, log)
+    if answer is None:
         return Detail(question, missing=_NO_ANSWER)
-    answer = _restored(value, log)
     return Detail(question, answer, mapping.map(answer, question["choices"]))
 
 
@@ -268,7 +283,10 @@ def _stored(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _restored(value: Any, log: AnswerLog) -> Answer:
+def _logged(digest: str, question: Question, answerer: str, log: AnswerLog) -> Answer | None:
+    value = log.get(digest, question_key(question), answerer)
+    if value is None:
+        return None
     try:
         text, likelihoods = value["text"], value["likelihoods"]
         if not isinstance(text, str):

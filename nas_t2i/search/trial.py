@@ -28,7 +28,7 @@ import torch
 from nas_t2i.arch.families import arch_from_dict
 from nas_t2i.environment import cache_dir, describe_environment
 from nas_t2i.errors import UserError
-from nas_t2i.evaluation.evaluator import Evaluator, make_evaluator
+from nas_t2i.evaluation.evaluator import Evaluator, make_evaluator, open_log
 from nas_t2i.evaluation.further import FurtherMetrics
 from nas_t2i.evaluation.pictures import save_sheet
 from nas_t2i.events import EventLog
@@ -136,8 +136,9 @@ class Trial:
         denoiser.to(ranks.device).prepare(budget.execution)
         feed = inputs.make_feed(config.seed)
         self._trainer = Trainer(denoiser, feed, budget, config.seed, ranks, micro_batch)
-        self._evaluator: Evaluator = make_evaluator(budget, inputs)
-        self._further = FurtherMetrics(budget)
+        log = open_log(budget, self._folder, ranks)
+        self._evaluator: Evaluator = make_evaluator(budget, inputs, log)
+        self._further = FurtherMetrics(budget, log)
         if saved is not None:
             self._trainer.load_state_dict(*(state["trainer"] for state in saved))
             self._evaluation_seconds = saved[0]["evaluation_seconds"]

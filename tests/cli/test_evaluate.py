@@ -224,6 +224,7 @@ def test_a_batch_changes_no_key_and_no_result(capsys, tmp_path):
         (("pictures", *TIFA, "--vqa", "shapes", "--vqa-choices"), "expected it with blip2"),
         (("pictures", *TIFA, "--vqa", "shapes", "--vqa-dtype", "bf16"), "it with blip or vilt"),
         (("pictures", *TIFA, "--vqa", "shapes", "--recorded-model", "m"), "it with recorded"),
+        (("pictures", *TIFA, "--vqa", "shapes", "--likelihood", "sum"), "it with likelihood"),
         (("pictures", *TIFA, "--vqa", "shapes", "--reference", "x"), "expected --metric fid"),
         (
             ("pictures", *TIFA, "--vqa", "shapes", "--clip-prefix", "a"),

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from nas_t2i.data import shapes
 from nas_t2i.errors import ConfigError
 from nas_t2i.evaluation.embedded_prompts import make_prompts
-from nas_t2i.evaluation.evaluator import chance_level, check_evaluation, make_evaluator
+from nas_t2i.evaluation.evaluator import chance_level, check_evaluation, make_evaluator, open_log
+from nas_t2i.evaluation.vqa.model_answerer import ModelAnswerer
 from nas_t2i.events import read_events
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.records import RungEvent
@@ -18,6 +19,7 @@ from nas_t2i.results.entries import group_entries
 from nas_t2i.store import assemble_trial
 from nas_t2i.training.ranks import join_ranks
 from tests.conditioning.checkpoints import tiny_openclip
+from tests.evaluation.vqa.models import tiny_blip
 from tests.search.processes import follow
 from tests.search.test_trial import start, tiny_config
 from tests.training.tiny import tiny_inputs
@@ -62,6 +64,24 @@ def test_the_questions_of_a_file_are_scored_as_the_embedded_ones_are(cache, tmp_
     assert chance_level(from_file) == ours.chance
     with pytest.raises(ConfigError, match="10 captions; expected 11"):
         check_evaluation(changed(from_file, prompts=11))
+
+
+def test_a_rung_asks_no_question_twice(cache, tmp_path, monkeypatch):
+    pytest.importorskip("transformers")
+    budget = Budget.model_validate(tiny_config().budget, strict=False)
+    prompts = make_prompts(budget)
+    file = tmp_path / "questions.json"
+    file.write_text(json.dumps(prompts.questions))
+    budget = changed(budget, questions=str(file), vqa=f"blip:{tiny_blip(tmp_path / 'blip')}")
+    pictures, ranks = shapes.render(prompts.scenes), join_ranks("cpu")
+    with open_log(budget, tmp_path, ranks) as log:
+        first = make_evaluator(budget, tiny_inputs(cache), log).score(pictures, ranks)
+        assert log.file == tmp_path / "answers-0.jsonl"
+        assert log.count == len({(q["id"], q["question"]) for q in prompts.questions})
+    monkeypatch.setattr(ModelAnswerer, "answer", lambda *_: pytest.fail("asked again"))
+    with open_log(budget, tmp_path, ranks) as log:
+        again = make_evaluator(budget, tiny_inputs(cache), log).score(pictures, ranks)
+    assert again == first
 
 
 @pytest.mark.parametrize(
@@ -112,5 +132,8 @@ def test_a_trial_measures_further_metrics_and_is_ranked_by_the_first(cache, tmp_
     assert len(clip.per_prompt) == 8 and clip.value == pytest.approx(
         np.mean(clip.per_prompt), abs=1e-6
     )
+    log = tmp_path / "study" / config.key / "answers-0.jsonl"
+    logged = [json.loads(line)["value"] for line in log.read_text().splitlines()]
+    assert logged == pytest.approx(clip.per_prompt, abs=1e-6)
     (entry,) = group_entries([assemble_trial(events, running=False)])
     assert entry.metric == "tifa" and entry.scores(3) == [points[-1].scores["tifa"]]

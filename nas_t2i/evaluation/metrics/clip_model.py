@@ -48,7 +48,7 @@ class ClipModel:
 
     `model` is an OpenCLIP architecture, or a config that ends in ``.json`` (a model config, or an
     ``open_clip_config.json`` as it lies on a hub); `checkpoint` is a pretrained tag of it, or a
-    file. `where` is the name of the metric, for messages.
+    file. `where` is the metric as settings name it, for messages.
 
     Raises:
         ConfigError: no such architecture or tag; weights that are missing, damaged or of another

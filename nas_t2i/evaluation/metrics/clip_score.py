@@ -35,7 +35,7 @@ def make_clip_score(
     Raises:
         ConfigError: no such model or checkpoint, or they don't fit together.
     """
-    clip = ClipModel(model, checkpoint, _NAME, device)
+    clip = ClipModel(model, checkpoint, "clip", device)
     facts = {
         **clip.facts,
         "prefix": repr(prefix),

@@ -170,10 +170,10 @@ def test_the_resize_rule_of_named_architectures(
 @pytest.mark.parametrize(
     ("model", "checkpoint", "message"),
     [
-        ("ViT-L14", "a.pt", "clip_score.model: got 'ViT-L14', which .*; did you mean 'ViT-L-14'"),
+        ("ViT-L14", "a.pt", "clip.model: got 'ViT-L14', which .*; did you mean 'ViT-L-14'"),
         ("missing.json", "a.pt", "missing.json: no such file"),
         ("ViT-H-14", "laion2b_s32b_b79", "did you mean 'laion2b_s32b_b79k'"),
-        ("ViT-H-14", "none.safetensors", "clip_score.checkpoint: no file 'none.safetensors'"),
+        ("ViT-H-14", "none.safetensors", "clip.checkpoint: no file 'none.safetensors'"),
         ("ViT-L-14", "openai", "trained with QuickGELU; expected 'ViT-L-14-quickgelu'"),
         ("ViT-B-16-SigLIP", "webli", "text tower and tokenizer"),
         ("coca_ViT-B-32", "a.pt", "writes captions too"),
