@@ -11,8 +11,8 @@ from typing import Protocol
 
 from nas_t2i.evaluation.answer_log import AnswerLog
 from nas_t2i.evaluation.drawing import Measured
+from nas_t2i.evaluation.further import check_further
 from nas_t2i.evaluation.heldout import HeldOut
-from nas_t2i.evaluation.image_metrics import check_image_metric
 from nas_t2i.evaluation.question_tifa import (
     QuestionTifa,
     check_questions,
@@ -69,8 +69,7 @@ def check_evaluation(budget: Budget) -> None:
     """
     if not isinstance(budget.evaluation, HeldOutEvaluation):
         check_questions(budget)
-    for settings in budget.evaluation.metrics:
-        check_image_metric(settings)
+    check_further(budget)
 
 
 def chance_level(budget: Budget) -> float | None:

@@ -122,7 +122,7 @@ def _features(
     report: Report,
     what: str,
 ) -> _Features:
-    """Sum features; picture i goes to group i mod GROUPS."""
+    """Return the sums of the pictures' features, computed or kept from before."""
     make_folder(cache)
     scored: list[str] = []
     missing: dict[str, str] = {}
@@ -140,13 +140,14 @@ def _features(
     report(what, len(ids), len(ids))
     name = hashlib.sha256(json.dumps([images.rule, [d for d, _ in blocks]]).encode())
     return _Features(
-        _summed([rows for _, rows in blocks], extractor, name.hexdigest()[:20]), scored, missing
+        summed([rows for _, rows in blocks], extractor, name.hexdigest()[:20]), scored, missing
     )
 
 
-def _summed(
+def summed(
     blocks: list[npt.NDArray[np.float32]], extractor: Extractor, images: str
 ) -> list[FeatureStatistics]:
+    """Return the sums of rows of features, picture i in group i mod GROUPS."""
     groups = [FeatureStatistics(extractor.dim, extractor.identity, images) for _ in range(GROUPS)]
     seen = 0
     for rows in blocks:

@@ -20,7 +20,7 @@ from nas_t2i.evaluation.tifa_files import Detail, Question, questions_digest, re
 from nas_t2i.evaluation.tifa_run import answers_about
 from nas_t2i.evaluation.vqa import MODELS, check_answerable, make_answerer
 from nas_t2i.files import expand_path
-from nas_t2i.protocol.budget import Budget, TifaEvaluation
+from nas_t2i.protocol.budget import Budget, TifaEvaluation, TifaMetric
 from nas_t2i.records import Score
 from nas_t2i.training.inputs import Inputs
 from nas_t2i.training.ranks import Ranks
@@ -74,6 +74,20 @@ def check_questions(budget: Budget) -> None:
         local_folder(model, None, "evaluation.vqa")
     else:  # quickly made, or an error
         make_answerer(settings.vqa)
+
+
+def by_tifa(budget: Budget, metric: TifaMetric) -> Budget:
+    """Return the budget with its further metric TIFA as what it is evaluated by."""
+    evaluation = TifaEvaluation(
+        metric="tifa",
+        vqa=metric.vqa,
+        prompts=metric.prompts,
+        seed=budget.evaluation.seed,
+        sampler=budget.evaluation.sampler,
+        questions=metric.questions,
+        mapping=metric.mapping,
+    )
+    return budget.model_copy(update={"evaluation": evaluation})
 
 
 def signature_part(questions: list[Question]) -> str:

@@ -289,11 +289,37 @@ class ImageRewardMetric(_FurtherMetric):
     )
 
 
+class FidMetric(_FurtherMetric):
+    """FID: distance of the drawn pictures' Inception features from those of real pictures."""
+
+    metric: Literal["fid"]
+    reference: str = Field(
+        description="statistics of real pictures (.npz), as evaluate --save-reference writes them"
+    )
+    inception: str | None = Field(
+        default=None, description="InceptionV3's weights file; null: downloaded"
+    )
+    side: int | None = Field(
+        default=None, ge=1, description="pictures are cut and resized to squares of it first"
+    )
+
+
+class TifaMetric(_FurtherMetric):
+    """TIFA of pictures drawn for the captions of a question file, beside held-out R^2."""
+
+    metric: Literal["tifa"]
+    vqa: str = Field(description="who answers, as in an evaluation by TIFA")
+    questions: str = Field(description="a file in TIFA's layout; ~ and $NAME are expanded")
+    prompts: int = Field(ge=2, description="the first so many captions of the file are drawn")
+    mapping: str = Field(default="exact", description="how answers are read")
+
+
 ImageMetricSettings = ClipMetric | HpsMetric | ImageRewardMetric
+FurtherMetric = ImageMetricSettings | FidMetric | TifaMetric
 FurtherMetrics = Annotated[
-    tuple[Annotated[ImageMetricSettings, Field(discriminator="metric")], ...], Field(strict=False)
+    tuple[Annotated[FurtherMetric, Field(discriminator="metric")], ...], Field(strict=False)
 ]
-_FURTHER = "further metrics of the drawn pictures, on record beside the one that is ranked by"
+_FURTHER = "further metrics of drawn pictures, on record beside the one that is ranked by"
 
 
 class TifaEvaluation(_Part):
@@ -469,24 +495,26 @@ class Budget(_Part):
         names = [metric.metric for metric in evaluation.metrics]
         if len(set(names)) < len(names):
             raise ValueError(f"evaluation.metrics: got {', '.join(names)}; expected each once")
+        drawn = [name for name in names if name != "tifa"]  # which draws its own
         if isinstance(evaluation, HeldOutEvaluation):
-            if names and evaluation.pictures < 2:
+            if drawn and evaluation.pictures < 2:
                 raise ValueError(
                     f"evaluation.pictures: got {evaluation.pictures}; expected 2 or more for "
-                    f"{names[0]} to score"
+                    f"{drawn[0]} to score"
                 )
+            for metric in evaluation.metrics:
+                if isinstance(metric, TifaMetric):
+                    _check_budget_mapping("evaluation.metrics: mapping", metric.mapping)
             return
+        if "tifa" in names:
+            raise ValueError("evaluation.metrics: got tifa, which is the metric ranked by already")
         embedded = evaluation.vqa in EMBEDDED_VQA
         if evaluation.questions is None and not embedded:
             raise ValueError(
                 f"evaluation.vqa: got {evaluation.vqa!r} for the embedded prompts; expected "
                 f"{' or '.join(EMBEDDED_VQA)}, or a file of questions"
             )
-        if evaluation.mapping == "likelihood":
-            raise ValueError(
-                "evaluation.mapping: got 'likelihood'; expected 'exact', 'embedding' or "
-                "'embedding:MODEL' in a budget"
-            )
+        _check_budget_mapping("evaluation.mapping", evaluation.mapping)
 
     @property
     def budget_id(self) -> str:
@@ -503,6 +531,14 @@ class Budget(_Part):
         fixed["data"].pop("cache", None)
         text = json.dumps(fixed, sort_keys=True, separators=(",", ":"))
         return f"budget-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def _check_budget_mapping(key: str, mapping: str) -> None:
+    if mapping == "likelihood":
+        raise ValueError(
+            f"{key}: got 'likelihood'; expected 'exact', 'embedding' or 'embedding:MODEL' in a "
+            "budget"
+        )
 
 
 def load_budget(path: str | Path) -> Budget:

@@ -138,7 +138,7 @@ class Trial:
         self._trainer = Trainer(denoiser, feed, budget, config.seed, ranks, micro_batch)
         log = open_log(budget, self._folder, ranks)
         self._evaluator: Evaluator = make_evaluator(budget, inputs, log)
-        self._further = FurtherMetrics(budget, log)
+        self._further = FurtherMetrics(budget, inputs, log)
         if saved is not None:
             self._trainer.load_state_dict(*(state["trainer"] for state in saved))
             self._evaluation_seconds = saved[0]["evaluation_seconds"]
@@ -165,7 +165,7 @@ class Trial:
         begin = time.perf_counter()
         with self._trainer.averaged_weights() as averaged:
             measured = self._evaluator.measure(averaged, self._ranks)
-            further = self._further.measure(measured, rung, self._ranks)
+            further = self._further.measure(averaged, measured, rung, self._ranks)
         loss = self._trainer.take_mean_loss()
         if not math.isfinite(measured.score.value):
             raise DivergedError(rung, loss)

@@ -289,10 +289,12 @@ def test_captions_that_contradict_each_other_are_refused(capsys):
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
 def test_a_run_that_was_stopped_asks_the_rest_only(folder, sent, status):
     """Stopped while it answers; started again, each question stands in the log exactly once."""
-    command = (sys.executable, "-c", SLOW, "evaluate", "pictures", *TIFA, "--vqa", "shapes")
-    command += ("-o", "seen.json")
+    program = (sys.executable, "-c", SLOW)
+    command = ("evaluate", "pictures", *TIFA, "--vqa", "shapes", "-o", "seen.json")
     log = folder / "seen.answers.jsonl"
-    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        (*program, "60", *command), cwd=folder, stderr=subprocess.PIPE, text=True
+    )
     deadline = time.monotonic() + 60
     while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -302,19 +304,19 @@ def test_a_run_that_was_stopped_asks_the_rest_only(folder, sent, status):
     assert ("interrupted: the same command goes on from here" in told) == (status == 130)
     some = len(log.read_bytes().splitlines())
     assert 0 < some < 40 and not (folder / "seen.json").exists()
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    subprocess.run((*program, "0", *command), cwd=folder, check=True, capture_output=True)
     lines = log.read_text().splitlines()
     assert len(lines) == len(set(lines)) == 40
     assert (folder / "seen.json").exists()
 
 
-# The command line, with a fifth of a second a picture.
+# The command line; before the second picture it halts for the seconds of the first argument.
 SLOW = """
-import time
+import sys, time
 from nas_t2i.evaluation.vqa.shapes_answerer import ShapesAnswerer
-answer = ShapesAnswerer.answer
+answer, halts = ShapesAnswerer.answer, [0.0, float(sys.argv.pop(1))]
 def slow(self, image, questions):
-    time.sleep(0.2)
+    time.sleep(halts.pop(0) if halts else 0.0)
     return answer(self, image, questions)
 ShapesAnswerer.answer = slow
 from nas_t2i.cli.main import main

@@ -9,20 +9,28 @@ from pydantic import ValidationError
 
 from nas_t2i.data import shapes
 from nas_t2i.errors import ConfigError
+from nas_t2i.evaluation.answer_log import AnswerLog
+from nas_t2i.evaluation.drawing import Measured
 from nas_t2i.evaluation.embedded_prompts import make_prompts
 from nas_t2i.evaluation.evaluator import chance_level, check_evaluation, make_evaluator, open_log
+from nas_t2i.evaluation.further import FurtherMetrics
+from nas_t2i.evaluation.metrics.fid import FeatureStatistics
+from nas_t2i.evaluation.question_tifa import by_tifa
 from nas_t2i.evaluation.vqa.model_answerer import ModelAnswerer
 from nas_t2i.events import read_events
 from nas_t2i.protocol.budget import Budget
-from nas_t2i.records import RungEvent
+from nas_t2i.records import RungEvent, Score
 from nas_t2i.results.entries import group_entries
 from nas_t2i.store import assemble_trial
+from nas_t2i.training.denoiser import build_denoiser
+from nas_t2i.training.inputs import Inputs
 from nas_t2i.training.ranks import join_ranks
 from tests.conditioning.checkpoints import tiny_openclip
+from tests.conditioning.tiny_pairs import SHAPES_TEXT, shapes_budget
 from tests.evaluation.vqa.models import tiny_blip
 from tests.search.processes import follow
 from tests.search.test_trial import start, tiny_config
-from tests.training.tiny import tiny_inputs
+from tests.training.tiny import tiny_arch, tiny_inputs
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +97,7 @@ def test_a_rung_asks_no_question_twice(cache, tmp_path, monkeypatch):
     [
         ({"vqa": "blip:somewhere"}, "evaluation.vqa: got 'blip:somewhere' for the embedded"),
         ({"mapping": "likelihood"}, "evaluation.mapping: got 'likelihood'"),
-        ({"metrics": [{"metric": "fid"}]}, "does not match any of the expected tags"),
+        ({"metrics": [{"metric": "fidd"}]}, "does not match any of the expected tags"),
         (
             {"metrics": [{"metric": "clip", "model": "a", "checkpoint": "b"}] * 2},
             "evaluation.metrics: got clip, clip; expected each once",
@@ -137,3 +145,53 @@ def test_a_trial_measures_further_metrics_and_is_ranked_by_the_first(cache, tmp_
     assert logged == pytest.approx(clip.per_prompt, abs=1e-6)
     (entry,) = group_entries([assemble_trial(events, running=False)])
     assert entry.metric == "tifa" and entry.scores(3) == [points[-1].scores["tifa"]]
+
+
+class MeanColor:
+    """Features that need no network."""
+
+    dim, identity = 3, "mean colour"
+
+    def features(self, images):
+        return np.array([np.asarray(image, dtype=np.float64).mean(axis=(0, 1)) for image in images])
+
+
+def test_tifa_and_fid_stand_beside_held_out_r2(cache, tmp_path):
+    scenes = shapes.sample_scenes(9, "others", 4)
+    pictures, captions = shapes.render(scenes), shapes.captions(scenes)
+    (tmp_path / "q.json").write_text(json.dumps(shapes.questions(scenes, list("abcd"))))
+    real = FeatureStatistics(3, MeanColor.identity, "renders")
+    real.add(MeanColor().features(pictures))
+    real.save(tmp_path / "real.npz")
+    questions = {"vqa": "learned", "questions": str(tmp_path / "q.json"), "prompts": 3}
+    budget = changed(
+        shapes_budget(tmp_path, text={**SHAPES_TEXT, "width": 64}, cache=None),
+        pictures=4,
+        metrics=[
+            {"metric": "tifa", **questions},
+            {"metric": "fid", "reference": str(tmp_path / "real.npz"), "at": "every_rung"},
+        ],
+    )
+    check_evaluation(budget)
+    denoiser = build_denoiser(
+        tiny_arch(), latent_size=8, latent_channels=12, seed=0, precision="fp32"
+    )
+    inputs, ranks = Inputs(budget, cache), join_ranks("cpu")
+    further = FurtherMetrics(budget, inputs, AnswerLog(None))
+    further._extractor = MeanColor()
+    ranked = Score(metric="heldout_r2", value=0.1, stderr=0.1, n=2, signature="s")
+    measured = Measured(ranked, pictures, captions)
+    first = further.measure(denoiser, measured, budget.rungs[0], ranks)
+    last = further.measure(denoiser, measured, budget.rungs[-1], ranks)
+    assert list(first) == ["fid"] and list(last) == ["tifa", "fid"]
+    assert (last["fid"].n, last["fid"].value) == (4, pytest.approx(0, abs=1e-9))
+    assert "model=mean colour|reference=renders,n=4|n=4|prompts=" in last["fid"].signature
+    alone = by_tifa(budget, budget.evaluation.metrics[0])
+    own = make_evaluator(alone, inputs).measure(denoiser, ranks).score
+    assert last["tifa"] == own and own.n == 3
+    worse = tmp_path / "worse.npz"
+    worse.write_bytes(b"no statistics")
+    with pytest.raises(ConfigError, match=r"worse\.npz: can't be read"):
+        check_evaluation(changed(budget, metrics=[{"metric": "fid", "reference": str(worse)}]))
+    with pytest.raises(ValidationError, match="got tifa, which is the metric ranked by already"):
+        changed(alone, metrics=[{"metric": "tifa", **questions}])

@@ -22,7 +22,7 @@ from nas_t2i.conditioning.weights import one_line, read_tensors
 from nas_t2i.errors import ConfigError, MissingExtraError
 from nas_t2i.evaluation.metrics.image_metric import identity_of, weights_digest, weights_file
 
-_WHERE = "--inception"
+_WHERE = "fid.inception"
 # Of one forward pass, which bounds its memory.
 _IMAGES_AT_ONCE = 16
 
@@ -128,6 +128,6 @@ def _download() -> Path:
         raise ConfigError(
             _WHERE,
             f"{name} can't be downloaded ({one_line(error)})",
-            hint=f"download {URL_INCEPTION_V3} and name the file: --inception FILE",
+            hint=f"download {URL_INCEPTION_V3} and name the file",
         ) from None
     return file

@@ -139,5 +139,5 @@ def test_other_files_are_refused_and_run_no_code(
     with pytest.raises(ConfigError, match="can't be read as plain weights"):
         InceptionFeatures(str(file))
     assert capsys.readouterr().out == ""
-    with pytest.raises(ConfigError, match=r"--inception: no file"):
+    with pytest.raises(ConfigError, match=r"fid.inception: no file"):
         InceptionFeatures(str(tmp_path / "none.pth"))
