@@ -314,7 +314,7 @@ def test_a_run_that_was_stopped_asks_the_rest_only(folder, sent, status):
 SLOW = """
 import signal, sys, time
 from nas_t2i.evaluation.vqa.shapes_answerer import ShapesAnswerer
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
 answer, halts = ShapesAnswerer.answer, [0.0, float(sys.argv.pop(1))]
 def slow(self, image, questions):
     time.sleep(halts.pop(0) if halts else 0.0)
