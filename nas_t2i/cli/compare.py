@@ -48,7 +48,7 @@ def compare_command(
     \b
     Examples:
       nas-t2i results compare sdxl-embedded/SDXL-TD4_4 sdxl-embedded/SDXL-TD2
-      nas-t2i results compare sdxl-embedded/SDXL-TD2@0:560 other-study/SDXL-TD2@0
+      nas-t2i results compare sdxl-embedded/SDXL-TD2@0:420 other-study/SDXL-TD2@0
       nas-t2i results compare old/tifa.json new/tifa.json --export json
     """
     found = compare(*load_results(first, second, results_dir, metric))

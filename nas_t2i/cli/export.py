@@ -34,7 +34,7 @@ def export_command(
     \b
     Examples:
       nas-t2i export results/sdxl-embedded --name SDXL-TD2 -o td2
-      nas-t2i export results/sdxl-embedded/trials/unet-6389762c4fbd-s0 -o unet --step 560
+      nas-t2i export results/sdxl-embedded/trials/unet-6389762c4fbd-s0 -o unet --step 420
     """
     from nas_t2i.arch.families import arch_from_dict
     from nas_t2i.protocol.budget import Budget
