@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import resource
 import shutil
 import subprocess
 import sys
@@ -64,12 +63,7 @@ def tear(folder: Path, trial: str = "0001") -> Path:
     return file
 
 
-def cpu_seconds_of_children() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
-def test_a_leaderboard_is_instant_and_needs_no_torch() -> None:
+def test_a_leaderboard_needs_no_torch() -> None:
     program = (
         "import sys; from nas_t2i.cli.results import results_app\n"
         "try: results_app(['leaderboard', '--results-dir', sys.argv[1]])\n"
@@ -77,20 +71,11 @@ def test_a_leaderboard_is_instant_and_needs_no_torch() -> None:
         "heavy = {'torch', 'optuna', 'diffusers', 'matplotlib', 'yaml'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
-    times = []
-    for _ in range(2):
-        begin = cpu_seconds_of_children()
-        done = subprocess.run(
-            [sys.executable, "-c", program, str(FIXTURES)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        times.append(cpu_seconds_of_children() - begin)
-        assert (done.returncode, done.stderr) == (0, "")
-        assert "SDXL-TD4_4" in done.stdout
-    # About 0.35 s, of the processor: wall-clock would measure what else the machine does.
-    assert min(times) < 1.0
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(FIXTURES)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "SDXL-TD4_4" in done.stdout
 
 
 def test_the_table(run: Run) -> None:

@@ -130,7 +130,5 @@ def test_a_hung_trial_does_not_outlive_its_driver_for_ever(tmp_path):
     )
     with hung:
         hung.stdout.readline()
-        begin = time.monotonic()
         log.close()
         assert hung.wait(30) == 1
-    assert time.monotonic() - begin < 10

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -160,9 +159,7 @@ def test_a_trial_asked_to_leave_before_its_first_word_is_on_record_and_can_go_on
     config = stand_in_config()
     trial = start(tmp_path, config)
     trial.leave()
-    begin = time.monotonic()
     (*_, end) = follow(trial)
-    assert time.monotonic() - begin < 10
     assert end.state is TrialState.INTERRUPTED
     events, _ = read_events(tmp_path / config.key / "events.jsonl")
     record = assemble_trial(events, running=False)
