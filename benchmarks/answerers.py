@@ -233,8 +233,11 @@ def on_scenes(answerers: dict[str, Answering]) -> None:
                 right[question["element_type"]].append(text == question["answer"])
             cells = "".join(f"{np.mean(right[kind]):10.3f}" for kind in TYPES)
             print(f"{name:20}{who:9}{cells}{micros:11.0f}")
-    chance = shapes_vqa.chance_level(questions).by_type
-    print(f"{'chance':29}" + "".join(f"{chance[kind]:10.3f}" for kind in TYPES))
+    chance = ""
+    for kind in TYPES:
+        guesses = [1 / len(q["choices"]) for q in questions if q["element_type"] == kind]
+        chance += f"{np.mean(guesses):10.3f}"
+    print(f"{'chance':29}{chance}")
 
 
 def distorted(scenes: shapes.Scenes) -> dict[str, eye.Images]:

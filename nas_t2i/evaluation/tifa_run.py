@@ -66,26 +66,6 @@ class TifaOutcome:
         return Counter(self.missing.values())
 
 
-def run_tifa(
-    questions: Sequence[Question],
-    images: ImageSet,
-    answerer: Answerer,
-    mapping: Mapping,
-    log: AnswerLog,
-    progress: Progress = _silent,
-) -> TifaOutcome:
-    """Ask what the log does not know yet, and score all questions.
-
-    A caption is scored if every question about it has an answer. See `ask` and `score`.
-
-    Raises:
-        ConfigError: no question is about one of the pictures.
-        StorageError: the log can't be written.
-    """
-    looked = ask(questions, images, answerer, log, progress)
-    return score(questions, looked, answerer.identity, mapping, log)
-
-
 def ask(
     questions: Sequence[Question],
     images: ImageSet,
@@ -133,22 +113,6 @@ def answers_about(
             if answer is not None:
                 log.put(digest, question_key(question), identity, _stored(answer))
     return [_logged(digest, question, identity, log) for question in questions]
-
-
-def look(questions: Sequence[Question], images: ImageSet) -> Looked:
-    """Read the pictures and ask nothing: for `score` where all answers are in the log.
-
-    Raises:
-        ConfigError: no question is about one of the pictures.
-    """
-    return ask(questions, images, _Nobody(), AnswerLog(None))
-
-
-class _Nobody:
-    identity = "nobody"
-
-    def answer(self, image: object, questions: list[Question]) -> list[None]:  # noqa: ARG002
-        return [None] * len(questions)
 
 
 def score(

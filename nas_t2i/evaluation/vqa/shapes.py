@@ -205,35 +205,3 @@ def _largest(values: list[tuple[int, float]]) -> int:
     for value, area in values:
         total[value] += area
     return min(total, key=lambda value: (-total[value], value), default=-1)
-
-
-@dataclass(frozen=True)
-class Chance:
-    """Expected accuracy of an answer that does not depend on the picture."""
-
-    tifa: float  # mean over captions of the mean over their questions
-    by_type: dict[str, float]  # mean over the questions of a type
-    questions: dict[str, int]  # how many questions of a type
-
-
-def chance_level(questions: Sequence[Question]) -> Chance:
-    """Accuracy of a uniform guess among the choices, exactly.
-
-    The gold answers of each form of question are spread evenly over its choices, so that a constant
-    answer, or one read off an unrelated picture, expects the same.
-    """
-    by_type: defaultdict[str, list[float]] = defaultdict(list)
-    by_caption: defaultdict[str, list[float]] = defaultdict(list)
-    for question in questions:
-        p = 1.0 / len(question["choices"])
-        by_type[question["element_type"]].append(p)
-        by_caption[question["id"]].append(p)
-    return Chance(
-        tifa=_mean([_mean(v) for v in by_caption.values()]),
-        by_type={k: _mean(v) for k, v in sorted(by_type.items())},
-        questions={k: len(v) for k, v in sorted(by_type.items())},
-    )
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else float("nan")
