@@ -19,7 +19,7 @@ from nas_t2i.evaluation.answer_log import AnswerLog
 from nas_t2i.evaluation.image_set import ImageSet
 from nas_t2i.evaluation.mapping import ExactMapping
 from nas_t2i.evaluation.tifa_files import write_reference
-from nas_t2i.evaluation.tifa_run import run_tifa
+from nas_t2i.evaluation.tifa_run import ask, score
 from nas_t2i.evaluation.vqa import Answer, make_answerer
 
 COUNT, SIDE = 6, 64
@@ -57,7 +57,9 @@ def main(folder: Path) -> None:
     dump(folder / "questions.json", questions)
     dump(folder / "images.json", {name: f"pictures/{name}.png" for name in ids})
     images = ImageSet.from_arrays(ids, np.asarray(pictures))
-    found = run_tifa(questions, images, Talkative(), ExactMapping(), AnswerLog(None))
+    log, answerer = AnswerLog(None), Talkative()
+    looked = ask(questions, images, answerer, log)
+    found = score(questions, looked, answerer.identity, ExactMapping(), log)
     write_reference(folder / "result.json", found.details)
 
 

@@ -11,6 +11,11 @@ def compact(count: float) -> str:
     return f"{count:.3g}"
 
 
+def gmacs_text(gmacs: float) -> str:
+    """Return GMACs with three figures: ``0.107``, ``99.5``, ``1,432``."""
+    return f"{gmacs:,.0f}" if gmacs >= 100 else f"{gmacs:.3g}"
+
+
 def duration(seconds: float) -> str:
     """Return a time as ``42s``, ``3m05s`` or ``2h07m``."""
     whole = round(seconds)

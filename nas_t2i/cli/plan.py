@@ -6,7 +6,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from nas_t2i.cli.numbers import compact, duration
+from nas_t2i.cli.numbers import compact, duration, gmacs_text
 from nas_t2i.search.plan import Plan
 from nas_t2i.search.session import SearchRequest
 
@@ -38,7 +38,7 @@ def print_plan(request: SearchRequest, plan: Plan, console: Console) -> None:
         table.add_row(
             candidate.name,
             compact(full.params),
-            f"{full.gmacs:.0f}",
+            gmacs_text(full.gmacs),
             f"{100 * full.attention_share:.0f}",
             compact(trained.params),
             f"{seconds:.0f}",

@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nas_t2i.cli.numbers import compact, duration
+from nas_t2i.cli.numbers import compact, duration, gmacs_text
 from nas_t2i.records import CurvePoint, EndEvent, ProgressEvent, TrialState
 from nas_t2i.results.exports import showable, write_leaderboard
 from nas_t2i.results.metrics import display_name
@@ -80,9 +80,8 @@ class Progress:
         """Show a new trial."""
         self._rows[(*candidate.key, seed)] = _Row(candidate, seed, time.monotonic())
         profile = candidate.profile
-        self._log(
-            candidate, seed, "start", f"{compact(profile.params)} params, {profile.gmacs:.0f} GMACs"
-        )
+        size = f"{compact(profile.params)} params, {gmacs_text(profile.gmacs)} GMACs"
+        self._log(candidate, seed, "start", size)
 
     def progress(self, candidate: Candidate, seed: int, event: ProgressEvent) -> None:
         """Move a trial's bar."""
@@ -99,11 +98,14 @@ class Progress:
             reached = (score.value, candidate.name)
             self._best = max(self._best or reached, reached)
         chance = "" if score.chance is None else f" (chance {score.chance:.2f})"
+        others = [s for s in point.scores.values() if s is not score]
+        further = "".join(f", {display_name(s.metric)} {s.value:.4g}" for s in others)
         self._log(
             candidate,
             seed,
             f"step {point.step}/{self._budget.training.steps}",
-            f"{self._metric} {row.score}{chance}, loss {point.loss:.4f}, {point.seconds:.0f} s",
+            f"{self._metric} {row.score}{chance}{further}, loss {point.loss:.4f}, "
+            f"{point.seconds:.0f} s",
         )
 
     def ended(self, candidate: Candidate, seed: int, end: EndEvent) -> None:
@@ -172,6 +174,6 @@ class Progress:
                 "" if row.loss is None else f"{row.loss:.4f}",
                 showable(row.score, self.console),
                 compact(profile.params),
-                f"{profile.gmacs:.0f}",
+                gmacs_text(profile.gmacs),
             )
         return Group(head, table)

@@ -12,9 +12,8 @@ import typer
 from nas_t2i.arch.reach import check_reachable, sizes
 from nas_t2i.arch.space import Space, space_from_document
 from nas_t2i.arch.space_file import SpaceKeys
-from nas_t2i.cli.numbers import compact
+from nas_t2i.cli.numbers import compact, gmacs_text
 from nas_t2i.errors import UserError
-from nas_t2i.records import Profile
 from nas_t2i.yaml_files import Document, load_document
 
 
@@ -91,9 +90,6 @@ def _describe_space(space: Space) -> str:
     return (
         f"space {space.name} ({space.space_id}): {count} {noun}{limits}, "
         f"{compact(found.fewest_params.params)} to {compact(found.most_params.params)} params, "
-        f"{_gmacs(found.fewest_gmacs)} to {_gmacs(found.most_gmacs)} GMACs{spread}"
+        f"{gmacs_text(found.fewest_gmacs.gmacs)} to {gmacs_text(found.most_gmacs.gmacs)} GMACs"
+        f"{spread}"
     )
-
-
-def _gmacs(profile: Profile) -> str:
-    return f"{profile.gmacs:.0f}" if profile.gmacs >= 10 else f"{profile.gmacs:.2g}"

@@ -67,13 +67,19 @@ class Entry:
         """Return the curve points of the counted seeds at a rung."""
         return [point for t in self.counted if (point := point_at(t, step))]
 
-    def scores(self, step: int) -> list[Score]:
-        """Return the scores of the counted seeds at a rung."""
-        return [point.scores[self.metric] for point in self.points(step)]
+    def scores(self, step: int, metric: str = "") -> list[Score]:
+        """Return the scores of the counted seeds at a rung, by the ranked metric or another one."""
+        return [point.scores[metric or self.metric] for point in self.points(step)]
 
-    def per_prompt(self, step: int) -> FloatArray:
+    def further(self, step: int) -> list[str]:
+        """Return the metrics beside the ranked one by which every counted seed has a score."""
+        points = self.points(step)
+        named = [metric for metric in points[0].scores if metric != self.metric] if points else []
+        return [metric for metric in named if all(metric in point.scores for point in points)]
+
+    def per_prompt(self, step: int, metric: str = "") -> FloatArray:
         """Return the scores of single prompts, (seeds, prompts); no prompts if not recorded."""
-        rows = [score.per_prompt for score in self.scores(step)]
+        rows = [score.per_prompt for score in self.scores(step, metric)]
         if len({len(row) for row in rows}) > 1:
             raise IncomparableError(
                 f"{self.first.name}: seeds scored on different numbers of prompts: "
@@ -81,11 +87,11 @@ class Entry:
             )
         return np.array(rows, dtype=np.float64)
 
-    def mean(self, step: int) -> tuple[float, float | None]:
+    def mean(self, step: int, metric: str = "") -> tuple[float, float | None]:
         """Return score and standard error over prompts at a rung, mean over the counted seeds."""
-        scores = self.scores(step)
+        scores = self.scores(step, metric)
         value = sum(score.value for score in scores) / len(scores)
-        prompts = self.per_prompt(step)
+        prompts = self.per_prompt(step, metric)
         if prompts.size:
             stderr = mean_over_prompts(prompts.mean(axis=0)).stderr
         else:

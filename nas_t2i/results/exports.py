@@ -98,13 +98,23 @@ def to_json(rows: Sequence[LeaderboardRow]) -> str:
 def to_csv(rows: Sequence[LeaderboardRow]) -> str:
     """Return CSV: lists joined by "; ", `by_type` as "type=value", absent values empty.
 
-    Text that a spreadsheet would take for a formula gets an apostrophe in front.
+    Further metrics have columns of their own at the end: METRIC, METRIC_stderr, METRIC_n and
+    METRIC_signature. Text that a spreadsheet would take for a formula gets an apostrophe in front.
     """
+    metrics = _further_metrics(rows)
+    titles = [name for name in LeaderboardRow.model_fields if name != "further"]
+    for metric in metrics:
+        titles += [metric, f"{metric}_stderr", f"{metric}_n", f"{metric}_signature"]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(LeaderboardRow.model_fields)
+    writer.writerow(titles)
     for row in rows:
-        writer.writerow([_csv_cell(value) for value in row.model_dump(mode="json").values()])
+        values = row.model_dump(mode="json")
+        further = values.pop("further")
+        cells = [*values.values()]
+        for metric in metrics:
+            cells += further[metric].values() if metric in further else [None] * 4
+        writer.writerow([_csv_cell(value) for value in cells])
     return stream.getvalue()
 
 
@@ -187,6 +197,7 @@ def _columns(rows: Sequence[LeaderboardRow]) -> list[_Column]:
         _Column("#", lambda row: str(row.rank)),
         _Column("name", lambda row: row.name, right=False),
         _Column(f"{_metric(rows)} ± SE", _score),
+        *(_further_column(metric) for metric in _further_metrics(rows) if _alike(rows, metric)),
         _Column("tied with", tied, right=False, drop=3),
         _Column("params", lambda row: _count(row.params), drop=2),
         _Column("GMACs", _gmacs, drop=1),
@@ -218,9 +229,30 @@ def _metric(rows: Sequence[LeaderboardRow]) -> str:
 
 
 def _score(row: LeaderboardRow) -> str:
-    if row.score is None:
-        return "-"
-    return f"{row.score:.3f}" + ("" if row.score_stderr is None else f" ± {row.score_stderr:.3f}")
+    return "-" if row.score is None else _with_error(row.score, row.score_stderr)
+
+
+def _with_error(value: float, stderr: float | None) -> str:
+    digits = 3 if abs(value) < 10 else 1
+    return f"{value:.{digits}f}" + ("" if stderr is None else f" ± {stderr:.{digits}f}")
+
+
+def _further_column(metric: str) -> _Column:
+    def cell(row: LeaderboardRow) -> str:
+        found = row.further.get(metric)
+        return "" if found is None else _with_error(found.value, found.stderr)
+
+    return _Column(f"{display_name(metric)} ± SE", cell, drop=8)
+
+
+def _further_metrics(rows: Sequence[LeaderboardRow]) -> list[str]:
+    return list(dict.fromkeys(metric for row in rows for metric in row.further))
+
+
+def _alike(rows: Sequence[LeaderboardRow], metric: str) -> bool:
+    """Whether a further metric was measured alike in every row that has it."""
+    signatures = {row.further[metric].signature for row in rows if metric in row.further}
+    return len(signatures) == 1 and "" not in signatures
 
 
 def _gmacs(row: LeaderboardRow) -> str:
@@ -280,10 +312,30 @@ def _notes(rows: Sequence[LeaderboardRow], study: StudyRecord | None) -> list[st
         "tied with: at the last rung both reached, the 95 % interval of the difference (paired "
         f"bootstrap over prompts, {_seed_noise_text(rows)}) includes 0."
     )
+    notes += _further_notes(rows)
     budgets = ", ".join(dict.fromkeys(row.budget_id for row in rows))
     stopping = f"; early stopping: {study.stop_rule}" if study and study.stop_rule else ""
     notes.append(f"budget {budgets}; {_seeds_text(rows)}{stopping}")
     notes += [f"#{row.rank} {row.name}: {_shortened(row.reason)}" for row in rows if _told(row)]
+    return notes
+
+
+def _further_notes(rows: Sequence[LeaderboardRow]) -> list[str]:
+    metrics = _further_metrics(rows)
+    shown = [display_name(metric) for metric in metrics if _alike(rows, metric)]
+    notes = []
+    if shown:
+        notes.append(f"not ranked by: {', '.join(shown)}; measured at each row's step.")
+    if few := {row.further["fid"].n for row in rows if "fid" in row.further}:
+        notes.append(
+            f"FID: smaller is better; over few pictures (here {min(few):,}) it is far too high."
+        )
+    for metric in metrics:
+        if not _alike(rows, metric):
+            notes.append(
+                f"{display_name(metric)} is not shown: not measured alike in all rows (another "
+                "model, reference or prompts); --export json has the values with their signatures."
+            )
     return notes
 
 

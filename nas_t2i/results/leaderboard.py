@@ -34,6 +34,20 @@ COSTS: tuple[Cost, ...] = ("params", "gmacs", "training_flops")
 _LARGEST_FIRST = ("score", "chance")
 
 
+class FurtherScore(BaseModel):
+    """A metric on record beside the ranked one, at the step of the row's score, mean over seeds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: float
+    stderr: float | None
+    """Standard error over prompts; it holds no seed noise."""
+    n: int
+    """Prompts or pictures scored, of one seed."""
+    signature: str
+    """Scores of unlike signatures can't be compared; "" where those of the seeds are unlike."""
+
+
 class LeaderboardRow(BaseModel):
     """One architecture (or control) of a ranking. Absent numbers are None.
 
@@ -88,6 +102,8 @@ class LeaderboardRow(BaseModel):
     reason: str
     """Why it did not complete, or which seeds are left out and why."""
     signature: str
+    further: dict[str, FurtherScore]
+    """The budget's further metrics by name; none where they were not measured at `step`."""
 
 
 def rank_trials(trials: Iterable[TrialRecord]) -> list[LeaderboardRow]:
@@ -262,7 +278,16 @@ def _row(
         steps_done=max(trial.steps_done for trial in entry.trials),
         reason=_reason(entry),
         signature=scores[0].signature if scores else "",
+        further={metric: _further(entry, metric) for metric in entry.further(entry.step)},
     )
+
+
+def _further(entry: Entry, metric: str) -> FurtherScore:
+    value, stderr = entry.mean(entry.step, metric)
+    scores = entry.scores(entry.step, metric)
+    signatures = {score.signature for score in scores}
+    alike = signatures.pop() if len(signatures) == 1 else ""
+    return FurtherScore(value=value, stderr=stderr, n=scores[0].n, signature=alike)
 
 
 def _reason(entry: Entry) -> str:

@@ -16,7 +16,7 @@ from nas_t2i.records import EndEvent, TrialState
 from nas_t2i.search.candidates import Candidate
 from nas_t2i.search.session import SearchRequest
 from tests.conditioning.tiny_pairs import shapes_budget
-from tests.results.record_factory import HELD_OUT, point, profile, study, write_records
+from tests.results.record_factory import HELD_OUT, point, profile, score, study, write_records
 
 ROOT = Path(__file__).parents[2]
 
@@ -86,6 +86,18 @@ def test_a_rung_is_told_by_the_studys_metric(
     assert "0.500 ± 0.100" in picture(progress)
     progress.ended(first, 0, EndEvent(state=TrialState.STOPPED, reason="stopped early"))
     assert "stopped early" in text_of(progress.console)
+
+
+def test_a_rung_tells_further_metrics_behind_the_ranked_one(tmp_path: Path) -> None:
+    budget = load_budget(ROOT / "budgets/embedded.yaml")
+    progress, (first,) = search(tmp_path, budget, "SDXL-TD2")
+    progress.started(first, 0)
+    clip = score([0.2, 0.3], metric="clip_score")
+    reached = point(budget.rungs[0], [0.4, 0.6])
+    reached = reached.model_copy(update={"scores": reached.scores | {"clip_score": clip}})
+    progress.reached_rung(first, 0, reached)
+    told = "TIFA 0.500 ± 0.100 (chance 0.35), CLIP score 0.25, loss"
+    assert told in text_of(progress.console)
 
 
 def test_the_best_of_scores_below_zero_is_the_largest(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_a_good_space_is_one_line_of_what_it_holds(
     status, out, err = run(["validate", str(file)], capsys)
     assert (status, err) == (0, "")
     assert out.startswith(f"{file}: space tiny (space-")
-    assert out.endswith("4 architectures, 96.8 K to 493 K params, 0.048 to 0.22 GMACs\n")
+    assert out.endswith("4 architectures, 96.8 K to 493 K params, 0.0478 to 0.216 GMACs\n")
 
 
 def test_limits_are_checked_and_the_count_says_that_it_is_before_them(

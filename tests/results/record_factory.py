@@ -173,3 +173,13 @@ def write_records(folder: Path, record: StudyRecord, trials: Iterable[TrialRecor
                 log.append(RungEvent(point=reached))
             log.append(EndEvent(state=made.state))
     return folder
+
+
+def beside(made: TrialRecord, *further: Score, step: int = 0) -> TrialRecord:
+    """Return a trial with further scores behind the ranked one, at one step or (0) at all."""
+    added = {score.metric: score for score in further}
+    curve = [
+        p.model_copy(update={"scores": p.scores | added}) if step in (0, p.step) else p
+        for p in made.curve
+    ]
+    return made.model_copy(update={"curve": curve})

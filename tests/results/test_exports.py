@@ -22,7 +22,7 @@ from nas_t2i.results.exports import (
 )
 from nas_t2i.results.leaderboard import LeaderboardRow, rank_trials
 from nas_t2i.store import read_contents
-from tests.results.record_factory import HELD_OUT, study, trial, write_records
+from tests.results.record_factory import HELD_OUT, beside, score, study, trial, write_records
 
 FIXTURE = Path(__file__).parent.parent / "fixtures" / "records_v1" / "embedded-demo"
 PROMISED = {
@@ -76,6 +76,64 @@ def test_csv_has_a_line_a_row(rows: list[LeaderboardRow]) -> None:
     assert table[1]["tied_with"] == "SDXL-C320; SD2-C320"
     assert table[-1]["score"] == ""
     assert "color=" in table[0]["by_type"]
+
+
+CLIP = {"metric": "clip_score", "signature": "clip|a", "chance": None, "by_type": {}}
+FID = {**CLIP, "metric": "fid", "value": 123.456, "stderr": 1.5, "n": 48, "signature": "fid|a"}
+
+
+def with_further_metrics(other_clip: str = "clip|a") -> list[LeaderboardRow]:
+    """A complete trial with CLIP score and FID, and a stopped one that lacks the FID."""
+    clip = [0.2, 0.3, 0.25]
+    fid = score([0.0, 0.0], **FID).model_copy(update={"per_prompt": []})
+    first = beside(beside(trial("A"), score(clip, **CLIP)), fid, step=200)
+    second = trial("B", {100: 0.3}, state=TrialState.STOPPED)
+    second = beside(second, score(clip, **CLIP | {"signature": other_clip}))
+    return rank_trials([first, second])
+
+
+def test_further_metrics_have_columns_of_their_own() -> None:
+    rows = with_further_metrics()
+    table = list(csv.DictReader(io.StringIO(to_csv(rows))))
+    assert [float(row["clip_score"]) for row in table] == pytest.approx([0.25, 0.25])
+    assert [row["fid"] for row in table] == ["123.456", ""]
+    assert (table[0]["fid_n"], table[0]["fid_signature"]) == ("48", "fid|a")
+    assert [LeaderboardRow.model_validate(row) for row in json.loads(to_json(rows))] == rows
+    lines = screen(rows, 140)
+    (first,) = (line for line in lines if line.startswith("1 "))
+    (second,) = (line for line in lines if line.startswith("2 "))
+    assert "0.250 ± 0.029" in first and "123.5 ± 1.5" in first
+    assert "0.250 ± 0.029" in second and "123.5" not in second
+    text = " ".join(" ".join(lines).split())
+    assert "CLIP score ± SE" in text
+    assert "not ranked by: CLIP score, FID; measured at each row's step." in text
+    assert "FID: smaller is better; over few pictures (here 48) it is far too high." in text
+    # On a narrow screen they go first.
+    assert "123.5" not in "".join(screen(rows, 80))
+
+
+def test_further_metrics_that_were_measured_otherwise_are_not_put_side_by_side() -> None:
+    rows = with_further_metrics("clip|b")
+    text = to_markdown(rows)
+    assert "CLIP score ± SE" not in text and "FID ± SE" in text
+    assert "CLIP score is not shown: not measured alike in all rows" in text
+    signatures = [row.further["clip_score"].signature for row in rows]
+    assert signatures == ["clip|a", "clip|b"]
+
+
+def test_seeds_that_were_measured_otherwise_have_no_common_signature() -> None:
+    seeds = [
+        beside(trial("A", seed=seed), score([0.2, 0.3], **CLIP | {"signature": f"clip|{seed}"}))
+        for seed in (0, 1)
+    ]
+    (row,) = rank_trials(seeds)
+    assert row.further["clip_score"].signature == ""
+    assert "CLIP score ± SE" not in to_markdown([row])
+
+
+def test_a_further_metric_that_a_seed_lacks_is_left_out() -> None:
+    (row,) = rank_trials([beside(trial("A"), score([0.2, 0.3], **CLIP)), trial("A", seed=1)])
+    assert (row.seeds, row.further) == ([0, 1], {})
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+A1", "-2", "@SUM(A1)", "\tx"])
