@@ -35,7 +35,7 @@ _PIPED_WIDTH = 160
 
 StudiesArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="STUDY", help="Names or folders of studies; default: all."),
+    typer.Argument(metavar="STUDY", help="Names or folders of studies."),
 ]
 ResultsDirOption = Annotated[
     Path, typer.Option("--results-dir", help="The folder that holds the studies.")
@@ -117,6 +117,9 @@ def curves(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The picture to write (.png .svg .pdf).")
     ] = Path("curves.png"),
+    metric: Annotated[
+        str, typer.Option(help="A further metric of the budget; default: the one ranked by.")
+    ] = "",
 ) -> None:
     """Draw scores against steps and training compute (needs the extra `plots`).
 
@@ -128,7 +131,7 @@ def curves(
     contents = [read_contents(folder) for folder in (folders if studies else folders[-1:])]
     names = ", ".join(study.record.study for study in contents)
     trials = [trial for study in contents for trial in study.trials]
-    plot_curves(trials, output, title=f"Study {names}")
+    plot_curves(trials, output, title=f"Study {names}", metric=metric)
     if problems := _torn_tails(contents):
         raise RecordError(problems[0])
 

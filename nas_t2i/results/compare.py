@@ -28,8 +28,14 @@ from nas_t2i.evaluation.statistics import (
     seed_effect,
 )
 from nas_t2i.files import check_version, json_object, read_bytes, record_error, validated
-from nas_t2i.records import Score, TrialRecord
-from nas_t2i.results.entries import SETTLED, Entry, group_entries
+from nas_t2i.records import Score
+from nas_t2i.results.entries import (
+    SETTLED,
+    Entry,
+    check_metric,
+    group_entries,
+    with_one_metric,
+)
 from nas_t2i.results.leaderboard import unique_names
 from nas_t2i.store import find_study, read_trials
 
@@ -322,7 +328,7 @@ def _read(text: str, root: str | Path, metric: str) -> Result | _Trials:
     folder = find_study(study, root)
     trials = read_trials(folder)
     if metrics := [m for trial in trials for point in trial.curve for m in point.scores]:
-        trials = _with_one_metric(trials, _choose(metric, metrics, text))
+        trials = with_one_metric(trials, _choose(metric, metrics, text))
     entries = group_entries(trials)
     entry = _find_entry(name, entries, folder)
     if match["seed"]:
@@ -336,23 +342,6 @@ def _read(text: str, root: str | Path, metric: str) -> Result | _Trials:
         peers=entries,
         step=int(match["step"] or 0),
     )
-
-
-def _with_one_metric(trials: Sequence[TrialRecord], metric: str) -> list[TrialRecord]:
-    """Return the trials with their scores of one metric only."""
-    return [
-        trial.model_copy(
-            update={
-                "curve": [
-                    point.model_copy(
-                        update={"scores": {m: s for m, s in point.scores.items() if m == metric}}
-                    )
-                    for point in trial.curve
-                ]
-            }
-        )
-        for trial in trials
-    ]
 
 
 def _find_entry(name: str, entries: Sequence[Entry], folder: Path) -> Entry:
@@ -381,15 +370,11 @@ def _one_seed(entry: Entry, seed: int, text: str) -> Entry:
 
 def _choose(metric: str, found: Iterable[str], place: str) -> str:
     names = sorted(set(found))
-    if metric and metric not in names:
-        hint = did_you_mean(metric, names)
-        raise RecordError(
-            f"{place}: no score of the metric {metric!r}; expected one of {', '.join(names)}"
-            + (f"; {hint}" if hint else "")
-        )
-    if not metric and len(names) > 1:
+    if metric:
+        return check_metric(metric, names, place)
+    if len(names) > 1:
         raise UserError(f"{place}: several metrics; name one with --metric: {', '.join(names)}")
-    return metric or names[0]
+    return names[0]
 
 
 def _check_signatures(first: Result, second: Result) -> None:

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from nas_t2i.errors import IncomparableError
+from nas_t2i.errors import IncomparableError, RecordError, did_you_mean
 from nas_t2i.evaluation.statistics import FloatArray, mean_over_prompts
 from nas_t2i.records import CurvePoint, Score, TrialRecord, TrialState
 
@@ -138,6 +138,35 @@ def shared_metric(trials: Iterable[TrialRecord]) -> str:
                 seen.setdefault(metric, trial)
     _check_one("metrics", seen)
     return next(iter(seen), "")
+
+
+def with_one_metric(trials: Sequence[TrialRecord], metric: str) -> list[TrialRecord]:
+    """Return the trials with their scores of one metric only."""
+    return [
+        trial.model_copy(
+            update={
+                "curve": [
+                    point.model_copy(
+                        update={"scores": {m: s for m, s in point.scores.items() if m == metric}}
+                    )
+                    for point in trial.curve
+                ]
+            }
+        )
+        for trial in trials
+    ]
+
+
+def check_metric(metric: str, found: Iterable[str], place: str) -> str:
+    """Return a metric's name if it is among those found; else raise RecordError, naming those."""
+    names = sorted(set(found))
+    if metric not in names:
+        hint = did_you_mean(metric, names)
+        raise RecordError(
+            f"{place}: no score of the metric {metric!r}; expected one of {', '.join(names)}"
+            + (f"; {hint}" if hint else "")
+        )
+    return metric
 
 
 def _check_comparable(trials: Sequence[TrialRecord], metric: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nas_t2i.errors import MissingExtraError, RecordError, UserError, did_you_mean
 from nas_t2i.files import write_atomically
 from nas_t2i.records import TrialRecord
-from nas_t2i.results.entries import Entry, group_entries
+from nas_t2i.results.entries import Entry, check_metric, group_entries, with_one_metric
 from nas_t2i.results.leaderboard import LeaderboardRow, rank_trials
 from nas_t2i.results.metrics import display_name
 
@@ -22,16 +22,19 @@ _DPI = 150
 _MOST_NAMED = 20  # lines with a colour and a name of their own; more can't be told apart
 
 
-def plot_curves(trials: Sequence[TrialRecord], file: str | Path, *, title: str = "") -> None:
+def plot_curves(
+    trials: Sequence[TrialRecord], file: str | Path, *, title: str = "", metric: str = ""
+) -> None:
     """Draw scores against steps and against training compute, one line an architecture.
 
-    A line is the mean over seeds, its band one standard error over prompts to either side; controls
+    `metric` draws a further metric of the budget instead of the one that is ranked by. A line is
+    the mean over seeds, its band one standard error over prompts to either side; controls
     are dashed, chance is a dotted line where the metric has it. The format follows the ending: png,
     svg or pdf.
 
     Raises:
         UserError: another ending.
-        RecordError: no trial has reached a rung.
+        RecordError: no trial has reached a rung, or none has a score of the metric.
         MissingExtraError: matplotlib is not installed.
         IncomparableError: trials of two metrics, budgets or metric signatures.
         StorageError: the file can't be written.
@@ -45,6 +48,9 @@ def plot_curves(trials: Sequence[TrialRecord], file: str | Path, *, title: str =
     rows = [row for row in rank_trials(trials) if row.score is not None]
     if not rows:
         raise RecordError(f"{title or 'these trials'}: no trial has reached a rung yet")
+    ranked_by = rows[0].metric
+    measured = [name for trial in trials for point in trial.curve for name in point.scores]
+    drawn = check_metric(metric or ranked_by, measured, title or "these trials")
     try:
         from matplotlib import colormaps
         from matplotlib.figure import Figure
@@ -52,7 +58,9 @@ def plot_curves(trials: Sequence[TrialRecord], file: str | Path, *, title: str =
     except ImportError:
         raise MissingExtraError("drawing curves", "plots") from None
 
-    entries = {(e.first.arch_id, e.first.control): e for e in group_entries(trials)}
+    groups = group_entries(with_one_metric(trials, drawn))
+    entries = {(e.first.arch_id, e.first.control): e for e in groups if e.steps}
+    rows = [row for row in rows if (row.arch_id, row.control) in entries]
     # A Figure of its own, not pyplot: no global state and no display needed.
     figure = Figure(figsize=(12, 5.2), layout="constrained")
     by_step, by_compute = figure.subplots(1, 2, sharey=True)
@@ -64,12 +72,13 @@ def plot_curves(trials: Sequence[TrialRecord], file: str | Path, *, title: str =
         entry = entries[row.arch_id, row.control]
         _draw_line(by_step, by_compute, entry, row, colour=colour, label=label)
     for axes in (by_step, by_compute):
-        _draw_chance(axes, rows)
+        if drawn == ranked_by:
+            _draw_chance(axes, rows)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-    name = display_name(rows[0].metric)
     by_step.set(
-        xlabel="training steps", ylabel=f"{name} (mean over seeds; band: ±1 SE over prompts)"
+        xlabel="training steps",
+        ylabel=f"{display_name(drawn)} (mean over seeds; band: ±1 SE over prompts)",
     )
     by_step.set_xlim(left=0)
     by_compute.set(xlabel="training compute of what was trained (FLOPs; T is 1e12)", xscale="log")
@@ -77,7 +86,12 @@ def plot_curves(trials: Sequence[TrialRecord], file: str | Path, *, title: str =
     by_compute.xaxis.set_major_formatter(EngFormatter())
     by_compute.xaxis.set_minor_locator(NullLocator())
     figure.suptitle(title or f"Study {', '.join(dict.fromkeys(row.study for row in rows))}")
-    figure.legend(loc="outside right center", fontsize="small", frameon=False)
+    figure.legend(
+        title=f"ranked by {display_name(ranked_by)}",
+        loc="outside right center",
+        fontsize="small",
+        frameon=False,
+    )
 
     buffer = io.BytesIO()
     figure.savefig(buffer, format=suffix, dpi=_DPI)

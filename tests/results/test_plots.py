@@ -11,7 +11,7 @@ from nas_t2i.errors import MissingExtraError, RecordError, UserError
 from nas_t2i.records import TrialState
 from nas_t2i.results.plots import plot_curves
 from nas_t2i.store import read_trials
-from tests.results.record_factory import HELD_OUT, trial
+from tests.results.record_factory import HELD_OUT, beside, score, trial
 
 FIXTURE = Path(__file__).parent.parent / "fixtures" / "records_v1" / "embedded-demo"
 
@@ -38,6 +38,22 @@ def test_the_axis_names_the_metric_and_chance_is_drawn_where_it_is(tmp_path: Pat
     text = (tmp_path / "c.svg").read_text()
     assert "held-out R² (mean over seeds" in text
     assert "chance" not in text and "TIFA" not in text
+
+
+def test_a_further_metric_is_drawn_where_it_was_measured(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    import matplotlib
+
+    fid = score([0.0, 0.0], metric="fid", value=123.0, stderr=2.0, per_prompt=[])
+    trials = [beside(trial("A"), fid, step=200), trial("B", {100: 0.3})]
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        plot_curves(trials, tmp_path / "c.svg", metric="fid")
+    text = (tmp_path / "c.svg").read_text()
+    assert "FID (mean over seeds" in text and "ranked by TIFA" in text
+    assert "1. A" in text and "2. B" not in text and "chance" not in text
+    with pytest.raises(RecordError, match=r"x: no score of the metric 'fud'; .*mean 'fid'\?"):
+        plot_curves(trials, tmp_path / "d.svg", title="x", metric="fud")
+    assert not (tmp_path / "d.svg").exists()
 
 
 def test_many_lines_and_one_point_are_drawn(tmp_path: Path) -> None:
