@@ -9,7 +9,7 @@ search: $(STAMP)  ## the main job on the embedded default: no GPU, data or weigh
 	$(BIN)/nas-t2i search search_spaces/sdxl.yaml --budget budgets/embedded.yaml
 
 test: $(STAMP)  ## the tests, without those marked slow, gpu or postgres
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile -m "not slow and not gpu and not postgres"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal -m "not slow and not gpu and not postgres"
 
 test-slow: $(STAMP)  ## the tests that train for minutes
 	$(BIN)/python -m pytest -m slow
