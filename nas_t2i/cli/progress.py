@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nas_t2i.cli.numbers import compact, duration, gmacs_text
-from nas_t2i.records import CurvePoint, EndEvent, ProgressEvent, TrialState
+from nas_t2i.records import CurvePoint, EndEvent, ProgressEvent, Score, TrialState
 from nas_t2i.results.exports import showable, write_leaderboard
 from nas_t2i.results.metrics import display_name
 from nas_t2i.search.candidates import Candidate
@@ -99,7 +100,7 @@ class Progress:
             self._best = max(self._best or reached, reached)
         chance = "" if score.chance is None else f" (chance {score.chance:.2f})"
         others = [s for s in point.scores.values() if s is not score]
-        further = "".join(f", {display_name(s.metric)} {s.value:.4g}" for s in others)
+        further = "".join(f", {display_name(s.metric)} {_with_error(s)}" for s in others)
         self._log(
             candidate,
             seed,
@@ -177,3 +178,9 @@ class Progress:
                 gmacs_text(profile.gmacs),
             )
         return Group(head, table)
+
+
+def _with_error(score: Score) -> str:
+    """Return value and standard error; FID of very few pictures has none."""
+    error = f" ± {score.stderr:.2g}" if math.isfinite(score.stderr) else ""
+    return f"{score.value:.4g}{error}"

@@ -240,7 +240,9 @@ def _with_error(value: float, stderr: float | None) -> str:
 def _further_column(metric: str) -> _Column:
     def cell(row: LeaderboardRow) -> str:
         found = row.further.get(metric)
-        return "" if found is None else _with_error(found.value, found.stderr)
+        if found is None:
+            return ""
+        return "not finite" if found.value is None else _with_error(found.value, found.stderr)
 
     return _Column(f"{display_name(metric)} ± SE", cell, drop=8)
 
@@ -326,9 +328,10 @@ def _further_notes(rows: Sequence[LeaderboardRow]) -> list[str]:
     notes = []
     if shown:
         notes.append(f"not ranked by: {', '.join(shown)}; measured at each row's step.")
-    if few := {row.further["fid"].n for row in rows if "fid" in row.further}:
+    if counts := {row.further["fid"].n for row in rows if "fid" in row.further}:
         notes.append(
-            f"FID: smaller is better; over few pictures (here {min(few):,}) it is far too high."
+            "FID: smaller is better; the fewer the pictures, the more it is too high (here "
+            f"{min(counts):,})."
         )
     for metric in metrics:
         if not _alike(rows, metric):

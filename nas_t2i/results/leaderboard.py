@@ -39,9 +39,10 @@ class FurtherScore(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    value: float
+    value: float | None
+    """None where it is no finite number."""
     stderr: float | None
-    """Standard error over prompts; it holds no seed noise."""
+    """Standard error over prompts (FID: over pictures); it holds no seed noise."""
     n: int
     """Prompts or pictures scored, of one seed."""
     signature: str
@@ -287,7 +288,8 @@ def _further(entry: Entry, metric: str) -> FurtherScore:
     scores = entry.scores(entry.step, metric)
     signatures = {score.signature for score in scores}
     alike = signatures.pop() if len(signatures) == 1 else ""
-    return FurtherScore(value=value, stderr=stderr, n=scores[0].n, signature=alike)
+    finite = value if math.isfinite(value) else None
+    return FurtherScore(value=finite, stderr=stderr, n=scores[0].n, signature=alike)
 
 
 def _reason(entry: Entry) -> str:

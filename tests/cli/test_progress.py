@@ -96,7 +96,7 @@ def test_a_rung_tells_further_metrics_behind_the_ranked_one(tmp_path: Path) -> N
     reached = point(budget.rungs[0], [0.4, 0.6])
     reached = reached.model_copy(update={"scores": reached.scores | {"clip_score": clip}})
     progress.reached_rung(first, 0, reached)
-    told = "TIFA 0.500 ± 0.100 (chance 0.35), CLIP score 0.25, loss"
+    told = "TIFA 0.500 ± 0.100 (chance 0.35), CLIP score 0.25 ± 0.05, loss"
     assert told in text_of(progress.console)
 
 

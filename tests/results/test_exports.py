@@ -107,7 +107,8 @@ def test_further_metrics_have_columns_of_their_own() -> None:
     text = " ".join(" ".join(lines).split())
     assert "CLIP score ± SE" in text
     assert "not ranked by: CLIP score, FID; measured at each row's step." in text
-    assert "FID: smaller is better; over few pictures (here 48) it is far too high." in text
+    told = "FID: smaller is better; the fewer the pictures, the more it is too high (here 48)."
+    assert told in text
     # On a narrow screen they go first.
     assert "123.5" not in "".join(screen(rows, 80))
 
@@ -129,6 +130,13 @@ def test_seeds_that_were_measured_otherwise_have_no_common_signature() -> None:
     (row,) = rank_trials(seeds)
     assert row.further["clip_score"].signature == ""
     assert "CLIP score ± SE" not in to_markdown([row])
+
+
+def test_a_further_score_that_is_no_finite_number_does_not_stop_a_ranking() -> None:
+    (row,) = rank_trials([beside(trial("A"), score([0.0, 0.0], **FID | {"value": float("nan")}))])
+    assert row.further["fid"].value is None
+    assert json.loads(to_json([row]))[0]["further"]["fid"]["value"] is None
+    assert "| not finite |" in to_markdown([row])
 
 
 def test_a_further_metric_that_a_seed_lacks_is_left_out() -> None:
