@@ -283,7 +283,7 @@ class _Trials:
         scores = self.entry.scores(step)
         per_prompt = self.entry.per_prompt(step)
         if not per_prompt.size:
-            raise RecordError(f"{self.name}: no scores of single prompts are on record")
+            raise RecordError(f"{self.name}: no {self.entry.metric} of single prompts is on record")
         types = sorted(set.intersection(*(set(score.by_type) for score in scores)))
         return Result(
             name=f"{self.name}:{step}",

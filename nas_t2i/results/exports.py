@@ -201,14 +201,14 @@ def _columns(rows: Sequence[LeaderboardRow]) -> list[_Column]:
         _Column("tied with", tied, right=False, drop=3),
         _Column("params", lambda row: _count(row.params), drop=2),
         _Column("GMACs", _gmacs, drop=1),
-        _Column("attn", lambda row: f"{row.attention_share:.0%}", drop=6),
+        _Column("attn", lambda row: f"{row.attention_share:.0%}", drop=7),
         _Column(
             unit,
             lambda row: "" if row.training_flops is None else f"{row.training_flops / scale:,.2f}",
-            drop=5,
+            drop=6,
         ),
-        _Column("s", lambda row: "" if row.seconds is None else f"{row.seconds:,.0f}", drop=7),
-        _Column("step", lambda row: str(row.step or row.steps_done), drop=4),
+        _Column("s", lambda row: "" if row.seconds is None else f"{row.seconds:,.0f}", drop=8),
+        _Column("step", lambda row: str(row.step or row.steps_done), drop=5),
         _Column("state", lambda row: str(row.state), right=False),
     ]
 
@@ -233,7 +233,7 @@ def _score(row: LeaderboardRow) -> str:
 
 
 def _with_error(value: float, stderr: float | None) -> str:
-    digits = 3 if abs(value) < 10 else 1
+    digits = 3 if abs(value) < 10 else 2
     return f"{value:.{digits}f}" + ("" if stderr is None else f" ± {stderr:.{digits}f}")
 
 
@@ -244,7 +244,7 @@ def _further_column(metric: str) -> _Column:
             return ""
         return "not finite" if found.value is None else _with_error(found.value, found.stderr)
 
-    return _Column(f"{display_name(metric)} ± SE", cell, drop=8)
+    return _Column(f"{display_name(metric)} ± SE", cell, drop=4)
 
 
 def _further_metrics(rows: Sequence[LeaderboardRow]) -> list[str]:
@@ -327,7 +327,10 @@ def _further_notes(rows: Sequence[LeaderboardRow]) -> list[str]:
     shown = [display_name(metric) for metric in metrics if _alike(rows, metric)]
     notes = []
     if shown:
-        notes.append(f"not ranked by: {', '.join(shown)}; measured at each row's step.")
+        notes.append(
+            f"not ranked by: {', '.join(shown)}; measured at each row's step, in columns where "
+            "there is room and in every export."
+        )
     if counts := {row.further["fid"].n for row in rows if "fid" in row.further}:
         notes.append(
             "FID: smaller is better; the fewer the pictures, the more it is too high (here "

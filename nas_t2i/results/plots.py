@@ -76,9 +76,11 @@ def plot_curves(
             _draw_chance(axes, rows)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
+    name, over = display_name(drawn), "prompts"
+    if drawn == "fid":
+        name, over = f"{name}, smaller is better", "pictures"
     by_step.set(
-        xlabel="training steps",
-        ylabel=f"{display_name(drawn)} (mean over seeds; band: ±1 SE over prompts)",
+        xlabel="training steps", ylabel=f"{name} (mean over seeds; band: ±1 SE over {over})"
     )
     by_step.set_xlim(left=0)
     by_compute.set(xlabel="training compute of what was trained (FLOPs; T is 1e12)", xscale="log")

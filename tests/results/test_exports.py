@@ -102,15 +102,17 @@ def test_further_metrics_have_columns_of_their_own() -> None:
     lines = screen(rows, 140)
     (first,) = (line for line in lines if line.startswith("1 "))
     (second,) = (line for line in lines if line.startswith("2 "))
-    assert "0.250 ± 0.029" in first and "123.5 ± 1.5" in first
-    assert "0.250 ± 0.029" in second and "123.5" not in second
+    assert "0.250 ± 0.029" in first and "123.46 ± 1.50" in first
+    assert "0.250 ± 0.029" in second and "123.46" not in second
     text = " ".join(" ".join(lines).split())
     assert "CLIP score ± SE" in text
-    assert "not ranked by: CLIP score, FID; measured at each row's step." in text
+    assert "not ranked by: CLIP score, FID; measured at each row's step, in columns" in text
     told = "FID: smaller is better; the fewer the pictures, the more it is too high (here 48)."
     assert told in text
-    # On a narrow screen they go first.
-    assert "123.5" not in "".join(screen(rows, 80))
+    # On a narrow screen they go, but after what was not asked for, and before the ties.
+    assert "123.46 ± 1.50" in "".join(screen(rows, 80))
+    narrow = "".join(screen(rows, 50))
+    assert "123.46" not in narrow and "tied with" in narrow
 
 
 def test_further_metrics_that_were_measured_otherwise_are_not_put_side_by_side() -> None:

@@ -49,7 +49,7 @@ def test_a_further_metric_is_drawn_where_it_was_measured(tmp_path: Path) -> None
     with matplotlib.rc_context({"svg.fonttype": "none"}):
         plot_curves(trials, tmp_path / "c.svg", metric="fid")
     text = (tmp_path / "c.svg").read_text()
-    assert "FID (mean over seeds" in text and "ranked by TIFA" in text
+    assert "FID, smaller is better (mean over seeds" in text and "ranked by TIFA" in text
     assert "1. A" in text and "2. B" not in text and "chance" not in text
     with pytest.raises(RecordError, match=r"x: no score of the metric 'fud'; .*mean 'fid'\?"):
         plot_curves(trials, tmp_path / "d.svg", title="x", metric="fud")
