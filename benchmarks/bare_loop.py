@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.training import noise
-from nas_t2i.training.samples import Samples
+from nas_t2i.training.feeds.samples import Samples
 
 
 class CachedTensors:

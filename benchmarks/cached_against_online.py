@@ -1,13 +1,13 @@
 """How much faster is training fed from a cache of encoded pairs than by encoding on line?
 
-    python benchmarks/cached_against_online.py [--pictures 64] [--resolution 128] [--rounds 3]
+    python benchmarks/cached_against_online.py [--images 64] [--resolution 128] [--rounds 3]
         [--vae-channels 32 64 64 64] [--text-width 256] [--text-layers 6] [--batch 16]
         [--device cpu] [--workers 2] [--threads 1]
 
-Makes a shard of pictures with captions, an autoencoder and an OpenCLIP text tower of the given
+Makes a shard of images with captions, an autoencoder and an OpenCLIP text tower of the given
 sizes with random weights (what they cost does not depend on the weights), and prepares a cache.
 Then both feeds give the same samples in turn, in one process; the ratio is of samples per second.
-The pictures are in the page cache; the decoder's part is in the figure on line.
+The images are in the page cache; the decoder's part is in the figure on line.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from nas_t2i.conditioning.prepare import prepare
 from nas_t2i.conditioning.text import make_text_encoder
 from nas_t2i.protocol.budget import Budget, load_budget
 from nas_t2i.shipped import find_file
-from nas_t2i.training.feeds import PairsInputs
-from nas_t2i.training.samples import Feed
+from nas_t2i.training.feeds.pairs import PairsInputs
+from nas_t2i.training.feeds.samples import Feed
 
 _WORDS = ("a", "photo", "of", "the", "red", "old", "house", "near", "water", "with", "trees")
 
 
-def write_shard(file: Path, pictures: int, side: int) -> None:
+def write_shard(file: Path, images: int, side: int) -> None:
     """Write a tar of JPEGs, half as large again as needed, with captions of 4 to 16 words."""
     rng = np.random.default_rng(0)
     with tarfile.open(file, "w") as tar:
-        for number in range(pictures):
+        for number in range(images):
             rough = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
             stream = io.BytesIO()
             large = (side * 3 // 2, side * 3 // 2)
@@ -91,7 +91,7 @@ def save_tower(folder: Path, width: int, layers: int) -> tuple[Path, Path]:
 
 def make_budget(folder: Path, options: argparse.Namespace) -> Budget:
     """Write pairs and models, and return a budget over them with a cache."""
-    write_shard(folder / "pairs.tar", options.pictures, options.resolution)
+    write_shard(folder / "pairs.tar", options.images, options.resolution)
     save_autoencoder(folder / "vae", options.vae_channels)
     config_file, weights = save_tower(folder, options.text_width, options.text_layers)
     budget = load_budget(find_file("embedded", "budgets")).model_dump()
@@ -132,7 +132,7 @@ def samples_per_second(feed: Feed, first: int, batch: int, batches: int) -> floa
 def main() -> None:
     """Prepare, take turns, print medians and the ratio of each round."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--pictures", type=int, default=64)
+    parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--resolution", type=int, default=128)
     parser.add_argument("--vae-channels", type=int, nargs="+", default=[32, 64, 64, 64])
     parser.add_argument("--text-width", type=int, default=256)
@@ -168,7 +168,7 @@ def main() -> None:
                 if number:  # the first round warms up
                     rates[kind].append(rate)
     print(
-        f"{options.pictures} pictures of {options.resolution} pixels on {options.device}, "
+        f"{options.images} images of {options.resolution} pixels on {options.device}, "
         f"{options.threads} threads, batches of {options.batch}, {options.rounds} rounds; "
         f"prepared in {prepared:.1f} s"
     )

@@ -29,15 +29,15 @@ from torch.nn import functional
 
 from nas_t2i.arch.catalog import lookup
 from nas_t2i.environment import cache_dir
-from nas_t2i.evaluation import attention
-from nas_t2i.evaluation.embedded_prompts import make_prompts
-from nas_t2i.evaluation.sampling import sample
+from nas_t2i.evaluation.embedded.prompts import make_prompts
+from nas_t2i.evaluation.sampling import kv_cache as attention
+from nas_t2i.evaluation.sampling.ddim import sample
 from nas_t2i.protocol.budget import load_budget
 from nas_t2i.shipped import find_file
 from nas_t2i.store import find_studies, read_trials
 from nas_t2i.training.denoiser import Denoiser, build_denoiser
 from nas_t2i.training.export import ldm_scheduler
-from nas_t2i.training.inputs import Inputs
+from nas_t2i.training.feeds.inputs import Inputs
 from nas_t2i.training.noise import draw_noise, ldm_schedule
 
 Case = Callable[[], Tensor]

@@ -23,7 +23,7 @@ from nas_t2i.environment import cache_dir
 from nas_t2i.protocol.budget import load_budget
 from nas_t2i.shipped import find_file
 from nas_t2i.training.denoiser import build_denoiser
-from nas_t2i.training.inputs import Inputs
+from nas_t2i.training.feeds.inputs import Inputs
 from nas_t2i.training.loop import Trainer
 from nas_t2i.training.ranks import join_ranks
 budget = load_budget(find_file("embedded", "budgets"))

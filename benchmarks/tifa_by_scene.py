@@ -12,8 +12,8 @@ from collections import defaultdict
 
 import numpy as np
 
-from nas_t2i.data.shapes import KINDS
-from nas_t2i.evaluation.embedded_prompts import make_prompts
+from nas_t2i.data.embedded.shapes import KINDS
+from nas_t2i.evaluation.embedded.prompts import make_prompts
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.store import read_study, read_trials
 

@@ -35,7 +35,7 @@ from nas_t2i.protocol.budget import Budget, load_budget
 from nas_t2i.shipped import find_file
 from nas_t2i.streams import normal_rows
 from nas_t2i.training.denoiser import Denoiser, build_denoiser
-from nas_t2i.training.inputs import Inputs
+from nas_t2i.training.feeds.inputs import Inputs
 from nas_t2i.training.loop import Trainer
 from nas_t2i.training.ranks import join_ranks
 

@@ -30,7 +30,7 @@ from nas_t2i.search.launch import find_machines, make_launch
 from nas_t2i.search.runner import ProcessRunner, TrialProcess
 from nas_t2i.search.trial_config import TrialConfig
 from nas_t2i.shipped import find_file
-from nas_t2i.training.inputs import latent_geometry
+from nas_t2i.training.feeds.inputs import latent_geometry
 
 _POLL_SECONDS = 0.005
 _PARTS = """
@@ -50,11 +50,11 @@ import json
 from pathlib import Path
 from nas_t2i.arch.families import arch_from_dict
 from nas_t2i.environment import cache_dir, describe_environment
-from nas_t2i.evaluation.evaluator import make_evaluator
+from nas_t2i.evaluation.at_rung import make_evaluator
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.search.trial_config import load_trial_config
 from nas_t2i.training.denoiser import build_denoiser
-from nas_t2i.training.inputs import Inputs
+from nas_t2i.training.feeds.inputs import Inputs
 from nas_t2i.training.loop import Trainer
 from nas_t2i.training.micro_batch import frozen_micro_batch
 from nas_t2i.training.ranks import join_ranks

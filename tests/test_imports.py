@@ -28,6 +28,7 @@ FLOORS = (
         "locks",
         "events",
         "expressions",
+        "statistics",
     },
     {"arch"},
     {"protocol"},

@@ -2,7 +2,7 @@
 
     python examples/evaluate/make_files.py examples/evaluate
 
-Six prompts of the embedded data set with their questions, in TIFA's layout; six pictures, the
+Six prompts of the embedded data set with their questions, in TIFA's layout; six images, the
 fourth of them of another prompt; and the answers that some model gave, in the layout of TIFA's own
 results. All are in the repository as this wrote them.
 """
@@ -14,16 +14,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nas_t2i.data import shapes
+from nas_t2i.data.embedded import shapes
 from nas_t2i.evaluation.answer_log import AnswerLog
-from nas_t2i.evaluation.image_set import ImageSet
-from nas_t2i.evaluation.mapping import ExactMapping
-from nas_t2i.evaluation.tifa_files import write_reference
-from nas_t2i.evaluation.tifa_run import ask, score
-from nas_t2i.evaluation.vqa import Answer, make_answerer
+from nas_t2i.evaluation.embedded.questions import questions_about
+from nas_t2i.evaluation.inputs.images import ImageSet
+from nas_t2i.evaluation.tifa.files import write_reference
+from nas_t2i.evaluation.tifa.mapping.exact import ExactMapping
+from nas_t2i.evaluation.tifa.run import ask, score
+from nas_t2i.evaluation.tifa.types import Answer
+from nas_t2i.evaluation.vqa import make_vqa_model
 
 COUNT, SIDE = 6, 64
-WRONG = (3, 0)  # the picture of one prompt is that of another one
+WRONG = (3, 0)  # the image of one prompt is that of another one
 
 
 class Talkative:
@@ -32,10 +34,10 @@ class Talkative:
     identity = "talkative"
 
     def __init__(self):
-        self._reader = make_answerer("shapes")
+        self._reader = make_vqa_model("shapes")
 
     def answer(self, image, questions):
-        """Answer all questions about one picture."""
+        """Answer all questions about one image."""
         answers = self._reader.answer(image, questions)
         return [Answer(f"{a.text} of them") if a.text == "two" else a for a in answers]
 
@@ -45,21 +47,21 @@ def main(folder: Path) -> None:
     scenes = shapes.sample_scenes(7, "example", COUNT)
     ids = [f"shapes_{i}" for i in range(COUNT)]
     captions = shapes.captions(scenes)
-    pictures = shapes.render(scenes)
-    pictures[WRONG[0]] = pictures[WRONG[1]]
-    (folder / "pictures").mkdir(parents=True, exist_ok=True)
-    for name, picture in zip(ids, pictures, strict=True):
-        large = Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.NEAREST)
-        large.save(folder / "pictures" / f"{name}.png")
-    questions = shapes.questions(scenes, ids)
+    images = shapes.render(scenes)
+    images[WRONG[0]] = images[WRONG[1]]
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    for name, image in zip(ids, images, strict=True):
+        large = Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.NEAREST)
+        large.save(folder / "images" / f"{name}.png")
+    questions = questions_about(scenes, ids)
     prompts = [{"id": i, "caption": c} for i, c in zip(ids, captions, strict=True)]
     dump(folder / "prompts.json", prompts)
     dump(folder / "questions.json", questions)
-    dump(folder / "images.json", {name: f"pictures/{name}.png" for name in ids})
-    images = ImageSet.from_arrays(ids, np.asarray(pictures))
-    log, answerer = AnswerLog(None), Talkative()
-    looked = ask(questions, images, answerer, log)
-    found = score(questions, looked, answerer.identity, ExactMapping(), log)
+    dump(folder / "images.json", {name: f"images/{name}.png" for name in ids})
+    image_set = ImageSet.from_arrays(ids, np.asarray(images))
+    log, vqa_model = AnswerLog(None), Talkative()
+    looked = ask(questions, image_set, vqa_model, log)
+    found = score(questions, looked, vqa_model.identity, ExactMapping(), log)
     write_reference(folder / "result.json", found.details)
 
 

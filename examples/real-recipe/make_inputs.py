@@ -2,7 +2,7 @@
 
     python make_inputs.py
 
-240 pictures of shapes as PNG files, served on loopback and fetched by img2dataset into tar shards
+240 images of shapes as PNG files, served on loopback and fetched by img2dataset into tar shards
 with a caption, synthetic captions and scores; an OpenCLIP text tower and an AutoencoderKL, small,
 randomly initialised, in the formats of the real ones. Needs img2dataset (pip install img2dataset).
 """
@@ -24,10 +24,10 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from safetensors.torch import save_file
 
-from nas_t2i.data import shapes
+from nas_t2i.data.embedded import shapes
 from nas_t2i.streams import uniform_rows
 
-PICTURES = 240
+IMAGES = 240
 SIDE = 64
 TOWER = {
     "embed_dim": 32,
@@ -36,11 +36,11 @@ TOWER = {
 }
 
 
-def make_pictures(folder: Path, address: str) -> list[dict[str, object]]:
-    """Write the pictures; return a row for img2dataset for each."""
+def make_images(folder: Path, address: str) -> list[dict[str, object]]:
+    """Write the images; return a row for img2dataset for each."""
     folder.mkdir(exist_ok=True)
-    scenes = shapes.sample_scenes(0, "real recipe", PICTURES)
-    scores = uniform_rows(0, "real recipe scores", 0, PICTURES, 2)
+    scenes = shapes.sample_scenes(0, "real recipe", IMAGES)
+    scores = uniform_rows(0, "real recipe scores", 0, IMAGES, 2)
     rows: list[dict[str, object]] = []
     for number, (pixels, caption) in enumerate(
         zip(shapes.render(scenes), shapes.captions(scenes), strict=True)
@@ -52,7 +52,7 @@ def make_pictures(folder: Path, address: str) -> list[dict[str, object]]:
             {
                 "url": f"{address}/{name}",
                 "caption": caption,
-                "synthetic": [f"a picture of {caption}", f"{caption} on a dark background"],
+                "synthetic": [f"an image of {caption}", f"{caption} on a dark background"],
                 "aesthetic": round(4 + 3 * float(scores[number, 0]), 2),
                 "punsafe": round(float(scores[number, 1]), 2),
             }
@@ -60,13 +60,13 @@ def make_pictures(folder: Path, address: str) -> list[dict[str, object]]:
     return rows
 
 
-def fetch_shards(pictures: Path, shards: Path) -> None:
-    """Have img2dataset fetch the pictures from this machine into shards of 60."""
-    handler = functools.partial(_Quiet, directory=str(pictures))
+def fetch_shards(images: Path, shards: Path) -> None:
+    """Have img2dataset fetch the images from this machine into shards of 60."""
+    handler = functools.partial(_Quiet, directory=str(images))
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    rows = make_pictures(pictures, f"http://127.0.0.1:{server.server_port}")
-    listing = pictures / "urls.json"
+    rows = make_images(images, f"http://127.0.0.1:{server.server_port}")
+    listing = images / "urls.json"
     listing.write_text(json.dumps(rows))
     settings = {
         "url_list": str(listing),
@@ -126,6 +126,6 @@ def make_autoencoder(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    fetch_shards(Path("pictures"), Path("shards"))
+    fetch_shards(Path("images"), Path("shards"))
     make_text_tower(Path("text"))
     make_autoencoder(Path("vae"))

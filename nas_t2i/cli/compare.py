@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nas_t2i.evaluation.statistics import Difference
 from nas_t2i.results.compare import Comparison, Result, compare, load_results
 from nas_t2i.results.exports import showable
 from nas_t2i.results.metrics import display_name
+from nas_t2i.statistics import Difference
 
 # A table on its way to a file or another program has no screen to fit.
 _PIPED_WIDTH = 160
@@ -42,7 +42,7 @@ def compare_command(
 
     The difference is resampled over the prompts that both have a score of (a paired bootstrap).
     Without @SEED all seeds of an architecture count, by their mean on each prompt; without :STEP
-    the last rung that both have. Results that were not measured alike (other questions, answerer,
+    the last rung that both have. Results that were not measured alike (other questions, VQA model,
     sampling) are refused.
 
     \b

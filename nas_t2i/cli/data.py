@@ -28,13 +28,13 @@ from nas_t2i.cli.numbers import compact, duration
 from nas_t2i.errors import ConfigError
 
 if TYPE_CHECKING:
-    from nas_t2i.data.indexing import Report
-    from nas_t2i.data.pairs import PairIndex
+    from nas_t2i.data.index.build import Report
+    from nas_t2i.data.index.pairs import PairIndex
     from nas_t2i.protocol.budget import Budget, PairsData
 
 data_app = typer.Typer(
     name="data",
-    help="Check, count and encode the pairs of picture and caption that a budget names.",
+    help="Check, count and encode the pairs of image and caption that a budget names.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -67,7 +67,7 @@ def check(budget: BudgetArgument) -> None:
     """Read every sample's metadata and say what is kept, dropped and bad; encode nothing.
 
     The index is written beside the cache (or, without one, into the cache folder of nas-t2i), so
-    that later commands find it. Pictures are decoded only for `duplicates: {hash: phash}`.
+    that later commands find it. Images are decoded only for `duplicates: {hash: phash}`.
 
     \b
     Example:
@@ -145,7 +145,7 @@ def stats(
     )
 
 
-@data_app.command(short_help="Encode pictures and captions ahead of training.")
+@data_app.command(short_help="Encode images and captions ahead of training.")
 def prepare(
     budget: BudgetArgument,
     dry_run: Annotated[
@@ -205,7 +205,7 @@ def _load(budget: str) -> Budget:
 
 def _open(budget: Budget) -> tuple[PairIndex, PairsData]:
     """Return the pairs of a budget, indexed where training looks for them."""
-    from nas_t2i.data.pairs import open_index
+    from nas_t2i.data.index.pairs import open_index
     from nas_t2i.environment import cache_dir
 
     data = _pairs(budget)

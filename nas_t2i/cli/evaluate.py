@@ -1,4 +1,4 @@
-"""``nas-t2i evaluate``: metrics of pictures, drawn here or made elsewhere."""
+"""``nas-t2i evaluate``: metrics of images, drawn here or made elsewhere."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from nas_t2i.results.metrics import display_name
 from nas_t2i.shipped import find_file
 
 if TYPE_CHECKING:
-    from nas_t2i.evaluation.evaluate import Evaluation
-    from nas_t2i.evaluation.evaluate_request import Request
     from nas_t2i.evaluation.metric_result import MetricResult
+    from nas_t2i.evaluation.standalone.evaluate import Evaluation
+    from nas_t2i.evaluation.standalone.request import Request
 
 _SECONDS = 10.0  # between two lines of progress where there is no terminal
 
@@ -48,7 +48,7 @@ def evaluate_command(
         Path | None,
         typer.Argument(
             metavar="[SOURCE]",
-            help="A folder: of pictures named ID.png, of a trial or one of its checkpoints, or of "
+            help="A folder: of images named ID.png, of a trial or one of its checkpoints, or of "
             "a diffusers model.",
         ),
     ] = None,
@@ -57,7 +57,7 @@ def evaluate_command(
         typer.Option("--metric", "-m", help="tifa, clip, fid, hps or image_reward; repeatable."),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(help="Instead of SOURCE: a map {id: path} of pictures, JSON.")
+        Path | None, typer.Option(help="Instead of SOURCE: a map {id: path} of images, JSON.")
     ] = None,
     prompts: Annotated[
         str, typer.Option(help="Prompts, JSON; or coco:ANNOTATIONS.json:COUNT, drawn by --seed.")
@@ -80,15 +80,15 @@ def evaluate_command(
         int,
         typer.Option(
             min=1,
-            help="Questions of a VQA model, or pictures of CLIP, HPSv2 and ImageReward (32 at "
+            help="Questions of a VQA model, or images of CLIP, HPSv2 and ImageReward (32 at "
             "most), in one pass: memory, not scores.",
         ),
     ] = 32,
     blank_counts: Annotated[
-        bool, typer.Option("--blank-counts", help="Score pictures of one colour; else left out.")
+        bool, typer.Option("--blank-counts", help="Score images of one colour; else left out.")
     ] = False,
     size: Annotated[
-        str, typer.Option(metavar="WxH", help="Leave out pictures of any other size.")
+        str, typer.Option(metavar="WxH", help="Leave out images of any other size.")
     ] = "",
     budget: Annotated[
         str,
@@ -108,7 +108,7 @@ def evaluate_command(
         ),
     ] = None,
     pictures: Annotated[
-        Path | None, typer.Option(help="Where drawn pictures are kept. [default: in the cache]")
+        Path | None, typer.Option(help="Where drawn images are kept. [default: in the cache]")
     ] = None,
     questions: Annotated[
         Path | None, typer.Option(help="TIFA: questions, JSON. [default: a model's budget's own]")
@@ -156,7 +156,7 @@ def evaluate_command(
         str, typer.Option(help="ImageReward: BERT's tokenizer, a folder or a hub id.")
     ] = "google-bert/bert-base-uncased",
     reference: Annotated[
-        Path | None, typer.Option(help="FID: a folder of real pictures, or statistics .npz.")
+        Path | None, typer.Option(help="FID: a folder of real images, or statistics .npz.")
     ] = None,
     save_reference: Annotated[
         Path | None, typer.Option(help="FID: write the folder's statistics, .npz.")
@@ -166,20 +166,20 @@ def evaluate_command(
     ] = None,
     fid_side: Annotated[
         int | None,
-        typer.Option(min=1, help="FID: cut and resize all pictures to squares of this side first."),
+        typer.Option(min=1, help="FID: cut and resize all images to squares of this side first."),
     ] = None,
 ) -> None:
-    """Score pictures by TIFA, CLIP score, FID, HPSv2 or ImageReward.
+    """Score images by TIFA, CLIP score, FID, HPSv2 or ImageReward.
 
-    Pictures made elsewhere are scored as they are; a trial or a diffusers model draws the prompts
+    Images made elsewhere are scored as they are; a trial or a diffusers model draws the prompts
     first. Stopped and started again, nothing is drawn, asked or scored twice. The exit status is 1
-    where a metric found no picture that can be scored.
+    where a metric found no image that can be scored.
 
     \b
     Examples:
       nas-t2i evaluate --images map.json --questions questions.json -m tifa \\
         --vqa recorded:result.json --format reference -o out.json
-      nas-t2i evaluate pictures/ --prompts prompts.json -m clip --clip-model ViT-H-14 \\
+      nas-t2i evaluate images/ --prompts prompts.json -m clip --clip-model ViT-H-14 \\
         --clip-checkpoint laion2b_s32b_b79k -o out.json
       nas-t2i evaluate results/sdxl-embedded/trials/unet-6389762c4fbd-s0 -m tifa
     """
@@ -208,7 +208,7 @@ def evaluate_command(
     }
     hps = {"checkpoint": hps_checkpoint, "version": hps_version, "model": hps_model}
     reward = {"checkpoint": image_reward_checkpoint, "tokenizer": image_reward_tokenizer}
-    from nas_t2i.evaluation.evaluate_request import FidOptions, Request, TifaOptions
+    from nas_t2i.evaluation.standalone.request import FidOptions, Request, TifaOptions
 
     request = Request(
         metrics=tuple(name.replace("-", "_") for name in metric or []),
@@ -232,9 +232,9 @@ def evaluate_command(
 
 
 def _run(request: Request, output: Path | None, layout: Layout, log: Path, device: str) -> None:
-    from nas_t2i.evaluation.evaluate import evaluate, result_data
-    from nas_t2i.evaluation.evaluate_request import make_plan
-    from nas_t2i.evaluation.tifa_files import write_reference
+    from nas_t2i.evaluation.standalone.evaluate import evaluate, result_data
+    from nas_t2i.evaluation.standalone.request import make_plan
+    from nas_t2i.evaluation.tifa.files import write_reference
 
     told = Console(stderr=True, highlight=False)
     cache = cache_dir()
@@ -383,7 +383,7 @@ def _show(found: Evaluation, output: Path | None) -> None:
     console.print(table)
     notes = found.notes + [note for result in found.results for note in result.notes]
     if "folder" in found.images:
-        notes.insert(0, f"drawn pictures: {found.images['count']}, in {found.images['folder']}")
+        notes.insert(0, f"drawn images: {found.images['count']}, in {found.images['folder']}")
     if output is not None:
         notes.append(f"written: {output}")
     for note in dict.fromkeys(notes):

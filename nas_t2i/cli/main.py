@@ -36,7 +36,7 @@ results_app.command("compare", short_help="One result against another.")(compare
 results_app.command("reliability", short_help="Seeds, rungs and controls.")(reliability_command)
 app.add_typer(results_app, name="results")
 app.add_typer(data_app, name="data")
-app.command("evaluate", short_help="Score pictures: TIFA, CLIP, FID, ...")(evaluate_command)
+app.command("evaluate", short_help="Score images: TIFA, CLIP, FID, ...")(evaluate_command)
 app.command("export", short_help="Write trained weights for diffusers.")(export_command)
 app.command("validate")(validate_command)
 app.command("schema", short_help="Print a JSON Schema, for editors.")(schema_command)

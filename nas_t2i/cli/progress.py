@@ -120,7 +120,7 @@ class Progress:
     def tick(self) -> None:
         """Redraw."""
         if self._live is not None:
-            self._live.update(self._picture())
+            self._live.update(self._image())
 
     def summary(self) -> str:
         """Return the last line: what was done, how long it took, where it lies."""
@@ -128,7 +128,7 @@ class Progress:
         done = f"{ran} trials in {duration(time.monotonic() - self._begin)}"
         if not ran:
             done = "the study was complete already; more --trials extend it"
-        return f"{done}; leaderboard, curves and pictures in {self._request.folder}/"
+        return f"{done}; leaderboard, curves and images in {self._request.folder}/"
 
     def _log(self, candidate: Candidate, seed: int, what: str, more: str) -> None:
         clock = duration(time.monotonic() - self._begin)
@@ -153,7 +153,7 @@ class Progress:
         left += typical * (max(0, waiting) + to_come)
         return left / self._parallel
 
-    def _picture(self) -> Group:
+    def _image(self) -> Group:
         done = sum(c.finished for c in self._candidates if not c.control)
         best = f"  best {self._best[1]} {self._best[0]:.3f}" if self._best else ""
         head = Text(
@@ -181,6 +181,6 @@ class Progress:
 
 
 def _with_error(score: Score) -> str:
-    """Return value and standard error; FID of very few pictures has none."""
+    """Return value and standard error; FID of very few images has none."""
     error = f" ± {score.stderr:.2g}" if math.isfinite(score.stderr) else ""
     return f"{score.value:.4g}{error}"

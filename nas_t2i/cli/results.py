@@ -115,7 +115,7 @@ def curves(
     studies: StudiesArgument = None,
     results_dir: ResultsDirOption = Path("results"),
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The picture to write (.png .svg .pdf).")
+        Path, typer.Option("--output", "-o", help="The image to write (.png .svg .pdf).")
     ] = Path("curves.png"),
     metric: Annotated[
         str, typer.Option(help="A further metric of the budget; default: the one ranked by.")

@@ -1,4 +1,4 @@
-"""Latent codecs: pictures to the tensors a denoiser works on, and back.
+"""Latent codecs: images to the tensors a denoiser works on, and back.
 
 `Codec` is what the rest of the program asks of one, `make_codec` makes the one that a budget names.
 """
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nas_t2i.data.shapes import BACKGROUND
+from nas_t2i.data.embedded.shapes import BACKGROUND
 from nas_t2i.errors import ConfigError
 from nas_t2i.protocol.budget import AutoencoderKL
 from nas_t2i.protocol.budget import PixelUnshuffle as PixelUnshuffleSettings
@@ -20,7 +20,7 @@ CodecSettings = PixelUnshuffleSettings | AutoencoderKL
 
 
 class Moments(NamedTuple):
-    """What a picture's latent is drawn from, in scaled units: (N, C, h, w) float32 each."""
+    """What an image's latent is drawn from, in scaled units: (N, C, h, w) float32 each."""
 
     mean: Tensor
     std: Tensor | None  # None: the latent is the mean
@@ -35,17 +35,17 @@ class Codec(Protocol):
 
     @property
     def downsampling(self) -> int:
-        """Picture side over latent side."""
+        """Image side over latent side."""
 
     @property
     def fingerprint(self) -> str:
         """What the latents depend on: equal fingerprints, equal latents up to rounding."""
 
     def moments(self, images: Tensor) -> Moments:
-        """Encode (N, 3, H, W) uint8 pictures."""
+        """Encode (N, 3, H, W) uint8 images."""
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents to (N, 3, H, W) uint8 pictures."""
+        """Latents to (N, 3, H, W) uint8 images."""
 
 
 def make_codec(settings: CodecSettings, device: str = "cpu") -> Codec:
@@ -58,7 +58,7 @@ def make_codec(settings: CodecSettings, device: str = "cpu") -> Codec:
     """
     if isinstance(settings, PixelUnshuffleSettings):
         return PixelUnshuffle(settings.factor, BACKGROUND, settings.scale)
-    from nas_t2i.conditioning.autoencoder import Autoencoder
+    from nas_t2i.conditioning.codecs.common.autoencoder import Autoencoder
 
     return Autoencoder(settings, device)
 
@@ -71,7 +71,7 @@ def codec_geometry(settings: CodecSettings) -> tuple[int, int]:
     """
     if isinstance(settings, PixelUnshuffleSettings):
         return 3 * settings.factor**2, settings.factor
-    from nas_t2i.conditioning.autoencoder import autoencoder_geometry
+    from nas_t2i.conditioning.codecs.common.autoencoder import autoencoder_geometry
 
     return autoencoder_geometry(settings)
 
@@ -86,13 +86,13 @@ def codec_fingerprint(settings: CodecSettings) -> str:
     """
     if isinstance(settings, PixelUnshuffleSettings):
         return make_codec(settings).fingerprint
-    from nas_t2i.conditioning.autoencoder import autoencoder_fingerprint
+    from nas_t2i.conditioning.codecs.common.autoencoder import autoencoder_fingerprint
 
     return autoencoder_fingerprint(settings)
 
 
-def check_pictures(images: Tensor, downsampling: int) -> None:
-    """Raise unless these are (N, 3, H, W) uint8 pictures that a codec can take.
+def check_images(images: Tensor, downsampling: int) -> None:
+    """Raise unless these are (N, 3, H, W) uint8 images that a codec can take.
 
     Raises:
         ConfigError: sides that are no multiples of `downsampling`; the resolution is a setting.
@@ -100,13 +100,13 @@ def check_pictures(images: Tensor, downsampling: int) -> None:
     """
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(
-            f"expected (N, 3, H, W) uint8 pictures, got {tuple(images.shape)} {images.dtype}"
+            f"expected (N, 3, H, W) uint8 images, got {tuple(images.shape)} {images.dtype}"
         )
     height, width = images.shape[2:]
     if height % downsampling or width % downsampling:
         raise ConfigError(
             "data.resolution",
-            f"got pictures of {width} x {height} pixels",
+            f"got images of {width} x {height} pixels",
             expected=f"sides in multiples of {downsampling}, the latents' down-sampling",
         )
 
@@ -114,7 +114,7 @@ def check_pictures(images: Tensor, downsampling: int) -> None:
 class PixelUnshuffle:
     """Lossless: each square of pixels becomes one latent position with all their values.
 
-    The background colour is subtracted, so that an empty picture is zero, and one unit of latent
+    The background colour is subtracted, so that an empty image is zero, and one unit of latent
     is ``127.5 / scale`` grey levels.
     """
 
@@ -138,18 +138,18 @@ class PixelUnshuffle:
 
     @property
     def downsampling(self) -> int:
-        """Picture side over latent side."""
+        """Image side over latent side."""
         return self.factor
 
     def encode(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) uint8 to (N, 3 f^2, H / f, W / f) float32."""
-        check_pictures(images, self.factor)
+        check_images(images, self.factor)
         background = self._background.to(images.device)
         centered = (images.to(torch.float32) - background) * (self.scale / 127.5)
         return functional.pixel_unshuffle(centered, self.factor)
 
     def moments(self, images: Tensor) -> Moments:
-        """Encode pictures; nothing is drawn."""
+        """Encode images; nothing is drawn."""
         return Moments(self.encode(images), None)
 
     def decode(self, latents: Tensor) -> Tensor:

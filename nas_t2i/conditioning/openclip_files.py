@@ -23,7 +23,7 @@ class Architecture:
 
     name: str  # as the user has it
     config: dict[str, Any]  # OpenCLIP's model config
-    preprocess: dict[str, Any]  # how pictures are prepared, where a hub's config file says so
+    preprocess: dict[str, Any]  # how images are prepared, where a hub's config file says so
     text: Any  # open_clip.CLIPTextCfg
 
     @property

@@ -20,7 +20,7 @@ import torch
 from nas_t2i.conditioning.latents import (
     Codec,
     Moments,
-    check_pictures,
+    check_images,
     codec_fingerprint,
     codec_geometry,
     make_codec,
@@ -31,8 +31,8 @@ from nas_t2i.conditioning.text import (
     text_fingerprint,
     text_geometry,
 )
-from nas_t2i.data.bad_samples import BadSamples
-from nas_t2i.data.cache import (
+from nas_t2i.data.cache.claims import Claims
+from nas_t2i.data.cache.entries import (
     REMEDY,
     FloatArray,
     IdentityT,
@@ -48,20 +48,20 @@ from nas_t2i.data.cache import (
     write_latents,
     write_text,
 )
-from nas_t2i.data.cache_shards import CacheError
-from nas_t2i.data.claims import Claims
-from nas_t2i.data.decoding import Decoder, Picture
-from nas_t2i.data.pairs import PairIndex, open_index
+from nas_t2i.data.cache.shards import CacheError
+from nas_t2i.data.images.ahead import Decoder, Image
+from nas_t2i.data.images.bad_samples import BadSamples
+from nas_t2i.data.index.pairs import PairIndex, open_index
 from nas_t2i.environment import cache_dir
 from nas_t2i.errors import ConfigError
 from nas_t2i.files import expand_path
 from nas_t2i.protocol.budget import AutoencoderKL, Budget, PairsData
 
 Say = Callable[[str], None]
-Progress = Callable[[str, int, int], None]  # "captions" or "pictures", how many are done, of all
+Progress = Callable[[str, int, int], None]  # "captions" or "images", how many are done, of all
 Item = TypeVar("Item")
 
-_PICTURES_AT_ONCE = 64  # decoded together; while they are encoded, as many more are decoded
+_IMAGES_AT_ONCE = 64  # decoded together; while they are encoded, as many more are decoded
 _CAPTIONS_AT_ONCE = 256
 
 
@@ -74,7 +74,7 @@ def prepare(
 ) -> None:
     """Write what is missing in the cache of a budget's pairs; returns once it is complete.
 
-    `progress` is called with "captions" or "pictures", how many are done, and of how many.
+    `progress` is called with "captions" or "images", how many are done, and of how many.
 
     Raises:
         ConfigError: the budget names no cache, or a model that can't be used.
@@ -134,7 +134,7 @@ def cached_pairs(budget: Budget, say: Say) -> CachedPairs:
     data, folder = _pairs_and_folder(budget)
     channels, downsampling = codec_geometry(budget.latents)
     # A slip in the codec's settings is to show now, not after hours of encoding captions.
-    check_pictures(
+    check_images(
         torch.empty((0, 3, data.resolution, data.resolution), dtype=torch.uint8), downsampling
     )
     side = data.resolution // downsampling
@@ -237,7 +237,7 @@ def _prepare_latents(
     budget: Budget, content: CachedPairs, progress: Progress, say: Say, device: str
 ) -> None:
     data, part, index = _pairs_and_folder(budget)[0], content.latents, content.index
-    done = _Done("pictures", part.identity.count, progress)
+    done = _Done("images", part.identity.count, progress)
     bad_samples = BadSamples(data.bad_share, say)
     decoder = Decoder(index, budget.execution.workers)
 
@@ -248,12 +248,12 @@ def _prepare_latents(
     def make(shard: int) -> None:
         rows, bad = part.identity.rows(shard), {}
         latents = _no_latents(part.identity, shard)
-        pictures = decoder.read(rows, ahead=2 * _PICTURES_AT_ONCE)
-        for batch in _batches(pictures, _PICTURES_AT_ONCE):
-            for picture in batch:
-                if picture.pixels is None:
-                    bad[picture.row] = picture.problem
-                    bad_samples.bad(index.name(picture.row), picture.problem)
+        images = decoder.read(rows, ahead=2 * _IMAGES_AT_ONCE)
+        for batch in _batches(images, _IMAGES_AT_ONCE):
+            for image in batch:
+                if image.pixels is None:
+                    bad[image.row] = image.problem
+                    bad_samples.bad(index.name(image.row), image.problem)
                 else:
                     bad_samples.good()
             _encode_into(latents, codec(), batch, rows.start)
@@ -265,34 +265,34 @@ def _prepare_latents(
 
 
 def _no_latents(identity: LatentsIdentity, shard: int) -> LatentRows:
-    """Return a shard's rows before any picture is in them."""
+    """Return a shard's rows before any image is in them."""
     count = len(identity.rows(shard))
     mean = np.zeros((count, *identity.shape), np.float32)
     std = np.zeros_like(mean) if identity.posterior == "sample" else None
     return LatentRows(mean, std, np.zeros(count, np.bool_))
 
 
-def _encode_into(latents: LatentRows, codec: Codec, pictures: list[Picture], start: int) -> None:
-    """Encode the good ones of some pictures into their places; `start`: row of the first place."""
-    good = [picture for picture in pictures if picture.pixels is not None]
+def _encode_into(latents: LatentRows, codec: Codec, images: list[Image], start: int) -> None:
+    """Encode the good ones of some images into their places; `start`: row of the first place."""
+    good = [image for image in images if image.pixels is not None]
     if not good:
         return
-    places = [picture.row - start for picture in good]
-    mean, std = encode_pictures(codec, good)
+    places = [image.row - start for image in good]
+    mean, std = encode_images(codec, good)
     latents.good[places] = True
     latents.mean[places] = mean.cpu().numpy()
     if latents.std is not None and std is not None:
         latents.std[places] = std.cpu().numpy()
 
 
-def encode_pictures(codec: Codec, pictures: list[Picture]) -> Moments:
-    """Return the moments of one or more good pictures, in their order, on the codec's device."""
-    pixels = [picture.pixels for picture in pictures if picture.pixels is not None]
+def encode_images(codec: Codec, images: list[Image]) -> Moments:
+    """Return the moments of one or more good images, in their order, on the codec's device."""
+    pixels = [image.pixels for image in images if image.pixels is not None]
     return codec.moments(torch.from_numpy(np.stack(pixels)))
 
 
 def _count_bad(part: Part[LatentsIdentity], index: PairIndex, share: float) -> dict[str, int]:
-    """Hold a part whose shards are all there, whoever made them, to the share of bad pictures."""
+    """Hold a part whose shards are all there, whoever made them, to the share of bad images."""
     total = BadSamples(share, _silent)
     for shard in range(part.identity.shards):
         bad = bad_rows(part, shard)

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from nas_t2i.conditioning.shapes_text import TOKENS, TextSettings, load_or_train
+from nas_t2i.conditioning.text_encoders.common.shapes import TOKENS, TextSettings, load_or_train
 from nas_t2i.protocol.budget import OpenClipText, ShapesText, TransformersText
 
 EncoderSettings = OpenClipText | TransformersText | ShapesText
@@ -54,10 +54,10 @@ def make_text_encoder(
     if isinstance(settings, ShapesText):
         return load_or_train(cache_dir, _shapes_settings(settings))
     if isinstance(settings, OpenClipText):
-        from nas_t2i.conditioning.openclip import OpenClipEncoder
+        from nas_t2i.conditioning.text_encoders.common.openclip import OpenClipEncoder
 
         return OpenClipEncoder(settings, device)
-    from nas_t2i.conditioning.transformers_text import TransformersEncoder
+    from nas_t2i.conditioning.text_encoders.common.transformers import TransformersEncoder
 
     return TransformersEncoder(settings, device)
 
@@ -72,10 +72,10 @@ def text_geometry(settings: EncoderSettings) -> tuple[int, int]:
     if isinstance(settings, ShapesText):
         return TOKENS, settings.width
     if isinstance(settings, OpenClipText):
-        from nas_t2i.conditioning.openclip import openclip_geometry
+        from nas_t2i.conditioning.text_encoders.common.openclip import openclip_geometry
 
         return openclip_geometry(settings)
-    from nas_t2i.conditioning.transformers_text import transformers_geometry
+    from nas_t2i.conditioning.text_encoders.common.transformers import transformers_geometry
 
     return transformers_geometry(settings)
 
@@ -92,10 +92,10 @@ def text_fingerprint(settings: EncoderSettings) -> str:
     if isinstance(settings, ShapesText):
         return _shapes_settings(settings).key
     if isinstance(settings, OpenClipText):
-        from nas_t2i.conditioning.openclip import openclip_fingerprint
+        from nas_t2i.conditioning.text_encoders.common.openclip import openclip_fingerprint
 
         return openclip_fingerprint(settings)
-    from nas_t2i.conditioning.transformers_text import transformers_fingerprint
+    from nas_t2i.conditioning.text_encoders.common.transformers import transformers_fingerprint
 
     return transformers_fingerprint(settings)
 

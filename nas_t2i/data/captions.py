@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from nas_t2i.protocol.budget import CaptionField
 
-TEXT = "txt"  # the field that stands for the text beside a picture
+TEXT = "txt"  # the field that stands for the text beside an image
 
 _BYTES_FILE = "captions.bin"
 _ENDS_FILE = "caption_ends.npy"

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from nas_t2i.data.bad_samples import BadSampleError
+from nas_t2i.data.images.bad_samples import BadSampleError
+from nas_t2i.data.index.pairs import PairIndex
 from nas_t2i.data.nouns import NounFinder, words
-from nas_t2i.data.pairs import PairIndex
 from nas_t2i.errors import MissingExtraError, UserError, did_you_mean
 from nas_t2i.files import write_atomically
 from nas_t2i.protocol.budget import FolderSource, PairsData, ShapesSource, ShardsSource
@@ -42,7 +42,7 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass
 class CaptionCounts:
-    """Counts over pictures and some of their captions.
+    """Counts over images and some of their captions.
 
     `words` and `nouns` are histograms: how many captions have 0, 1, 2, ... of them, the last bin
     for so many or more.
@@ -85,9 +85,9 @@ class CaptionCounts:
 
 @dataclass
 class DatasetStatistics:
-    """One data set: its pictures with the original captions, and with the synthetic ones too.
+    """One data set: its images with the original captions, and with the synthetic ones too.
 
-    `scored` pictures have an aesthetic score; `score_sum` adds theirs up.
+    `scored` images have an aesthetic score; `score_sum` adds theirs up.
     """
 
     name: str
@@ -98,12 +98,12 @@ class DatasetStatistics:
 
     @property
     def aesthetic(self) -> float | None:
-        """The mean aesthetic score of the pictures that have one."""
+        """The mean aesthetic score of the images that have one."""
         return self.score_sum / self.scored if self.scored else None
 
     @property
     def has_synthetic(self) -> bool:
-        """Whether any picture has a caption besides its original one."""
+        """Whether any image has a caption besides its original one."""
         return self.with_synthetic.captions > self.original.captions
 
     def add(
@@ -113,7 +113,7 @@ class DatasetStatistics:
         synthetic: Iterable[str],
         aesthetic: float | None,
     ) -> None:
-        """Count one picture. A picture without an original caption counts with the synthetic."""
+        """Count one image. An image without an original caption counts with the synthetic."""
         own = [_described(finder, caption) for caption in original]
         if own:
             self.original.add(own)

@@ -1,6 +1,6 @@
 """Answers as they come, on disk: what was asked once is never asked again.
 
-One JSON line an answer, keyed by the picture's digest, a digest of what was asked, and the identity
+One JSON line an answer, keyed by the image's digest, a digest of what was asked, and the identity
 of the one who answered: ``{"image", "asked", "identity", "value"}``. The value is
 plain JSON. Lines are only ever appended, whole, so that several processes may write one file; each
 sees what was there when it opened the log, and its own.
@@ -24,7 +24,7 @@ _BEGINNING = b'{"image": "'
 class Key(NamedTuple):
     """What an answer is the answer to."""
 
-    image: str  # digest of the picture
+    image: str  # digest of the image
     asked: str  # digest of the question, or of the prompt
     identity: str  # of the model that answered
 

@@ -8,18 +8,16 @@ import numpy as np
 from PIL import Image
 
 from nas_t2i.evaluation.answer_log import AnswerLog
-from nas_t2i.evaluation.drawing import Measured
-from nas_t2i.evaluation.fid_run import Extractor, summed
 from nas_t2i.evaluation.image_metrics import check_image_metric, make_image_metric
-from nas_t2i.evaluation.image_scores import PromptedPicture, logged_scores
-from nas_t2i.evaluation.image_set import picture_digest
-from nas_t2i.evaluation.metric_result import prompts_digest
-from nas_t2i.evaluation.metrics.fid import FeatureStatistics, distance_with_error
-from nas_t2i.evaluation.metrics.image_metric import ImageMetric, weights_file
+from nas_t2i.evaluation.inputs.images import image_digest
+from nas_t2i.evaluation.inputs.prompts import Prompt, prompts_digest
+from nas_t2i.evaluation.metrics.common.fid_run import Extractor, summed
+from nas_t2i.evaluation.metrics.common.frechet import FeatureStatistics, distance_with_error
+from nas_t2i.evaluation.metrics.common.image_scores import PromptedImage, logged_scores
+from nas_t2i.evaluation.metrics.common.per_image import ImageMetric, weights_file
 from nas_t2i.evaluation.question_tifa import QuestionTifa, by_tifa, check_questions
-from nas_t2i.evaluation.sampling import Denoiser
-from nas_t2i.evaluation.statistics import mean_over_prompts
-from nas_t2i.evaluation.tifa_files import Prompt
+from nas_t2i.evaluation.sampling.ddim import Denoiser
+from nas_t2i.evaluation.sampling.generate import Measured
 from nas_t2i.files import expand_path
 from nas_t2i.protocol.budget import (
     Budget,
@@ -29,7 +27,8 @@ from nas_t2i.protocol.budget import (
     TifaMetric,
 )
 from nas_t2i.records import Score
-from nas_t2i.training.inputs import Inputs
+from nas_t2i.statistics import mean_over_prompts
+from nas_t2i.training.feeds.inputs import Inputs
 from nas_t2i.training.ranks import Ranks
 
 
@@ -53,7 +52,7 @@ def check_further(budget: Budget) -> None:
 class FurtherMetrics:
     """The budget's further metrics; a model is loaded when it is first needed, and kept.
 
-    A score of a picture, or an answer, that `log` has is not made again.
+    A score of an image, or an answer, that `log` has is not made again.
 
     Raises:
         ConfigError: as `check_further`.
@@ -93,14 +92,14 @@ class FurtherMetrics:
     def _fid(self, metric: FidMetric, measured: Measured, ranks: Ranks) -> Score:
         if self._extractor is None:
             # Here, because it needs packages of its own.
-            from nas_t2i.evaluation.metrics.inception import InceptionFeatures
+            from nas_t2i.evaluation.metrics.common.inception import InceptionFeatures
 
             self._extractor = InceptionFeatures(
                 metric.inception, side=metric.side, device=str(ranks.device)
             )
         extractor, reference = self._extractor, _reference(metric, self._extractor.identity)
-        own = ranks.share(len(measured.pictures))
-        images = [Image.fromarray(measured.pictures[i]) for i in own]
+        own = ranks.share(len(measured.images))
+        images = [Image.fromarray(measured.images[i]) for i in own]
         rows = np.concatenate(ranks.gather(extractor.features(images).astype(np.float32)))
         told = (math.nan, math.nan)
         if ranks.is_first:
@@ -125,12 +124,12 @@ class FurtherMetrics:
         metric = self._loaded[settings.metric]
         own = ranks.share(len(measured.captions))
         rows = slice(own.start, own.stop)
-        images = [Image.fromarray(picture) for picture in measured.pictures[rows]]
-        pictures = [
-            PromptedPicture(image, picture_digest(image), caption)
+        images = [Image.fromarray(image) for image in measured.images[rows]]
+        prompted = [
+            PromptedImage(image, image_digest(image), caption)
             for image, caption in zip(images, measured.captions[rows], strict=True)
         ]
-        scores = logged_scores(metric, pictures, self._log)
+        scores = logged_scores(metric, prompted, self._log)
         per_prompt = np.concatenate(ranks.gather(np.array(scores, dtype=np.float64)))
         mean = mean_over_prompts(per_prompt)
         return Score(
@@ -143,7 +142,7 @@ class FurtherMetrics:
         )
 
     def _drawn_as(self, measured: Measured) -> str:
-        """Return the part of a signature that says which pictures were scored."""
+        """Return the part of a signature that says which images were scored."""
         sampler, seed = self._budget.evaluation.sampler, self._budget.evaluation.seed
         prompts = [Prompt(str(i), caption) for i, caption in enumerate(measured.captions)]
         return (

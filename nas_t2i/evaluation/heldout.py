@@ -2,8 +2,8 @@
 
 R^2 = 1 - (squared error of the prediction) / (mean square of the target): 0 for a model that
 predicts zero, 1 for a perfect one. Noise, time step and caption of a pair are the same for every
-model, so that two models are compared pair by pair. It needs no picture to be drawn and no answerer
-to be trusted; it says nothing about how well pictures follow their captions.
+model, so that two models are compared pair by pair. It needs no image to be drawn and no VQA model
+to be trusted; it says nothing about how well images follow their captions.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import hashlib
 import numpy as np
 import torch
 
-from nas_t2i.evaluation.drawing import Measured, Pictures, draw
-from nas_t2i.evaluation.sampling import Denoiser
-from nas_t2i.evaluation.statistics import mean_over_prompts
+from nas_t2i.evaluation.sampling.ddim import Denoiser
+from nas_t2i.evaluation.sampling.generate import Images, Measured, draw
 from nas_t2i.protocol.budget import Budget, HeldOutEvaluation
 from nas_t2i.records import Score
+from nas_t2i.statistics import mean_over_prompts
 from nas_t2i.training import noise
 from nas_t2i.training.batches import noised
-from nas_t2i.training.inputs import Inputs
+from nas_t2i.training.feeds.inputs import Inputs
+from nas_t2i.training.feeds.samples import Samples
 from nas_t2i.training.ranks import Ranks
-from nas_t2i.training.samples import Samples
 
 
 class HeldOut:
@@ -44,7 +44,7 @@ class HeldOut:
         )
 
     def measure(self, denoiser: Denoiser, ranks: Ranks) -> Measured:
-        """Return the held-out R^2 of a denoiser, and a few pictures to look at."""
+        """Return the held-out R^2 of a denoiser, and a few images to look at."""
         own = self._errors(denoiser, ranks)
         errors, powers = np.concatenate(ranks.gather(own), axis=1)
         per_pair = 1 - errors / powers.mean()
@@ -80,7 +80,7 @@ class HeldOut:
             parts.append(torch.stack([error, power]).cpu().numpy())
         return np.concatenate(parts, axis=1) if parts else np.empty((2, 0))
 
-    def _draw(self, denoiser: Denoiser, count: int, ranks: Ranks) -> Pictures:
+    def _draw(self, denoiser: Denoiser, count: int, ranks: Ranks) -> Images:
         if not count:
             return np.empty((0, 1, 1, 3), dtype=np.uint8)
         return draw(denoiser, self._samples.text[:count], self._budget, self._inputs, ranks)

@@ -1,8 +1,8 @@
-"""The metrics of single pictures, from their settings."""
+"""The metrics of single images, from their settings."""
 
 from __future__ import annotations
 
-from nas_t2i.evaluation.metrics.image_metric import WEIGHTS, ImageMetric, weights_file
+from nas_t2i.evaluation.metrics.common.per_image import WEIGHTS, ImageMetric, weights_file
 from nas_t2i.protocol.budget import ClipMetric, HpsMetric, ImageMetricSettings
 
 
@@ -26,7 +26,7 @@ def make_image_metric(settings: ImageMetricSettings, device: str = "cpu") -> Ima
     """
     # Here, because each needs packages of its own.
     if isinstance(settings, ClipMetric):
-        from nas_t2i.evaluation.metrics.clip_score import make_clip_score
+        from nas_t2i.evaluation.metrics.common.clip_score import make_clip_score
 
         return make_clip_score(
             settings.model,
@@ -37,9 +37,9 @@ def make_image_metric(settings: ImageMetricSettings, device: str = "cpu") -> Ima
             device=device,
         )
     if isinstance(settings, HpsMetric):
-        from nas_t2i.evaluation.metrics.hps import make_hps
+        from nas_t2i.evaluation.metrics.common.hps import make_hps
 
         return make_hps(settings.checkpoint, settings.version, model=settings.model, device=device)
-    from nas_t2i.evaluation.metrics.image_reward import make_image_reward
+    from nas_t2i.evaluation.metrics.common.image_reward import make_image_reward
 
     return make_image_reward(settings.checkpoint, tokenizer=settings.tokenizer, device=device)

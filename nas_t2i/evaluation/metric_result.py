@@ -1,16 +1,14 @@
-"""One metric of one set of pictures, with all that a result file says about it."""
+"""One metric of one set of images, with all that a result file says about it."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from nas_t2i.evaluation.tifa_files import Prompt
-from nas_t2i.evaluation.tifa_run import named, number_of
+from nas_t2i.evaluation.tifa.run import named, number_of
 from nas_t2i.records import Score
 
 Report = Callable[[str, int, int], None]  # what is being done, how much of it is, of how much
@@ -21,7 +19,7 @@ class MetricResult:
     """A metric's score and what it was made of."""
 
     metric: str  # as it was asked for
-    score: Score | None  # None: no picture could be scored
+    score: Score | None  # None: no image could be scored
     better: Literal["larger", "smaller"]
     prompts: list[str] = field(default_factory=list)  # ids of `score.per_prompt`
     missing: dict[str, str] = field(default_factory=dict)  # prompts without a score: id -> reason
@@ -45,12 +43,6 @@ class MetricResult:
             "notes": self.notes,
             **self.more,
         }
-
-
-def prompts_digest(prompts: Sequence[Prompt]) -> str:
-    """Return a hash of prompts and their ids, in order."""
-    text = json.dumps([[prompt.id, prompt.caption] for prompt in prompts])
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def missing_notes(missing: dict[str, str], what: str = "prompt") -> list[str]:

@@ -1,4 +1,4 @@
-"""TIFA at a rung by any answerer: on the embedded prompts, or on a question file of the user's."""
+"""TIFA at a rung by any VQA model: on the embedded prompts, or on a question file of the user's."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from PIL import Image
 from nas_t2i.conditioning.weights import local_folder
 from nas_t2i.errors import ConfigError
 from nas_t2i.evaluation.answer_log import AnswerLog
-from nas_t2i.evaluation.drawing import Measured, Pictures, draw
-from nas_t2i.evaluation.embedded_prompts import make_prompts
-from nas_t2i.evaluation.image_set import picture_digest
-from nas_t2i.evaluation.mappings import check_mapping, make_mapping
-from nas_t2i.evaluation.prompt_text import encode_prompts
-from nas_t2i.evaluation.sampling import Denoiser
-from nas_t2i.evaluation.tifa import blind_level, score_of_marks
-from nas_t2i.evaluation.tifa_files import Detail, Question, questions_digest, read_questions
-from nas_t2i.evaluation.tifa_run import answers_about
-from nas_t2i.evaluation.vqa import MODELS, check_answerable, make_answerer
+from nas_t2i.evaluation.embedded.prompts import make_prompts
+from nas_t2i.evaluation.inputs.images import image_digest
+from nas_t2i.evaluation.sampling.ddim import Denoiser
+from nas_t2i.evaluation.sampling.generate import Images, Measured, draw
+from nas_t2i.evaluation.sampling.prompt_features import encode_prompts
+from nas_t2i.evaluation.tifa.files import questions_digest, read_questions
+from nas_t2i.evaluation.tifa.mapping.registry import check_mapping, make_mapping
+from nas_t2i.evaluation.tifa.run import answers_about
+from nas_t2i.evaluation.tifa.scoring import blind_level, score_of_marks
+from nas_t2i.evaluation.tifa.types import Detail, Question
+from nas_t2i.evaluation.vqa import MODELS, check_answerable, make_vqa_model
 from nas_t2i.files import expand_path
 from nas_t2i.protocol.budget import Budget, TifaEvaluation, TifaMetric
 from nas_t2i.records import Score
-from nas_t2i.training.inputs import Inputs
+from nas_t2i.training.feeds.inputs import Inputs
 from nas_t2i.training.ranks import Ranks
 
 _WHERE = "evaluation.questions"
@@ -56,7 +57,7 @@ def captions_of(questions: list[Question]) -> dict[str, str]:
 
 
 def check_questions(budget: Budget) -> None:
-    """Check a budget's questions, mapping and answerer; loads no large model.
+    """Check a budget's questions, mapping and VQA model; loads no large model.
 
     Raises:
         ConfigError: one of them can't be used.
@@ -68,12 +69,12 @@ def check_questions(budget: Budget) -> None:
     kind, _, model = settings.vqa.partition(":")
     if kind == "recorded":
         raise ConfigError(
-            "evaluation.vqa", f"got {settings.vqa!r}", expected="one that looks at the pictures"
+            "evaluation.vqa", f"got {settings.vqa!r}", expected="one that looks at the images"
         )
     if kind in MODELS and model:
         local_folder(model, None, "evaluation.vqa")
     else:  # quickly made, or an error
-        make_answerer(settings.vqa)
+        make_vqa_model(settings.vqa)
 
 
 def by_tifa(budget: Budget, metric: TifaMetric) -> Budget:
@@ -96,9 +97,9 @@ def signature_part(questions: list[Question]) -> str:
 
 
 class QuestionTifa:
-    """Draws the captions of the questions with a denoiser, and asks about the pictures.
+    """Draws the captions of the questions with a denoiser, and asks about the images.
 
-    Every picture is scored, a blank one too: it is what the model drew. What `log` has the answer
+    Every image is scored, a blank one too: it is what the model drew. What `log` has the answer
     to is not asked again.
     """
 
@@ -112,22 +113,22 @@ class QuestionTifa:
         self._chance = blind_level(self.questions)
         self._text = encode_prompts(list(self._captions.values()), inputs)
         # Loaded before anything is trained: a model that is missing is told at once.
-        self._answerer = make_answerer(settings.vqa, device=inputs.device)
+        self._vqa_model = make_vqa_model(settings.vqa, device=inputs.device)
         self._mapping = make_mapping(settings.mapping, inputs.device)
 
     def measure(self, denoiser: Denoiser, ranks: Ranks) -> Measured:
-        """Return the TIFA of pictures of the captions."""
-        pictures = draw(denoiser, self._text, self._budget, self._inputs, ranks)
-        return Measured(self.score(pictures, ranks), pictures, list(self._captions.values()))
+        """Return the TIFA of images of the captions."""
+        images = draw(denoiser, self._text, self._budget, self._inputs, ranks)
+        return Measured(self.score(images, ranks), images, list(self._captions.values()))
 
-    def score(self, pictures: Pictures, ranks: Ranks) -> Score:
-        """Return the TIFA of (captions, H, W, 3) pictures; each rank asks about its share."""
-        own = ranks.share(len(pictures))
+    def score(self, images: Images, ranks: Ranks) -> Score:
+        """Return the TIFA of (captions, H, W, 3) images; each rank asks about its share."""
+        own = ranks.share(len(images))
         by_caption: dict[str, list[Question]] = {name: [] for name in self._captions}
         for question in self.questions:
             by_caption[question["id"]].append(question)
         asked = list(by_caption.values())
-        told = [(row, self._marks(pictures, row, asked[row])) for row in range(own.start, own.stop)]
+        told = [(row, self._marks(images, row, asked[row])) for row in range(own.start, own.stop)]
         marks = dict(pair for part in ranks.gather(told) for pair in part)
         sampler = self._settings.sampler
         return score_of_marks(
@@ -135,15 +136,15 @@ class QuestionTifa:
             [mark for row in range(len(asked)) for mark in marks[row]],
             chance=self._chance,
             signature=(
-                f"tifa|vqa={self._answerer.identity}|mapping={self._mapping.identity}"
+                f"tifa|vqa={self._vqa_model.identity}|mapping={self._mapping.identity}"
                 f"|{signature_part(self.questions)}"
                 f"|ddim{sampler.steps}|guidance={sampler.guidance:g}|seed={self._settings.seed}"
             ),
         )
 
-    def _marks(self, pictures: Pictures, row: int, questions: list[Question]) -> list[bool]:
-        image = Image.fromarray(pictures[row])
-        answers = answers_about(image, picture_digest(image), questions, self._answerer, self._log)
+    def _marks(self, images: Images, row: int, questions: list[Question]) -> list[bool]:
+        image = Image.fromarray(images[row])
+        answers = answers_about(image, image_digest(image), questions, self._vqa_model, self._log)
         return [
             answer is not None
             and Detail(question, answer, self._mapping.map(answer, question["choices"])).correct

@@ -29,7 +29,7 @@ class _Part(BaseModel):
 
 
 class ShapesData(_Part):
-    """The embedded data set: pictures of coloured shapes with captions (nas_t2i.data.shapes)."""
+    """The embedded data set: images of coloured shapes with captions."""
 
     source: Literal["shapes"]
     scenes: int = Field(ge=1, description="training scenes")
@@ -45,7 +45,7 @@ def _listed(value: object) -> object:
 
 
 class ShardsSource(_Part):
-    """img2dataset or webdataset tar shards: picture, ``.txt`` and ``.json`` members of one key."""
+    """img2dataset or webdataset tar shards: image, ``.txt`` and ``.json`` members of one key."""
 
     source: Literal["shards"]
     urls: Annotated[Names, BeforeValidator(_listed, json_schema_input_type=str | list[str])] = (
@@ -55,7 +55,7 @@ class ShardsSource(_Part):
 
 
 class FolderSource(_Part):
-    """A folder of pictures, with ``metadata.jsonl`` or a ``.txt`` beside each picture."""
+    """A folder of images, with ``metadata.jsonl`` or a ``.txt`` beside each image."""
 
     source: Literal["folder"]
     path: str = Field(min_length=1, description="~ and $NAME are expanded")
@@ -63,7 +63,7 @@ class FolderSource(_Part):
 
 
 class ShapesSource(_Part):
-    """The embedded pictures as one source among others, enlarged to the resolution."""
+    """The embedded images as one source among others, enlarged to the resolution."""
 
     source: Literal["shapes"]
     scenes: int = Field(ge=1, description="training scenes")
@@ -78,7 +78,7 @@ Source = Annotated[ShardsSource | FolderSource | ShapesSource, Field(discriminat
 class CaptionField(_Part):
     """A metadata field that holds a caption, or a list of captions best first.
 
-    ``txt`` is the text file beside the picture; any other name is a key of its metadata.
+    ``txt`` is the text file beside the image; any other name is a key of its metadata.
     """
 
     field: str = Field(min_length=1)
@@ -105,28 +105,28 @@ class FilterRule(_Part):
 
 
 class Duplicates(_Part):
-    """Keep the first of the pictures that look the same."""
+    """Keep the first of the images that look the same."""
 
     hash: str = Field(
         description="a metadata field with a 64-bit hash in hex, or 'phash': computed from pixels"
     )
-    distance: int = Field(ge=0, le=8, description="hashes so many bits apart are the same picture")
+    distance: int = Field(ge=0, le=8, description="hashes so many bits apart are the same image")
 
 
 class PairsData(_Part):
-    """Users' own pairs of picture and caption, from several weighted sources.
+    """Users' own pairs of image and caption, from several weighted sources.
 
-    A picture is scaled until its shorter side is `resolution`, then cropped to the centre square.
+    An image is scaled until its shorter side is `resolution`, then cropped to the centre square.
     """
 
     source: Literal["pairs"]
     sources: Annotated[tuple[Source, ...], Field(strict=False, min_length=1)]
-    resolution: int = Field(ge=8, description="side of a training picture, pixels")
+    resolution: int = Field(ge=8, description="side of a training image, pixels")
     captions: Annotated[tuple[CaptionField, ...], Field(strict=False, min_length=1)]
     filters: Annotated[tuple[FilterRule, ...], Field(strict=False)] = ()
     duplicates: Duplicates | None = None
     max_pixels: int = Field(
-        default=100_000_000, ge=1, description="larger pictures, by their header, are bad samples"
+        default=100_000_000, ge=1, description="larger images, by their header, are bad samples"
     )
     bad_share: float = Field(
         ge=0, lt=1, description="share of samples that may be unreadable before the run stops"
@@ -243,11 +243,11 @@ class Training(_Part):
 
 
 class Sampler(_Part):
-    """How a checkpoint draws pictures for evaluation: DDIM, eta 0."""
+    """How a checkpoint draws images for evaluation: DDIM, eta 0."""
 
     steps: int = Field(ge=1, le=1000, description="DDIM steps")
     guidance: float = Field(ge=0, description="classifier-free guidance scale; 1: none")
-    batch: int = Field(ge=1, description="pictures per batch; changes speed, not results")
+    batch: int = Field(ge=1, description="images per batch; changes speed, not results")
 
 
 EMBEDDED_VQA = ("shapes", "learned")  # answer the embedded prompts' questions, and no others
@@ -260,14 +260,14 @@ class _FurtherMetric(_Part):
 
 
 class ClipMetric(_FurtherMetric):
-    """CLIP score: the cosine of a picture's and its prompt's OpenCLIP embeddings."""
+    """CLIP score: the cosine of an image's and its prompt's OpenCLIP embeddings."""
 
     metric: Literal["clip"]
     model: str = Field(description="architecture name, for example ViT-L-14, or a config .json")
     checkpoint: str = Field(description="a pretrained tag, or a weights file (.safetensors, .pt)")
     prefix: str = Field(default="", description="put before every prompt")
     scale: float = Field(default=1.0, gt=0, description="of the cosine")
-    clamp: bool = Field(default=False, description="a picture's negative cosine counts as 0")
+    clamp: bool = Field(default=False, description="an image's negative cosine counts as 0")
 
 
 class HpsMetric(_FurtherMetric):
@@ -290,22 +290,22 @@ class ImageRewardMetric(_FurtherMetric):
 
 
 class FidMetric(_FurtherMetric):
-    """FID: distance of the drawn pictures' Inception features from those of real pictures."""
+    """FID: distance of the drawn images' Inception features from those of real images."""
 
     metric: Literal["fid"]
     reference: str = Field(
-        description="statistics of real pictures (.npz), as evaluate --save-reference writes them"
+        description="statistics of real images (.npz), as evaluate --save-reference writes them"
     )
     inception: str | None = Field(
         default=None, description="InceptionV3's weights file; null: downloaded"
     )
     side: int | None = Field(
-        default=None, ge=1, description="pictures are cut and resized to squares of it first"
+        default=None, ge=1, description="images are cut and resized to squares of it first"
     )
 
 
 class TifaMetric(_FurtherMetric):
-    """TIFA of pictures drawn for the captions of a question file, beside held-out R^2."""
+    """TIFA of images drawn for the captions of a question file, beside held-out R^2."""
 
     metric: Literal["tifa"]
     vqa: str = Field(description="who answers, as in an evaluation by TIFA")
@@ -319,11 +319,11 @@ FurtherMetric = ImageMetricSettings | FidMetric | TifaMetric
 FurtherMetrics = Annotated[
     tuple[Annotated[FurtherMetric, Field(discriminator="metric")], ...], Field(strict=False)
 ]
-_FURTHER = "further metrics of drawn pictures, on record beside the one that is ranked by"
+_FURTHER = "further metrics of drawn images, on record beside the one that is ranked by"
 
 
 class TifaEvaluation(_Part):
-    """TIFA of pictures drawn for the embedded prompts, or for the captions of a question file."""
+    """TIFA of images drawn for the embedded prompts, or for the captions of a question file."""
 
     metric: Literal["tifa"]
     vqa: str = Field(
@@ -345,7 +345,7 @@ class TifaEvaluation(_Part):
 
 
 class HeldOutEvaluation(_Part):
-    """How well noise is told from picture on pairs that no trial trains on.
+    """How well noise is told from image on pairs that no trial trains on.
 
     Held-out R^2 is one minus the squared error of the prediction over the mean square of its
     target, with the noise and the time step of a pair the same for every model.
@@ -526,7 +526,7 @@ class Budget(_Part):
         fixed = self.model_dump(
             mode="json", exclude={"name", "search", "execution"}, exclude_defaults=True
         )
-        # The picture batch decides speed alone; where the cache lies decides nothing.
+        # The image batch decides speed alone; where the cache lies decides nothing.
         del fixed["evaluation"]["sampler"]["batch"]
         fixed["data"].pop("cache", None)
         text = json.dumps(fixed, sort_keys=True, separators=(",", ":"))

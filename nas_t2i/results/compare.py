@@ -18,15 +18,6 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from nas_t2i.errors import IncomparableError, RecordError, UserError, Where, did_you_mean
-from nas_t2i.evaluation.statistics import (
-    MIN_SEED_DOF,
-    Difference,
-    FloatArray,
-    SeedEffect,
-    paired_bootstrap,
-    paired_bootstrap_of_shares,
-    seed_effect,
-)
 from nas_t2i.files import check_version, json_object, read_bytes, record_error, validated
 from nas_t2i.records import Score
 from nas_t2i.results.entries import (
@@ -37,6 +28,15 @@ from nas_t2i.results.entries import (
     with_one_metric,
 )
 from nas_t2i.results.leaderboard import unique_names
+from nas_t2i.statistics import (
+    MIN_SEED_DOF,
+    Difference,
+    FloatArray,
+    SeedEffect,
+    paired_bootstrap,
+    paired_bootstrap_of_shares,
+    seed_effect,
+)
 from nas_t2i.store import find_study, read_trials
 
 # A trial's seed and step may follow its architecture's name.
@@ -237,7 +237,7 @@ def _read_file(file: Path, metric: str) -> Result:
     }
     if not found:
         raise RecordError(
-            f"{file}: no metric with a score of each prompt (FID has one for all pictures)"
+            f"{file}: no metric with a score of each prompt (FID has one for all images)"
         )
     asked_as = {result.metric: name for name, (result, _) in found.items()}
     chosen, score = found[_choose(asked_as.get(metric, metric), found, str(file))]

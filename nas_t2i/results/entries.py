@@ -10,8 +10,8 @@ from functools import cached_property
 import numpy as np
 
 from nas_t2i.errors import IncomparableError, RecordError, did_you_mean
-from nas_t2i.evaluation.statistics import FloatArray, mean_over_prompts
 from nas_t2i.records import CurvePoint, Score, TrialRecord, TrialState
+from nas_t2i.statistics import FloatArray, mean_over_prompts
 
 SETTLED = (TrialState.COMPLETE, TrialState.STOPPED)
 BROKEN = (TrialState.DIVERGED, TrialState.FAILED)

@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nas_t2i.evaluation.statistics import MIN_SEED_DOF
 from nas_t2i.files import write_atomically
 from nas_t2i.records import StudyRecord, TrialState
 from nas_t2i.results.leaderboard import LeaderboardRow, rank_trials
 from nas_t2i.results.metrics import display_name
+from nas_t2i.statistics import MIN_SEED_DOF
 from nas_t2i.store import Study, read_contents
 
 Format = Literal["csv", "json", "md"]
@@ -333,7 +333,7 @@ def _further_notes(rows: Sequence[LeaderboardRow]) -> list[str]:
         )
     if counts := {row.further["fid"].n for row in rows if "fid" in row.further}:
         notes.append(
-            "FID: smaller is better; the fewer the pictures, the more it is too high (here "
+            "FID: smaller is better; the fewer the images, the more it is too high (here "
             f"{min(counts):,})."
         )
     for metric in metrics:

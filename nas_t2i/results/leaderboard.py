@@ -42,9 +42,9 @@ class FurtherScore(BaseModel):
     value: float | None
     """None where it is no finite number."""
     stderr: float | None
-    """Standard error over prompts (FID: over pictures); it holds no seed noise."""
+    """Standard error over prompts (FID: over images); it holds no seed noise."""
     n: int
-    """Prompts or pictures scored, of one seed."""
+    """Prompts or images scored, of one seed."""
     signature: str
     """Scores of unlike signatures can't be compared; "" where those of the seeds are unlike."""
 

@@ -16,5 +16,5 @@ _NAMES = {
 
 
 def display_name(metric: str) -> str:
-    """Return what tables and pictures call a metric; "score" for "" (nothing is scored yet)."""
+    """Return what tables and images call a metric; "score" for "" (nothing is scored yet)."""
     return _NAMES.get(metric, metric) or "score"

@@ -1,4 +1,4 @@
-"""Learning curves as a picture. matplotlib, of the extra ``plots``, is loaded on first use."""
+"""Learning curves as an image. matplotlib, of the extra ``plots``, is loaded on first use."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def plot_curves(
         axes.spines[["top", "right"]].set_visible(False)
     name, over = display_name(drawn), "prompts"
     if drawn == "fid":
-        name, over = f"{name}, smaller is better", "pictures"
+        name, over = f"{name}, smaller is better", "images"
     by_step.set(
         xlabel="training steps", ylabel=f"{name} (mean over seeds; band: ±1 SE over {over})"
     )

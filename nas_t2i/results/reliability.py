@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from nas_t2i.errors import RecordError
-from nas_t2i.evaluation.statistics import Spread, better_half, seed_spread, spearman
 from nas_t2i.records import TrialRecord, TrialState
 from nas_t2i.results.entries import shared_metric
+from nas_t2i.statistics import Spread, better_half, seed_spread, spearman
 
 Table = npt.NDArray[np.float64]
 

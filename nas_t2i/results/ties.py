@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from nas_t2i.errors import IncomparableError
-from nas_t2i.evaluation.statistics import seed_effect, tied_pairs
 from nas_t2i.results.entries import BROKEN, Entry
+from nas_t2i.statistics import seed_effect, tied_pairs
 
 # The 97.5 % quantile of the normal distribution: half the width of a 95 % interval.
 _Z95 = 1.959964

@@ -18,7 +18,7 @@ from nas_t2i.records import CurvePoint, EndEvent, Profile, TrialState
 from nas_t2i.search.study import OptunaStudy
 from nas_t2i.search.trial_config import Control, TrialConfig
 from nas_t2i.streams import derive_seed
-from nas_t2i.training.inputs import Geometry
+from nas_t2i.training.feeds.inputs import Geometry
 
 _ASKS = 30  # proposals in a row that may be unusable before the sampler is passed over
 _DRAWS = 2000  # uniform draws before the space counts as used up
@@ -224,7 +224,7 @@ class Proposals:
 def control_candidates(space: Space, factory: CandidateFactory) -> list[Candidate]:
     """Return the two controls, made from the space's first architecture.
 
-    Without cross-attention the text can't reach the picture; with shuffled captions there is
+    Without cross-attention the text can't reach the image; with shuffled captions there is
     nothing to learn from it. Both must end at chance, or the benchmark measures something else.
     """
     if space.included:

@@ -18,7 +18,7 @@ from nas_t2i.arch.reach import check_reachable
 from nas_t2i.arch.space import Space
 from nas_t2i.environment import cache_dir, describe_environment
 from nas_t2i.errors import StorageError
-from nas_t2i.evaluation.evaluator import chance_level, check_evaluation
+from nas_t2i.evaluation.at_rung import chance_level, check_evaluation
 from nas_t2i.evaluation.question_tifa import read_evaluation_questions, signature_part
 from nas_t2i.locks import StudyLock
 from nas_t2i.protocol.budget import Budget
@@ -37,7 +37,7 @@ from nas_t2i.search.runner import ProcessRunner
 from nas_t2i.search.study import OptunaStudy, check_sampler, hide_password
 from nas_t2i.search.trial_config import Control, load_trial_config, trial_key
 from nas_t2i.store import STUDY_FILE, read_contents, read_study, write_study
-from nas_t2i.training.inputs import check_inputs, latent_geometry
+from nas_t2i.training.feeds.inputs import check_inputs, latent_geometry
 
 
 @dataclass(frozen=True)

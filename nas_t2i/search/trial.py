@@ -28,9 +28,9 @@ import torch
 from nas_t2i.arch.families import arch_from_dict
 from nas_t2i.environment import cache_dir, describe_environment
 from nas_t2i.errors import UserError
-from nas_t2i.evaluation.evaluator import Evaluator, make_evaluator, open_log
+from nas_t2i.evaluation.at_rung import Evaluator, make_evaluator, open_log
 from nas_t2i.evaluation.further import FurtherMetrics
-from nas_t2i.evaluation.pictures import save_sheet
+from nas_t2i.evaluation.sampling.contact_sheet import save_sheet
 from nas_t2i.events import EventLog
 from nas_t2i.locks import FolderLock
 from nas_t2i.protocol.budget import Budget
@@ -46,9 +46,9 @@ from nas_t2i.search.decisions import Decisions, InterruptedTrialError
 from nas_t2i.search.trial_config import TrialConfig, load_trial_config
 from nas_t2i.training.checkpoint import CheckpointError, Checkpoints
 from nas_t2i.training.denoiser import build_denoiser
+from nas_t2i.training.feeds.inputs import Inputs
 from nas_t2i.training.flops import training_flops
 from nas_t2i.training.initial import load_initial_weights
-from nas_t2i.training.inputs import Inputs
 from nas_t2i.training.loop import DivergedError, Trainer
 from nas_t2i.training.micro_batch import frozen_micro_batch
 from nas_t2i.training.ranks import Ranks, join_ranks
@@ -169,9 +169,9 @@ class Trial:
         loss = self._trainer.take_mean_loss()
         if not math.isfinite(measured.score.value):
             raise DivergedError(rung, loss)
-        if self._ranks.is_first and len(measured.pictures):
+        if self._ranks.is_first and len(measured.images):
             path = self._folder / f"pictures-{rung:06d}.png"
-            save_sheet(path, measured.pictures, measured.captions)
+            save_sheet(path, measured.images, measured.captions)
         self._evaluation_seconds += time.perf_counter() - begin
         images = rung * self._budget.training.batch
         point = CurvePoint(

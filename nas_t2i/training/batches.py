@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nas_t2i.protocol.budget import Objective
 from nas_t2i.training import noise
-from nas_t2i.training.samples import Feed, Samples
+from nas_t2i.training.feeds.samples import Feed, Samples
 
 
 class MicroBatch(NamedTuple):

@@ -21,8 +21,8 @@ from nas_t2i.protocol.budget import Budget, ShapesData
 from nas_t2i.training.batches import Ahead, MicroBatch, make_batch
 from nas_t2i.training.denoiser import Denoiser
 from nas_t2i.training.engine import Engine
+from nas_t2i.training.feeds.samples import Feed
 from nas_t2i.training.ranks import Ranks
-from nas_t2i.training.samples import Feed
 
 
 class DivergedError(Exception):

@@ -29,7 +29,7 @@ from nas_t2i.arch.spec import Arch
 from nas_t2i.files import write_json
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.training.denoiser import build_denoiser
-from nas_t2i.training.inputs import latent_geometry
+from nas_t2i.training.feeds.inputs import latent_geometry
 from nas_t2i.training.ranks import Ranks
 
 FROZEN_FILE = "micro_batch.json"

@@ -1,4 +1,4 @@
-"""How long a training step and a picture take on this machine, measured on a few."""
+"""How long a training step and an image take on this machine, measured on a few."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from nas_t2i.arch.spec import Arch
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.training.denoiser import build_denoiser
-from nas_t2i.training.inputs import latent_geometry
+from nas_t2i.training.feeds.inputs import latent_geometry
 
 _REPEATS = 3
 _MOST_IMAGES = 32  # timed at once; a larger batch is counted as so many of these

@@ -1,5 +1,5 @@
 from nas_t2i.search.candidates import CandidateFactory
-from nas_t2i.training.inputs import latent_geometry
+from nas_t2i.training.feeds.inputs import latent_geometry
 from tests.training.tiny import tiny_arch, tiny_budget
 
 

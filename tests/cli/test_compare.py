@@ -84,9 +84,9 @@ def test_help_shows_examples():
     assert "nas-t2i results compare sdxl-embedded/SDXL-TD4_4 sdxl-embedded/SDXL-TD2" in done.stdout
 
 
-def test_figures_of_all_pictures_together_are_not_compared_by_prompt(tmp_path):
+def test_figures_of_all_images_together_are_not_compared_by_prompt(tmp_path):
     file = tmp_path / "fid.json"
     file.write_text(json.dumps({"version": 1, "results": [{"metric": "fid", "better": "smaller"}]}))
     done = run(str(file), str(file))
     assert done.returncode == 2
-    assert "no metric with a score of each prompt (FID has one for all pictures)" in done.stderr
+    assert "no metric with a score of each prompt (FID has one for all images)" in done.stderr

@@ -1,4 +1,4 @@
-"""``nas-t2i data`` from a budget and pictures on disk to counts, a figure and a filled cache."""
+"""``nas-t2i data`` from a budget and images on disk to counts, a figure and a filled cache."""
 
 import csv
 import io
@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from nas_t2i.cli.main import main
-from nas_t2i.data.filters import Filters
+from nas_t2i.data.index.filters import Filters
 from nas_t2i.protocol.budget import Budget, FilterRule
 from nas_t2i.yaml_files import load_document
 from tests.conditioning.checkpoints import tiny_openclip
-from tests.data.shard_maker import pair, picture, write_shard
+from tests.data.shard_maker import make_image, pair, write_shard
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,7 +35,7 @@ def models(tmp_path_factory):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch, models):
-    """A working directory with a shard, a folder of pictures and a budget over both."""
+    """A working directory with a shard, a folder of images and a budget over both."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NAS_T2I_CACHE", str(tmp_path / "home"))
     monkeypatch.setattr("nas_t2i.cli.data._PIPED_WIDTH", 200)
@@ -44,18 +44,18 @@ def folder(tmp_path, monkeypatch, models):
         {"aesthetic": 6.0, "caption": "a dog", "synthetic": synthetic},
         {"aesthetic": 5.0, "caption": "the dog", "synthetic": []},
         {"aesthetic": 2.0, "caption": "an ugly car"},
-        {"caption": "a picture without a score"},
+        {"caption": "an image without a score"},
     ]
     write_shard("shards/0.tar", [pair(i, "", row) for i, row in enumerate(metadata)])
-    Path("pictures").mkdir()
+    Path("images").mkdir()
     lines = []
     for number in range(4, 10):
-        Path(f"pictures/{number}.png").write_bytes(picture(number, (24, 24)))
+        Path(f"images/{number}.png").write_bytes(make_image(number, (24, 24)))
         lines.append(
             {"file_name": f"{number}.png", "caption": f"a house number {number}", "aesthetic": 7}
         )
-    Path("pictures/9.png").write_bytes(b"no picture")
-    Path("pictures/metadata.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    Path("images/9.png").write_bytes(b"no image")
+    Path("images/metadata.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
     budget = load_document(ROOT / "budgets/embedded.yaml").data
     config, weights = models
     budget |= {
@@ -63,7 +63,7 @@ def folder(tmp_path, monkeypatch, models):
             "source": "pairs",
             "sources": [
                 {"source": "shards", "urls": "shards/*.tar"},
-                {"source": "folder", "path": "pictures"},
+                {"source": "folder", "path": "images"},
             ],
             "resolution": 16,
             "captions": [
@@ -140,7 +140,7 @@ def test_stats_count_as_by_hand_for_each_source_and_for_all(capsys, folder):
         # dog photo ball lawn / dog; the third synthetic caption is never drawn
         ("shards/*.tar", "True", 4, 5, 4, 5.5),
         # house number, five times
-        ("pictures", "False", 5, 10, 2, 7.0),
+        ("images", "False", 5, 10, 2, 7.0),
         ("all sources", "False", 7, 12, 3, pytest.approx(46 / 7, abs=1e-6)),
         ("all sources", "True", 9, 15, 6, pytest.approx(46 / 7, abs=1e-6)),
     ]
@@ -239,12 +239,12 @@ def test_progress_without_a_terminal_is_a_line_now_and_then(capsys, monkeypatch)
     with _Bars() as bars:
         for step in range(0, 101):
             now = float(step)
-            bars("pictures", 1000 + 10 * step, 3000)
+            bars("images", 1000 + 10 * step, 3000)
     err = capsys.readouterr().err
     assert err.splitlines() == [
-        "pictures: 1,300 of 3,000, about 2m50s left",
-        "pictures: 1,600 of 3,000, about 2m20s left",
-        "pictures: 1,900 of 3,000, about 1m50s left",
+        "images: 1,300 of 3,000, about 2m50s left",
+        "images: 1,600 of 3,000, about 2m20s left",
+        "images: 1,900 of 3,000, about 1m50s left",
     ]
 
 

@@ -35,7 +35,7 @@ def run(capsys, *arguments: str) -> tuple[int, str, str]:
     return (0 if code is None else int(code)), out, err
 
 
-def test_pictures_and_answers_of_others_give_their_own_result_file(capsys, folder):
+def test_images_and_answers_of_others_give_their_own_result_file(capsys, folder):
     code, out, _ = run(capsys, *RECORDED, "--format", "reference", "-o", "out.json")
     assert code == 0
     assert Path("out.json").read_bytes() == Path("result.json").read_bytes()
@@ -45,17 +45,17 @@ def test_pictures_and_answers_of_others_give_their_own_result_file(capsys, folde
     assert not list(folder.glob("*.answers.jsonl"))  # nothing was asked
 
 
-def test_a_picture_short_is_counted_and_none_at_all_is_a_failure(capsys, folder):
-    (folder / "pictures" / "shapes_5.png").unlink()
-    code, out, _ = run(capsys, "pictures", *TIFA, "--vqa", "shapes", "-o", "seen.json")
+def test_a_image_short_is_counted_and_none_at_all_is_a_failure(capsys, folder):
+    (folder / "images" / "shapes_5.png").unlink()
+    code, out, _ = run(capsys, "images", *TIFA, "--vqa", "shapes", "-o", "seen.json")
     assert code == 0 and "1 missing" in out
     (result,) = json.loads(Path("seen.json").read_text())["results"]
     assert (result["score"]["n"], result["score"]["n_missing"]) == (5, 1)
     assert result["missing"]["prompts"] == {"shapes_5": "missing"}
-    shutil.rmtree("pictures")
+    shutil.rmtree("images")
     code, out, _ = run(capsys, *RECORDED, "-o", "none.json")
     assert code == 1 and "none" in out and "6 missing" in out
-    assert "- picture 'shapes_0' missing: pictures/shapes_0.png: no such file\n" in out
+    assert "- image 'shapes_0' missing: images/shapes_0.png: no such file\n" in out
     (result,) = json.loads(Path("none.json").read_text())["results"]
     assert result["score"] is None
 
@@ -71,7 +71,7 @@ def test_a_file_without_one_answer_is_a_failure_and_nothing_is_lost(capsys):
 def test_one_caption_has_no_standard_error(capsys):
     questions = json.loads(Path("questions.json").read_text())
     Path("one.json").write_text(json.dumps([q for q in questions if q["id"] == "shapes_0"]))
-    one = ("pictures", "--questions", "one.json", "-m", "tifa", "--vqa", "shapes")
+    one = ("images", "--questions", "one.json", "-m", "tifa", "--vqa", "shapes")
     code, out, _ = run(capsys, *one, "--format", "reference", "-o", "out.json")
     assert code == 0 and "1.0000 ± unknown" in out
     assert json.loads(Path("out.json").read_text())["tifa_stdev"] is None
@@ -87,8 +87,8 @@ def test_prompts_drawn_from_coco_are_those_of_the_seed(capsys, tmp_path):
     ]
     annotations = [{"image_id": i, "id": n, "caption": text} for i, n, text in rows]
     Path("coco.json").write_text(json.dumps({"annotations": annotations}))
-    pictures = {f"coco_{n}": f"pictures/shapes_{n % 6}.png" for _, n, _ in rows}
-    Path("all.json").write_text(json.dumps(pictures))
+    images = {f"coco_{n}": f"images/shapes_{n % 6}.png" for _, n, _ in rows}
+    Path("all.json").write_text(json.dumps(images))
     clip = ("--images", "all.json", "-m", "clip", "--clip-model", config)
     clip += ("--clip-checkpoint", weights, "--prompts", "coco:coco.json:5", "-o", "out.json")
 
@@ -125,12 +125,12 @@ def test_fid_with_weights_in_the_genuine_format(capsys, monkeypatch):
     weights = Path(NAME)
     torch.save(model.state_dict(), weights)
     fid = ("-m", "fid", "--inception", str(weights), "--fid-side", "32")
-    folder = ("pictures", *fid, "--reference", "pictures", "--save-reference", "real.npz")
+    folder = ("images", *fid, "--reference", "images", "--save-reference", "real.npz")
     code, out, _ = run(capsys, *folder)
     assert code == 0 and "smaller" in out and "far too high" in out
-    code, again, _ = run(capsys, "pictures", *fid, "--reference", "real.npz")
+    code, again, _ = run(capsys, "images", *fid, "--reference", "real.npz")
     assert code == 0 and again == out
-    code, _, err = run(capsys, "pictures", *fid[:-1], "16", "--reference", "real.npz")
+    code, _, err = run(capsys, "images", *fid[:-1], "16", "--reference", "real.npz")
     assert code == 2 and "statistics of the extractor" in err
 
 
@@ -143,7 +143,7 @@ def test_several_metrics_with_models_of_every_kind(capsys, tmp_path):
     blip, sentences = tiny_blip(tmp_path / "blip"), tiny_sentences(tmp_path / "sentences")
     vqa = ("--vqa", f"blip:{blip}", "--vqa-tokens", "5")
     models = (*vqa, "--clip-model", clip[0], "--clip-checkpoint", clip[1])
-    embedding = ("pictures", *TIFA, "-m", "clip", *models, "--mapping", f"embedding:{sentences}")
+    embedding = ("images", *TIFA, "-m", "clip", *models, "--mapping", f"embedding:{sentences}")
     code, out, _ = run(capsys, *embedding, "-o", "out.json", "--log", "log.jsonl")
     assert code == 0 and "TIFA" in out and "CLIP score" in out
     tifa, cosine = json.loads(Path("out.json").read_text())["results"]
@@ -159,14 +159,14 @@ def test_several_metrics_with_models_of_every_kind(capsys, tmp_path):
     assert Path("log.jsonl").read_text() == log
     again = json.loads(Path("again.json").read_text())["results"]
     assert again == [tifa, cosine]
-    likelihood = ("pictures", *TIFA, *vqa, "--mapping", "likelihood")
+    likelihood = ("images", *TIFA, *vqa, "--mapping", "likelihood")
     code, _, _ = run(capsys, *likelihood, "-o", "out.json", "--log", "log.jsonl")
     (tifa,) = json.loads(Path("out.json").read_text())["results"]
     rows = [row for rows in tifa["question_details"].values() for row in rows.values()]
     assert code == 0 and {row["mapped"] for row in rows} == {"likelihood"}
     assert all(row["similarity"] <= 0 <= row["margin"] for row in rows)
     assert all(len(row["likelihoods"]) == len(row["choices"]) for row in rows)
-    recorded = ("pictures", *TIFA, "--vqa", "recorded:out.json", "--mapping", "likelihood")
+    recorded = ("images", *TIFA, "--vqa", "recorded:out.json", "--mapping", "likelihood")
     code, _, _ = run(capsys, *recorded, "-o", "read.json")
     (read,) = json.loads(Path("read.json").read_text())["results"]
     assert code == 0 and read["question_details"] == tifa["question_details"]
@@ -178,7 +178,7 @@ def test_a_batch_changes_no_key_and_no_result(capsys, tmp_path):
     from tests.evaluation.vqa.models import tiny_blip
 
     clip = [str(file) for file in tiny_openclip(tmp_path / "clip")]
-    command = ("pictures", *TIFA, "-m", "clip", "--vqa", f"blip:{tiny_blip(tmp_path / 'blip')}")
+    command = ("images", *TIFA, "-m", "clip", "--vqa", f"blip:{tiny_blip(tmp_path / 'blip')}")
     command += ("--clip-model", clip[0], "--clip-checkpoint", clip[1], "--vqa-tokens", "5")
     found, keys = [], []
     for batch in ("1", "4", "32"):
@@ -201,63 +201,63 @@ def test_a_batch_changes_no_key_and_no_result(capsys, tmp_path):
     ("arguments", "expected"),
     [
         ((), "--metric: missing; expected one or more of tifa, clip, fid, hps, image_reward"),
-        (("pictures", "-m", "tifaa"), "did you mean 'tifa'?"),
-        (("pictures", "-m", "tifa", "-m", "tifa"), "expected each once"),
+        (("images", "-m", "tifaa"), "did you mean 'tifa'?"),
+        (("images", "-m", "tifa", "-m", "tifa"), "expected each once"),
         (("-m", "tifa"), "SOURCE: missing"),
-        (("pictures", "--images", "images.json", "-m", "tifa"), "--images images.json"),
-        (("pictured", *TIFA, "--vqa", "shapes"), "pictured: can't be read"),
+        (("images", "--images", "images.json", "-m", "tifa"), "--images images.json"),
+        (("imaged", *TIFA, "--vqa", "shapes"), "imaged: can't be read"),
         (("images.json", *TIFA, "--vqa", "shapes"), "for a map: --images MAP.json"),
-        (("pictures", "-m", "tifa"), "--questions: missing"),
-        (("pictures", *TIFA), "--vqa: missing"),
-        (("pictures", *TIFA, "--vqa", "shaps"), "did you mean 'shapes'?"),
-        (("pictures", *TIFA, "--vqa", "recorded:no.json"), "no file 'no.json'"),
-        (("pictures", *TIFA, "--vqa", "shapes", "--mapping", "exakt"), "did you mean 'exact'?"),
-        (("pictures", *TIFA, "--vqa", "shapes", "--mapping", "likelihood"), "which has none"),
-        (("pictures", *TIFA, "--vqa", "shapes", "--budget", "embedded"), "--budget: got it with"),
-        (("pictures", *TIFA, "--vqa", "shapes", "--size", "64"), "expected WxH"),
-        (("pictures", *TIFA, "--vqa", "shapes", "--device", "gpu"), "expected cpu, cuda or"),
-        (("pictures", *TIFA, "--vqa", "shapes", "-o", "no/out.json"), "no folder"),
-        (("pictures", *TIFA, "--vqa", "shapes", "-o", "pictures"), "can't be written: a folder"),
-        (("pictures", *TIFA, "--vqa", "shapes", "-o", "./questions.json"), "which is read too"),
-        (("pictures", *TIFA, "--vqa", "shapes", "--seed", "1"), "--seed: got it with pictures"),
-        (("pictures", *TIFA, "--vqa", "shapes", "--device", "cuda:99"), "expected one of cpu"),
-        (("pictures", *TIFA, "--vqa", "shapes", "--vqa-choices"), "expected it with blip2"),
-        (("pictures", *TIFA, "--vqa", "shapes", "--vqa-dtype", "bf16"), "it with blip or vilt"),
-        (("pictures", *TIFA, "--vqa", "shapes", "--recorded-model", "m"), "it with recorded"),
-        (("pictures", *TIFA, "--vqa", "shapes", "--likelihood", "sum"), "it with likelihood"),
-        (("pictures", *TIFA, "--vqa", "shapes", "--reference", "x"), "expected --metric fid"),
+        (("images", "-m", "tifa"), "--questions: missing"),
+        (("images", *TIFA), "--vqa: missing"),
+        (("images", *TIFA, "--vqa", "shaps"), "did you mean 'shapes'?"),
+        (("images", *TIFA, "--vqa", "recorded:no.json"), "no file 'no.json'"),
+        (("images", *TIFA, "--vqa", "shapes", "--mapping", "exakt"), "did you mean 'exact'?"),
+        (("images", *TIFA, "--vqa", "shapes", "--mapping", "likelihood"), "which has none"),
+        (("images", *TIFA, "--vqa", "shapes", "--budget", "embedded"), "--budget: got it with"),
+        (("images", *TIFA, "--vqa", "shapes", "--size", "64"), "expected WxH"),
+        (("images", *TIFA, "--vqa", "shapes", "--device", "gpu"), "expected cpu, cuda or"),
+        (("images", *TIFA, "--vqa", "shapes", "-o", "no/out.json"), "no folder"),
+        (("images", *TIFA, "--vqa", "shapes", "-o", "images"), "can't be written: a folder"),
+        (("images", *TIFA, "--vqa", "shapes", "-o", "./questions.json"), "which is read too"),
+        (("images", *TIFA, "--vqa", "shapes", "--seed", "1"), "--seed: got it with images"),
+        (("images", *TIFA, "--vqa", "shapes", "--device", "cuda:99"), "expected one of cpu"),
+        (("images", *TIFA, "--vqa", "shapes", "--vqa-choices"), "expected it with blip2"),
+        (("images", *TIFA, "--vqa", "shapes", "--vqa-dtype", "bf16"), "it with blip or vilt"),
+        (("images", *TIFA, "--vqa", "shapes", "--recorded-model", "m"), "it with recorded"),
+        (("images", *TIFA, "--vqa", "shapes", "--likelihood", "sum"), "it with likelihood"),
+        (("images", *TIFA, "--vqa", "shapes", "--reference", "x"), "expected --metric fid"),
         (
-            ("pictures", *TIFA, "--vqa", "shapes", "--clip-prefix", "a"),
+            ("images", *TIFA, "--vqa", "shapes", "--clip-prefix", "a"),
             "--clip-checkpoint: missing",
         ),
-        (("pictures", "-m", "clip", "--mapping", "exact"), "got options of tifa"),
+        (("images", "-m", "clip", "--mapping", "exact"), "got options of tifa"),
         (
-            ("pictures", "--questions", "strange.json", "-m", "tifa", "--vqa", "learned"),
+            ("images", "--questions", "strange.json", "-m", "tifa", "--vqa", "learned"),
             "'is this a surfer?': not a question of the embedded benchmark",
         ),
         (
-            ("pictures", "--questions", "foreign.json", "-m", "tifa", "--vqa", "blip:none"),
+            ("images", "--questions", "foreign.json", "-m", "tifa", "--vqa", "blip:none"),
             "expected ids such as coco_1",
         ),
-        (("pictures", *TIFA, "--vqa", "shapes", "--format", "reference"), "and --output"),
-        (("pictures", "-m", "clip", "--prompts", "prompts.json"), "expected --clip-model and"),
-        (("pictures", "-m", "clip", "--clip-model", "ViT-B-32"), "--clip-checkpoint: missing"),
+        (("images", *TIFA, "--vqa", "shapes", "--format", "reference"), "and --output"),
+        (("images", "-m", "clip", "--prompts", "prompts.json"), "expected --clip-model and"),
+        (("images", "-m", "clip", "--clip-model", "ViT-B-32"), "--clip-checkpoint: missing"),
         (
-            ("pictures", "-m", "hps", "--hps-checkpoint", "a.pt", "--hps-version", "v2"),
+            ("images", "-m", "hps", "--hps-checkpoint", "a.pt", "--hps-version", "v2"),
             "--hps-version: got 'v2'",
         ),
         (
-            ("pictures", "-m", "hps", "--hps-checkpoint", "a.pt", "--hps-version", "v2.1"),
+            ("images", "-m", "hps", "--hps-checkpoint", "a.pt", "--hps-version", "v2.1"),
             "no file 'a.pt'",
         ),
         (
-            ("pictures", "-m", "image-reward", "--image-reward-checkpoint", "r.pt"),
+            ("images", "-m", "image-reward", "--image-reward-checkpoint", "r.pt"),
             "no file 'r.pt'",
         ),
-        (("pictures", "-m", "fid"), "--reference: missing"),
-        (("pictures", "-m", "fid", "--reference", "none.npz"), "none.npz: no such file"),
-        (("pictures", *TIFA, "--vqa", "shapes", "--prompts", "coco:x.json"), "coco:ANNOTATIONS"),
-        (("pictures", *TIFA, "--vqa", "shapes", "--prompts", "prompt.json"), "no such file"),
+        (("images", "-m", "fid"), "--reference: missing"),
+        (("images", "-m", "fid", "--reference", "none.npz"), "none.npz: no such file"),
+        (("images", *TIFA, "--vqa", "shapes", "--prompts", "coco:x.json"), "coco:ANNOTATIONS"),
+        (("images", *TIFA, "--vqa", "shapes", "--prompts", "prompt.json"), "no such file"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2_and_nothing_is_written(
@@ -281,7 +281,7 @@ def test_captions_that_contradict_each_other_are_refused(capsys):
     prompts = json.loads(Path("prompts.json").read_text())
     prompts[2]["caption"] = "something else"
     Path("prompts.json").write_text(json.dumps(prompts))
-    arguments = ("pictures", *TIFA, "--vqa", "shapes", "--prompts", "prompts.json")
+    arguments = ("images", *TIFA, "--vqa", "shapes", "--prompts", "prompts.json")
     code, _, err = run(capsys, *arguments)
     assert code == 2 and "as --prompts has it" in err
 
@@ -290,7 +290,7 @@ def test_captions_that_contradict_each_other_are_refused(capsys):
 def test_a_run_that_was_stopped_asks_the_rest_only(folder, sent, status):
     """Stopped while it answers; started again, each question stands in the log exactly once."""
     program = (sys.executable, "-c", SLOW)
-    command = ("evaluate", "pictures", *TIFA, "--vqa", "shapes", "-o", "seen.json")
+    command = ("evaluate", "images", *TIFA, "--vqa", "shapes", "-o", "seen.json")
     log = folder / "seen.answers.jsonl"
     process = subprocess.Popen(
         (*program, "60", *command), cwd=folder, stderr=subprocess.PIPE, text=True
@@ -310,16 +310,16 @@ def test_a_run_that_was_stopped_asks_the_rest_only(folder, sent, status):
     assert (folder / "seen.json").exists()
 
 
-# The command line; before the second picture it halts for the seconds of the first argument.
+# The command line; before the second image it halts for the seconds of the first argument.
 SLOW = """
 import signal, sys, time
-from nas_t2i.evaluation.vqa.shapes_answerer import ShapesAnswerer
+from nas_t2i.evaluation.vqa.shapes import ShapesVqa
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
-answer, halts = ShapesAnswerer.answer, [0.0, float(sys.argv.pop(1))]
+answer, halts = ShapesVqa.answer, [0.0, float(sys.argv.pop(1))]
 def slow(self, image, questions):
     time.sleep(halts.pop(0) if halts else 0.0)
     return answer(self, image, questions)
-ShapesAnswerer.answer = slow
+ShapesVqa.answer = slow
 from nas_t2i.cli.main import main
 main()
 """

@@ -58,9 +58,9 @@ def text_of(console: Console) -> str:
     return console.file.buffer.getvalue().decode()
 
 
-def picture(progress: Progress) -> str:
+def make_image(progress: Progress) -> str:
     console = screen(progress.console.encoding)
-    console.print(progress._picture())
+    console.print(progress._image())
     return text_of(console)
 
 
@@ -82,8 +82,8 @@ def test_a_rung_is_told_by_the_studys_metric(
     progress.started(first, 0)
     progress.reached_rung(first, 0, point(budget.rungs[0], [0.4, 0.6], **scored))
     assert told in text_of(progress.console)
-    assert f"{name} ± SE" in picture(progress)
-    assert "0.500 ± 0.100" in picture(progress)
+    assert f"{name} ± SE" in make_image(progress)
+    assert "0.500 ± 0.100" in make_image(progress)
     progress.ended(first, 0, EndEvent(state=TrialState.STOPPED, reason="stopped early"))
     assert "stopped early" in text_of(progress.console)
 
@@ -106,7 +106,7 @@ def test_the_best_of_scores_below_zero_is_the_largest(tmp_path: Path) -> None:
     for tried, value in zip(candidates, (-0.1, -0.3), strict=True):
         progress.started(tried, 0)
         progress.reached_rung(tried, 0, point(budget.rungs[-1], [value, value], **HELD_OUT))
-    assert "best SDXL-TD2 -0.100" in picture(progress)
+    assert "best SDXL-TD2 -0.100" in make_image(progress)
 
 
 def test_a_plain_screen_gets_plain_text(tmp_path: Path) -> None:
@@ -115,4 +115,4 @@ def test_a_plain_screen_gets_plain_text(tmp_path: Path) -> None:
     progress.started(tried, 0)
     progress.reached_rung(tried, 0, point(budget.rungs[0], [0.4, 0.6], **HELD_OUT))
     assert "held-out R^2 0.500 +/- 0.100, loss" in text_of(progress.console)
-    assert "held-out R^2 +/- SE" in picture(progress)
+    assert "held-out R^2 +/- SE" in make_image(progress)

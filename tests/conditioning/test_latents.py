@@ -15,14 +15,14 @@ from nas_t2i.conditioning.latents import (
     codec_geometry,
     make_codec,
 )
-from nas_t2i.data.shapes import BACKGROUND
+from nas_t2i.data.embedded.shapes import BACKGROUND
 from nas_t2i.errors import ConfigError
 from nas_t2i.protocol.budget import AutoencoderKL
 from nas_t2i.protocol.budget import PixelUnshuffle as PixelUnshuffleSettings
 from tests.conditioning.checkpoints import tiny_vae
 
 
-def pictures(count: int = 5, side: int = 16) -> torch.Tensor:
+def make_images(count: int = 5, side: int = 16) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, 256, (count, 3, side, side), generator=generator, dtype=torch.uint8)
 
@@ -56,7 +56,7 @@ def test_the_contract(kind: str, tmp_path: Path) -> None:
     settings = CODECS[kind](tmp_path / "model")
     state = torch.get_rng_state()
     codec = make_codec(settings)
-    mean, std = codec.moments(pictures())
+    mean, std = codec.moments(make_images())
 
     assert (codec.channels, codec.downsampling) == codec_geometry(settings)
     assert mean.shape == (5, codec.channels, 4, 4)
@@ -72,19 +72,19 @@ def test_the_contract(kind: str, tmp_path: Path) -> None:
     assert decoded.shape == (5, 3, 16, 16)
     assert decoded.dtype == torch.uint8
     for row in range(5):
-        alone = codec.moments(pictures()[row : row + 1]).mean[0]
+        alone = codec.moments(make_images()[row : row + 1]).mean[0]
         torch.testing.assert_close(alone, mean[row], rtol=1e-5, atol=1e-5)
     assert codec.fingerprint == codec_fingerprint(settings)
     assert torch.equal(torch.get_rng_state(), state)
     with pytest.raises(ConfigError, match=r"14 x 14 pixels; expected sides in multiples of 4"):
-        codec.moments(pictures(side=14))
+        codec.moments(make_images(side=14))
 
 
 def test_the_budgets_lossless_codec_has_the_embedded_background(tmp_path: Path) -> None:
     codec = make_codec(unshuffle(tmp_path))
     expected = PixelUnshuffle(4, BACKGROUND, 0.7)
-    assert torch.equal(codec.moments(pictures()).mean, expected.encode(pictures()))
-    assert torch.equal(codec.decode(codec.moments(pictures()).mean), pictures())
+    assert torch.equal(codec.moments(make_images()).mean, expected.encode(make_images()))
+    assert torch.equal(codec.decode(codec.moments(make_images()).mean), make_images())
 
 
 def test_the_fingerprint_of_the_lossless_codec_is_all_it_depends_on() -> None:
@@ -97,11 +97,11 @@ def test_the_fingerprint_of_the_lossless_codec_is_all_it_depends_on() -> None:
 @pytest.mark.parametrize("scale", [1.0, 0.37, 2.5])
 def test_round_trip_loses_nothing(factor: int, scale: float) -> None:
     codec = PixelUnshuffle(factor, (48, 50, 7), scale)
-    latents = codec.encode(pictures())
+    latents = codec.encode(make_images())
     side = 16 // factor
     assert latents.shape == (5, codec.channels, side, side)
     assert codec.downsampling == factor
-    assert torch.equal(codec.decode(latents), pictures())
+    assert torch.equal(codec.decode(latents), make_images())
 
 
 def test_background_is_zero_and_excess_is_clipped() -> None:

@@ -16,10 +16,10 @@ import torch
 from nas_t2i.conditioning.latents import make_codec
 from nas_t2i.conditioning.prepare import CachedPairs, cached_pairs, plan, prepare
 from nas_t2i.conditioning.text import make_text_encoder
-from nas_t2i.data import cache
-from nas_t2i.data.bad_samples import TooManyBadSamplesError
-from nas_t2i.data.cache import read_latents, read_text
-from nas_t2i.data.cache_shards import CacheError
+from nas_t2i.data.cache import entries as cache
+from nas_t2i.data.cache.entries import read_latents, read_text
+from nas_t2i.data.cache.shards import CacheError
+from nas_t2i.data.images.bad_samples import TooManyBadSamplesError
 from nas_t2i.errors import ConfigError
 from nas_t2i.protocol.budget import Budget, load_budget
 from tests.conditioning.tiny_pairs import (
@@ -41,7 +41,7 @@ SHARD = 4
 def small_shards_and_own_cache(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[None]:
-    monkeypatch.setattr(cache, "PICTURES_PER_SHARD", SHARD)
+    monkeypatch.setattr(cache, "IMAGES_PER_SHARD", SHARD)
     monkeypatch.setattr(cache, "CAPTIONS_PER_SHARD", SHARD)
     monkeypatch.setenv("NAS_T2I_CACHE", str(tmp_path_factory.getbasetemp() / "nas-t2i"))
     threads = torch.get_num_threads()
@@ -85,8 +85,8 @@ def test_the_cache_holds_what_the_encoders_give(
     prepare(budget)
     found = content(budget)
     codec = make_codec(budget.latents)
-    pictures = torch.from_numpy(np.stack([found.index.image(row) for row in range(20)]))
-    mean, std = codec.moments(pictures)
+    images = torch.from_numpy(np.stack([found.index.image(row) for row in range(20)]))
+    mean, std = codec.moments(images)
     latents = read_latents(found.latents, np.arange(20))
     assert latents.good.all()
     torch.testing.assert_close(torch.from_numpy(latents.mean), mean, rtol=1e-3, atol=1e-5)
@@ -108,7 +108,7 @@ def test_distinct_captions_are_encoded_once(tmp_path: Path) -> None:
     done: list[tuple[str, int, int]] = []
     prepare(budget, progress=lambda what, now, total: done.append((what, now, total)))
     assert [now for what, now, _ in done if what == "captions"] == [4, 8]
-    assert done[-1] == ("pictures", 20, 20)
+    assert done[-1] == ("images", 20, 20)
     assert {total for what, _, total in done if what == "captions"} == {7 + 1}
 
 
@@ -125,7 +125,7 @@ def test_the_plan_is_the_size(tmp_path: Path) -> None:
     assert found.text_bytes < sizes["text"] < found.text_bytes + 2 * 400
 
 
-def test_bad_pictures_are_marked_and_counted(tmp_path: Path) -> None:
+def test_bad_images_are_marked_and_counted(tmp_path: Path) -> None:
     samples = [broken(n) if n in (2, 5) else pair(n) for n in range(10)]
     said: list[str] = []
     budget = shards_budget(tmp_path, samples, bad_share=0.2)
@@ -138,7 +138,7 @@ def test_bad_pictures_are_marked_and_counted(tmp_path: Path) -> None:
     assert any("00000.tar: 000000002: truncated" in line for line in said)
 
 
-def test_too_many_bad_pictures_leave_the_cache_unfinished(tmp_path: Path) -> None:
+def test_too_many_bad_images_leave_the_cache_unfinished(tmp_path: Path) -> None:
     samples = [broken(n) if n in (2, 5) else pair(n) for n in range(10)]
     budget = shards_budget(tmp_path, samples, bad_share=0.1)
     for _ in range(2):  # the second one decodes nothing, and must know all the same
@@ -154,9 +154,9 @@ _CHILD = """
 import sys, time, torch
 torch.set_num_threads(1)
 from nas_t2i.conditioning import prepare
-from nas_t2i.data import cache
+from nas_t2i.data.cache import entries as cache
 from nas_t2i.protocol.budget import Budget
-cache.PICTURES_PER_SHARD = cache.CAPTIONS_PER_SHARD = {shard}
+cache.IMAGES_PER_SHARD = cache.CAPTIONS_PER_SHARD = {shard}
 make = prepare._fill
 def told(part, make, done, say):
     def making(shard):

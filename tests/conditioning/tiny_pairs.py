@@ -50,7 +50,7 @@ def pairs_budget(
 
 
 def shapes_budget(folder: Path, scenes: int = 40, **changes: Any) -> Budget:
-    """Over the embedded pictures: nothing to import but torch."""
+    """Over the embedded images: nothing to import but torch."""
     source = {"source": "shapes", "scenes": scenes, "two_objects": 0.5, "two_groups": 0.1}
     return pairs_budget(folder, [source], **{"text": SHAPES_TEXT, "latents": PIXELS} | changes)
 
@@ -92,6 +92,6 @@ def autoencoder(
 
 
 def broken(number: int) -> Sample:
-    """A sample whose picture has a sound header and is cut short."""
+    """A sample whose image has a sound header and is cut short."""
     key, members = pair(number, size=(96, 96))
     return key, {**members, "png": members["png"][: len(members["png"]) // 2]}

@@ -1,4 +1,4 @@
-"""Makes small tar shards: written by hand, or by img2dataset from pictures served on loopback."""
+"""Makes small tar shards: written by hand, or by img2dataset from images served on loopback."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from nas_t2i.protocol.budget import PairsData
 Sample = tuple[str, Mapping[str, bytes]]
 
 
-def picture(number: int, size: tuple[int, int] = (40, 32), kind: str = "PNG") -> bytes:
-    """An encoded picture of (width, height), smooth and different for every number."""
+def make_image(number: int, size: tuple[int, int] = (40, 32), kind: str = "PNG") -> bytes:
+    """An encoded image of (width, height), smooth and different for every number."""
     return encoded(pixels(number, size), kind)
 
 
 def pixels(number: int, size: tuple[int, int] = (40, 32)) -> np.ndarray:
-    """The pixels of `picture`, (height, width, 3) uint8: blobs at places drawn from the number."""
+    """The pixels of `image`, (height, width, 3) uint8: blobs at places drawn from the number."""
     width, height = size
     rng = np.random.default_rng(number)
     y, x = np.mgrid[0:height, 0:width]
@@ -45,7 +45,7 @@ def pixels(number: int, size: tuple[int, int] = (40, 32)) -> np.ndarray:
 
 
 def encoded(pixel_values: np.ndarray, kind: str = "PNG", **options: Any) -> bytes:
-    """The pixels as the bytes of a picture file."""
+    """The pixels as the bytes of an image file."""
     stream = io.BytesIO()
     Image.fromarray(pixel_values).save(stream, kind, **options)
     return stream.getvalue()
@@ -60,8 +60,8 @@ def pair(
     kind: str = "PNG",
 ) -> Sample:
     """One good sample, with the key and the members that img2dataset would give it."""
-    members = {"png" if kind == "PNG" else "jpg": picture(number, size, kind)}
-    members["txt"] = (f"picture number {number}" if caption is None else caption).encode()
+    members = {"png" if kind == "PNG" else "jpg": make_image(number, size, kind)}
+    members["txt"] = (f"image number {number}" if caption is None else caption).encode()
     if metadata is not None:
         members["json"] = json.dumps(metadata).encode()
     return f"{number:09d}", members

@@ -20,8 +20,8 @@ from nas_t2i.data.stats import (
 )
 from nas_t2i.errors import MissingExtraError, UserError
 
-# Each picture: original captions, synthetic captions, aesthetic score.
-PICTURES = [
+# Each image: original captions, synthetic captions, aesthetic score.
+IMAGES = [
     (["A dog on a lawn"], ["Two dogs and a ball", "A lawn"], 5.0),
     (["The dog"], [], 6.0),
     ([], ["A red car"], None),
@@ -33,15 +33,15 @@ def finder():
     return NounFinder()
 
 
-def statistics(finder, pictures, name="mine"):
+def statistics(finder, images, name="mine"):
     found = DatasetStatistics(name)
-    for picture in pictures:
-        found.add(finder, *picture)
+    for image in images:
+        found.add(finder, *image)
     return found
 
 
 def test_counts_by_hand(finder):
-    found = statistics(finder, PICTURES)
+    found = statistics(finder, IMAGES)
     original, everything = found.original, found.with_synthetic
     # dog lawn / dog
     assert (original.images, original.captions, original.image_noun_pairs) == (2, 2, 3)
@@ -67,10 +67,10 @@ def test_a_caption_longer_than_the_histogram_is_in_its_last_bin(finder):
 CAPTIONS = st.lists(
     st.lists(st.sampled_from(["a", "dog", "dogs", "car", "red"])).map(" ".join), max_size=3
 )
-PICTURE_LISTS = st.lists(st.tuples(CAPTIONS, CAPTIONS, st.none() | st.integers(0, 10).map(float)))
+IMAGE_LISTS = st.lists(st.tuples(CAPTIONS, CAPTIONS, st.none() | st.integers(0, 10).map(float)))
 
 
-@given(PICTURE_LISTS, PICTURE_LISTS)
+@given(IMAGE_LISTS, IMAGE_LISTS)
 def test_two_data_sets_add_up_to_both_together(first, second):
     finder = NounFinder()
     total = statistics(finder, first) + statistics(finder, second)
@@ -81,7 +81,7 @@ def test_two_data_sets_add_up_to_both_together(first, second):
 
 
 def test_rows_have_the_papers_columns_and_are_exact_in_csv_and_json(finder):
-    rows = table_rows([statistics(finder, PICTURES), statistics(finder, [], "empty")])
+    rows = table_rows([statistics(finder, IMAGES), statistics(finder, [], "empty")])
     assert [(row["dataset"], row["synthetic_captions"]) for row in rows] == [
         ("mine", False),
         ("mine", True),
@@ -108,10 +108,10 @@ def test_a_data_set_without_synthetic_captions_has_one_row(finder):
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
-@pytest.mark.parametrize("pictures", [PICTURES, []], ids=["some", "none"])
-def test_histograms_are_drawn(finder, tmp_path, suffix, pictures):
+@pytest.mark.parametrize("images", [IMAGES, []], ids=["some", "none"])
+def test_histograms_are_drawn(finder, tmp_path, suffix, images):
     file = tmp_path / f"figure.{suffix}"
-    draw_histograms(statistics(finder, pictures), file)
+    draw_histograms(statistics(finder, images), file)
     start = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[suffix]
     assert file.read_bytes().startswith(start)
 

@@ -15,14 +15,14 @@ from nas_t2i.evaluation.answer_log import AnswerLog
 def test_what_was_put_is_there_again(tmp_path):
     file = tmp_path / "new folder" / "log.jsonl"
     with AnswerLog(file) as log:
-        log.put("picture", "question", "model", {"text": "naïve\nanswer"})
-        log.put("picture", "question", "other model", 0.25)
-        assert log.get("picture", "question", "model") == {"text": "naïve\nanswer"}
+        log.put("image", "question", "model", {"text": "naïve\nanswer"})
+        log.put("image", "question", "other model", 0.25)
+        assert log.get("image", "question", "model") == {"text": "naïve\nanswer"}
     with AnswerLog(file) as log:
         assert log.count == 2
-        assert log.get("picture", "question", "model") == {"text": "naïve\nanswer"}
-        assert log.get("picture", "question", "other model") == 0.25
-        assert log.get("picture", "another", "model") is None
+        assert log.get("image", "question", "model") == {"text": "naïve\nanswer"}
+        assert log.get("image", "question", "other model") == 0.25
+        assert log.get("image", "another", "model") is None
         assert log.notes == []
 
 

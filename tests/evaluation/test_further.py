@@ -7,23 +7,24 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from nas_t2i.data import shapes
+from nas_t2i.data.embedded import shapes
 from nas_t2i.errors import ConfigError
 from nas_t2i.evaluation.answer_log import AnswerLog
-from nas_t2i.evaluation.drawing import Measured
-from nas_t2i.evaluation.embedded_prompts import make_prompts
-from nas_t2i.evaluation.evaluator import chance_level, check_evaluation, make_evaluator, open_log
+from nas_t2i.evaluation.at_rung import chance_level, check_evaluation, make_evaluator, open_log
+from nas_t2i.evaluation.embedded.prompts import make_prompts
+from nas_t2i.evaluation.embedded.questions import questions_about
 from nas_t2i.evaluation.further import FurtherMetrics
-from nas_t2i.evaluation.metrics.fid import FeatureStatistics
+from nas_t2i.evaluation.metrics.common.frechet import FeatureStatistics
 from nas_t2i.evaluation.question_tifa import by_tifa
-from nas_t2i.evaluation.vqa.model_answerer import ModelAnswerer
+from nas_t2i.evaluation.sampling.generate import Measured
+from nas_t2i.evaluation.vqa.common.model import PretrainedVqaModel
 from nas_t2i.events import read_events
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.records import RungEvent, Score
 from nas_t2i.results.entries import group_entries
 from nas_t2i.store import assemble_trial
 from nas_t2i.training.denoiser import build_denoiser
-from nas_t2i.training.inputs import Inputs
+from nas_t2i.training.feeds.inputs import Inputs
 from nas_t2i.training.ranks import join_ranks
 from tests.conditioning.checkpoints import tiny_openclip
 from tests.conditioning.tiny_pairs import SHAPES_TEXT, shapes_budget
@@ -55,17 +56,17 @@ def test_the_questions_of_a_file_are_scored_as_the_embedded_ones_are(cache, tmp_
     budget = Budget.model_validate(tiny_config().budget, strict=False)
     prompts = make_prompts(budget)
     file = tmp_path / "questions.json"
-    more = shapes.questions(shapes.sample_scenes(9, "others", 2), ["x", "y"])
+    more = questions_about(shapes.sample_scenes(9, "others", 2), ["x", "y"])
     file.write_text(json.dumps([*prompts.questions, *more]))
     from_file = changed(budget, questions=str(file))
     assert from_file.budget_id != budget.budget_id
     check_evaluation(from_file)
     inputs = tiny_inputs(cache)
     asked, read = make_evaluator(from_file, inputs), make_evaluator(budget, inputs)
-    pictures = shapes.render(prompts.scenes)
-    pictures[2:5] = pictures[[3, 4, 2]]
-    pictures[7] = 0  # blank: what was drawn, and wrong
-    ours, theirs = (evaluator.score(pictures, join_ranks("cpu")) for evaluator in (asked, read))
+    images = shapes.render(prompts.scenes)
+    images[2:5] = images[[3, 4, 2]]
+    images[7] = 0  # blank: what was drawn, and wrong
+    ours, theirs = (evaluator.score(images, join_ranks("cpu")) for evaluator in (asked, read))
     assert ours.per_prompt == theirs.per_prompt and 0 < ours.value < 1
     assert ours.by_type == theirs.by_type
     assert "vqa=learned-v" in ours.signature and "|mapping=exact" in ours.signature
@@ -81,14 +82,14 @@ def test_a_rung_asks_no_question_twice(cache, tmp_path, monkeypatch):
     file = tmp_path / "questions.json"
     file.write_text(json.dumps(prompts.questions))
     budget = changed(budget, questions=str(file), vqa=f"blip:{tiny_blip(tmp_path / 'blip')}")
-    pictures, ranks = shapes.render(prompts.scenes), join_ranks("cpu")
+    images, ranks = shapes.render(prompts.scenes), join_ranks("cpu")
     with open_log(budget, tmp_path, ranks) as log:
-        first = make_evaluator(budget, tiny_inputs(cache), log).score(pictures, ranks)
+        first = make_evaluator(budget, tiny_inputs(cache), log).score(images, ranks)
         assert log.file == tmp_path / "answers-0.jsonl"
         assert log.count == len({(q["id"], q["question"]) for q in prompts.questions})
-    monkeypatch.setattr(ModelAnswerer, "answer", lambda *_: pytest.fail("asked again"))
+    monkeypatch.setattr(PretrainedVqaModel, "answer", lambda *_: pytest.fail("asked again"))
     with open_log(budget, tmp_path, ranks) as log:
-        again = make_evaluator(budget, tiny_inputs(cache), log).score(pictures, ranks)
+        again = make_evaluator(budget, tiny_inputs(cache), log).score(images, ranks)
     assert again == first
 
 
@@ -158,10 +159,10 @@ class MeanColor:
 
 def test_tifa_and_fid_stand_beside_held_out_r2(cache, tmp_path):
     scenes = shapes.sample_scenes(9, "others", 4)
-    pictures, captions = shapes.render(scenes), shapes.captions(scenes)
-    (tmp_path / "q.json").write_text(json.dumps(shapes.questions(scenes, list("abcd"))))
+    images, captions = shapes.render(scenes), shapes.captions(scenes)
+    (tmp_path / "q.json").write_text(json.dumps(questions_about(scenes, list("abcd"))))
     real = FeatureStatistics(3, MeanColor.identity, "renders")
-    real.add(MeanColor().features(pictures))
+    real.add(MeanColor().features(images))
     real.save(tmp_path / "real.npz")
     questions = {"vqa": "learned", "questions": str(tmp_path / "q.json"), "prompts": 3}
     budget = changed(
@@ -180,7 +181,7 @@ def test_tifa_and_fid_stand_beside_held_out_r2(cache, tmp_path):
     further = FurtherMetrics(budget, inputs, AnswerLog(None))
     further._extractor = MeanColor()
     ranked = Score(metric="heldout_r2", value=0.1, stderr=0.1, n=2, signature="s")
-    measured = Measured(ranked, pictures, captions)
+    measured = Measured(ranked, images, captions)
     first = further.measure(denoiser, measured, budget.rungs[0], ranks)
     last = further.measure(denoiser, measured, budget.rungs[-1], ranks)
     assert list(first) == ["fid"] and list(last) == ["tifa", "fid"]

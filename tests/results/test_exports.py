@@ -107,7 +107,7 @@ def test_further_metrics_have_columns_of_their_own() -> None:
     text = " ".join(" ".join(lines).split())
     assert "CLIP score ± SE" in text
     assert "not ranked by: CLIP score, FID; measured at each row's step, in columns" in text
-    told = "FID: smaller is better; the fewer the pictures, the more it is too high (here 48)."
+    told = "FID: smaller is better; the fewer the images, the more it is too high (here 48)."
     assert told in text
     # On a narrow screen they go, but after what was not asked for, and before the ties.
     assert "123.46 ± 1.50" in "".join(screen(rows, 80))

@@ -9,7 +9,7 @@ import pytest
 
 from nas_t2i.arch.space import load_space
 from nas_t2i.errors import StorageError
-from nas_t2i.evaluation.embedded_prompts import make_prompts
+from nas_t2i.evaluation.embedded.prompts import make_prompts
 from nas_t2i.records import TrialState
 from nas_t2i.search.session import SearchRequest, run_search
 from nas_t2i.store import read_contents

@@ -10,7 +10,7 @@ from nas_t2i.records import EndEvent, ProgressEvent, RungEvent, StartEvent, Tria
 from nas_t2i.search.candidates import CandidateFactory
 from nas_t2i.search.runner import ProcessRunner
 from nas_t2i.store import assemble_trial
-from nas_t2i.training.inputs import latent_geometry
+from nas_t2i.training.feeds.inputs import latent_geometry
 from tests.search.processes import DEADLINE_SECONDS, follow, wait_until
 from tests.training.tiny import tiny_arch, tiny_budget
 
@@ -122,7 +122,7 @@ def test_a_trial_that_dies_before_its_first_word_is_on_record_and_can_be_continu
     assert follow(start(tmp_path, config))[-1].state is TrialState.COMPLETE
 
 
-def test_what_lies_in_the_folder_is_plain_json_and_pictures(tmp_path):
+def test_what_lies_in_the_folder_is_plain_json_and_images(tmp_path):
     config = tiny_config(steps=1)
     events = follow(start(tmp_path, config))
     folder = tmp_path / config.key

@@ -11,7 +11,7 @@ from diffusers import (
 )
 
 from nas_t2i.errors import ConfigError, StorageError
-from nas_t2i.evaluation.sampling import sample
+from nas_t2i.evaluation.sampling.ddim import sample
 from nas_t2i.training.checkpoint import Checkpoints, newest_checkpoint
 from nas_t2i.training.denoiser import build_denoiser
 from nas_t2i.training.export import export_weights

@@ -7,8 +7,8 @@ import torch
 from nas_t2i.errors import StorageError
 from nas_t2i.training.denoiser import build_denoiser
 from nas_t2i.training.engine import learning_rate_factor
+from nas_t2i.training.feeds.shapes import ShapesFeed
 from nas_t2i.training.loop import DivergedError
-from nas_t2i.training.shapes_feed import ShapesFeed
 from tests.training.tiny import (
     tiny_arch,
     tiny_budget,

@@ -9,9 +9,9 @@ from nas_t2i.arch.families import arch_from_dict
 from nas_t2i.protocol.budget import Budget, load_budget
 from nas_t2i.streams import normal_rows
 from nas_t2i.training.denoiser import build_denoiser
+from nas_t2i.training.feeds.samples import Samples
 from nas_t2i.training.loop import Trainer
 from nas_t2i.training.ranks import Ranks, join_ranks
-from nas_t2i.training.samples import Samples
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,13 +68,13 @@ class NoiseFeed:
 @cache
 def tiny_inputs(cache_dir: Path, shuffle: bool = False):
     # Not above: ranks that train on noise need no encoders.
-    from nas_t2i.training.inputs import Inputs
+    from nas_t2i.training.feeds.inputs import Inputs
 
     return Inputs(tiny_budget(), cache_dir, shuffle_captions=shuffle)
 
 
 def tiny_encoded_shapes(cache_dir: Path):
-    from nas_t2i.training.shapes_feed import encode_shapes
+    from nas_t2i.training.feeds.shapes import encode_shapes
 
     budget, inputs = tiny_budget(), tiny_inputs(cache_dir)
     return encode_shapes(budget.data, inputs.encoder, inputs.codec)

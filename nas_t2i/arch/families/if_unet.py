@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from nas_t2i.arch.families.levels import LevelledUNet, Positive
+from nas_t2i.arch.families.common.levels import LevelledUNet, Positive
 from nas_t2i.arch.spec import JsonDict, invalid
 
 # diffusers gives the norm of the text tokens this many groups, whatever the model's own.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from nas_t2i.arch.families.levels import LevelledUNet
+from nas_t2i.arch.families.common.levels import LevelledUNet
 from nas_t2i.arch.spec import JsonDict, invalid
 
 

@@ -1,1 +1,1 @@
-"""Scores of pictures by pretrained models: CLIP score, HPSv2, ImageReward, FID."""
+"""Metrics, a module each, by the name that budgets and commands give them."""

@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal
 
-from PIL import Image
-
-from nas_t2i.data.shapes import Question
 from nas_t2i.environment import cache_dir
 from nas_t2i.errors import ConfigError, did_you_mean
+from nas_t2i.evaluation.tifa.types import Question, VqaModel
 from nas_t2i.files import expand_path
 
 MODELS = ("blip", "vilt", "git", "blip2")  # kinds that are loaded from a folder or a hub
 _ALONE = ("shapes", "learned")  # kinds that need no more than their name
 
 
-class Answer(NamedTuple):
-    """What a model answered to one question."""
-
-    text: str  # free-form, as the model said it
-    likelihoods: tuple[float, ...] | None = None  # log-likelihood of each choice, where asked for
-
-
-class Answerer(Protocol):
-    """A model that answers questions about a picture, always the same way."""
-
-    identity: str  # model, hash of its weights, preprocessing, precision: what answers depend on
-
-    def answer(self, image: Image.Image, questions: list[Question]) -> Sequence[Answer | None]:
-        """Answer all questions about one RGB picture, in order; None where there is no answer.
-
-        Only the text and the choices of a question decide its answer, never the gold answer.
-        """
-
-
-def make_answerer(
+def make_vqa_model(
     name: str,
     *,
     revision: str | None = None,
@@ -46,13 +25,13 @@ def make_answerer(
     batch: int = 32,
     new_tokens: int = 50,
     recorded_model: str = "",
-) -> Answerer:
-    """Return the answerer that `name` says.
+) -> VqaModel:
+    """Return the VQA model that `name` says.
 
     - ``recorded:FILE``: answers in a result file; `recorded_model` says whose, if the file doesn't
     - ``shapes``, ``learned``: of the embedded benchmark
     - ``blip:MODEL``, ``vilt:MODEL``, ``git:MODEL``, ``blip2:MODEL``: MODEL is a local folder or a
-      hub id, and the other arguments are as in `nas_t2i.evaluation.vqa.model_answerer.Options`
+      hub id, and the other arguments are as in `nas_t2i.evaluation.vqa.common.model.Options`
 
     Raises:
         ConfigError: no such kind, file or model.
@@ -64,20 +43,20 @@ def make_answerer(
         raise ConfigError("vqa", f"got {name!r}", expected=takes)
     # Here, because those modules need this one, and a model's needs packages of its own.
     if kind == "recorded":
-        from nas_t2i.evaluation.vqa.recorded import RecordedAnswerer
+        from nas_t2i.evaluation.vqa.recorded import RecordedVqa
 
-        return RecordedAnswerer(expand_path(model, "vqa"), recorded_model)
+        return RecordedVqa(expand_path(model, "vqa"), recorded_model)
     if kind == "shapes":
-        from nas_t2i.evaluation.vqa.shapes_answerer import ShapesAnswerer
+        from nas_t2i.evaluation.vqa.shapes import ShapesVqa
 
-        return ShapesAnswerer()
+        return ShapesVqa()
     if kind == "learned":
         from nas_t2i.evaluation.vqa.learned import make_learned
 
         return make_learned(cache_dir())
     if kind in MODELS:
-        from nas_t2i.evaluation.vqa.model_answerer import Options
-        from nas_t2i.evaluation.vqa.transformers_vqa import load_answerer
+        from nas_t2i.evaluation.vqa.common.model import Options
+        from nas_t2i.evaluation.vqa.transformers_vqa import load_vqa_model
 
         options = Options(
             revision=revision,
@@ -88,7 +67,7 @@ def make_answerer(
             batch=batch,
             new_tokens=new_tokens,
         )
-        return load_answerer(kind, model, options)
+        return load_vqa_model(kind, model, options)
     raise ConfigError(
         "vqa",
         f"got {name!r}",
@@ -98,13 +77,13 @@ def make_answerer(
 
 
 def check_answerable(name: str, questions: Sequence[Question]) -> None:
-    """Check that an embedded answerer knows the questions; a model may be asked anything.
+    """Check that an embedded VQA model knows the questions; a model may be asked anything.
 
     Raises:
         ConfigError: it does not.
     """
     if name in _ALONE:
-        from nas_t2i.evaluation.vqa.shapes_questions import parse_question
+        from nas_t2i.evaluation.embedded.question_forms import parse_question
 
         for question in questions:
             parse_question(question["question"])

@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nas_t2i.data.shapes import Question
-from nas_t2i.evaluation.vqa.decoding import Continued
-from nas_t2i.evaluation.vqa.model_answerer import (
-    GenerativeAnswerer,
+from nas_t2i.evaluation.tifa.types import Question
+from nas_t2i.evaluation.vqa.common.decoding import Continued
+from nas_t2i.evaluation.vqa.common.model import (
+    GenerativeVqaModel,
     reject_choices_in_prompt,
 )
 
 
-class BlipAnswerer(GenerativeAnswerer):
+class BlipVqa(GenerativeVqaModel):
     """``BlipForQuestionAnswering``, such as Salesforce/blip-vqa-base."""
 
     name = "blip"
@@ -31,7 +31,7 @@ class BlipAnswerer(GenerativeAnswerer):
         self._ends = self._tokens_named(text, "sep_token_id")
 
     def _read_image(self, image: Mapping[str, Tensor]) -> Tensor:
-        """(1, patches, width): the picture's features."""
+        """(1, patches, width): the image's features."""
         features: Tensor = self._model.vision_model(
             pixel_values=image["pixel_values"]
         ).last_hidden_state
@@ -42,7 +42,7 @@ class BlipAnswerer(GenerativeAnswerer):
         return self._within(tokens, question, self._config.text_config.max_position_embeddings)
 
     def _ask(self, seen: Tensor, tokens: Tensor) -> Tensor:
-        """(n, L, width): the questions, each as it reads with the picture in view."""
+        """(n, L, width): the questions, each as it reads with the image in view."""
         features: Tensor = self._model.text_encoder(
             input_ids=tokens, encoder_hidden_states=seen.expand(len(tokens), -1, -1)
         ).last_hidden_state

@@ -1,4 +1,4 @@
-"""BLIP-2 (Li et al. 2023, arXiv 2301.12597): a language model that is shown a picture.
+"""BLIP-2 (Li et al. 2023, arXiv 2301.12597): a language model that is shown an image.
 
 Beams, a length penalty and other prompts, with which the paper's figures were made, give other
 answers: the prompt is part of the identity, and decoding is greedy.
@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 
 from nas_t2i.conditioning.weights import CONFIG
-from nas_t2i.data.shapes import Question
 from nas_t2i.errors import ConfigError
-from nas_t2i.evaluation.vqa.cached_prompt import CachedPrompt
-from nas_t2i.evaluation.vqa.decoding import Continued
-from nas_t2i.evaluation.vqa.model_answerer import GenerativeAnswerer
+from nas_t2i.evaluation.tifa.types import Question
+from nas_t2i.evaluation.vqa.common.cached_prompt import CachedPrompt
+from nas_t2i.evaluation.vqa.common.decoding import Continued
+from nas_t2i.evaluation.vqa.common.model import GenerativeVqaModel
 
 _LANGUAGE_MODELS = ("opt", "t5")
 
 
-class Blip2Answerer(GenerativeAnswerer):
+class Blip2Vqa(GenerativeVqaModel):
     """``Blip2ForConditionalGeneration`` over OPT or T5, such as Salesforce/blip2-flan-t5-xl."""
 
     name = "blip2"
@@ -44,7 +44,7 @@ class Blip2Answerer(GenerativeAnswerer):
         self._ends = self._tokens_named(text, "eos_token_id")
 
     def _read_image(self, image: Mapping[str, Tensor]) -> Tensor:
-        """(1, query tokens, width): the picture as the language model is given it."""
+        """(1, query tokens, width): the image as the language model is given it."""
         features: Tensor = self._model.get_image_features(image["pixel_values"]).pooler_output
         return features
 

@@ -1,4 +1,4 @@
-"""GIT (Wang et al. 2022, arXiv 2205.14100): one decoder that reads picture, question and answer."""
+"""GIT (Wang et al. 2022, arXiv 2205.14100): one decoder that reads image, question and answer."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import torch
 from torch import Tensor
 
 from nas_t2i.conditioning.weights import CONFIG
-from nas_t2i.data.shapes import Question
 from nas_t2i.errors import ConfigError
-from nas_t2i.evaluation.vqa.cached_prompt import CachedPrompt
-from nas_t2i.evaluation.vqa.decoding import Continued
-from nas_t2i.evaluation.vqa.model_answerer import (
-    GenerativeAnswerer,
+from nas_t2i.evaluation.tifa.types import Question
+from nas_t2i.evaluation.vqa.common.cached_prompt import CachedPrompt
+from nas_t2i.evaluation.vqa.common.decoding import Continued
+from nas_t2i.evaluation.vqa.common.model import (
+    GenerativeVqaModel,
     reject_choices_in_prompt,
 )
 
 
-class GitAnswerer(GenerativeAnswerer):
+class GitVqa(GenerativeVqaModel):
     """``GitForCausalLM`` fine-tuned to answer, such as microsoft/git-base-vqav2.
 
-    The picture's tokens look at themselves only, so that what the decoder keeps of them serves all
-    questions: the cache of picture and [CLS], with which every question starts, is computed once.
+    The image's tokens look at themselves only, so that what the decoder keeps of them serves all
+    questions: the cache of image and [CLS], with which every question starts, is computed once.
     """
 
     name = "git"
@@ -37,12 +37,12 @@ class GitAnswerer(GenerativeAnswerer):
             raise ConfigError(
                 str(self._checkpoint.folder / CONFIG),
                 f"got a model of {self._config.num_image_with_embedding} video frames",
-                expected="one of single pictures, without num_image_with_embedding",
+                expected="one of single images, without num_image_with_embedding",
             )
         self._ends = self._tokens_named(self._config, "eos_token_id")
 
     def _read_image(self, image: Mapping[str, Tensor]) -> CachedPrompt:
-        """Return the picture and the first token of every question, read."""
+        """Return the image and the first token of every question, read."""
         start = torch.tensor([[self._tokenizer.cls_token_id]], device=self._device)
         out = self._model(input_ids=start, pixel_values=image["pixel_values"], use_cache=True)
         return CachedPrompt(out.past_key_values, out.logits[:, -1:], 1)
@@ -61,7 +61,7 @@ class GitAnswerer(GenerativeAnswerer):
         return asked.continued(self._forward, rows, tokens)
 
     def _forward(self, tokens: Tensor, cache: Any, position: int) -> Tensor:
-        # Positions are given because they count text alone, and the cache holds the picture too.
+        # Positions are given because they count text alone, and the cache holds the image too.
         positions = torch.arange(position, position + tokens.shape[1], device=self._device)
         logits: Tensor = self._model(
             input_ids=tokens,

@@ -1,9 +1,9 @@
-"""The embedded benchmark's second answerer: a network that learned from pictures and labels.
+"""The embedded benchmark's second VQA model: a network that learned from images and labels.
 
-The first one (`shapes`) fits the renderer's own outlines; this one has seen distorted pictures and
-their answers, and shares nothing with the renderer but its pictures. Each form of question has a
+The first one (`shapes`) fits the renderer's own outlines; this one has seen distorted images and
+their answers, and shares nothing with the renderer but its images. Each form of question has a
 head of its own; its probabilities are the likelihoods of the choices. What is left over (the belief
-that there is nothing of the kind to tell about) goes to one choice drawn from a hash of the picture
+that there is nothing of the kind to tell about) goes to one choice drawn from a hash of the image
 and the question: an answer without evidence is a guess, deterministic, and right as often as
 chance.
 """
@@ -18,17 +18,16 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from nas_t2i.data.shapes import COLORS, NUMBERS, PLACES, SHAPES, SIZE, Question
-from nas_t2i.evaluation.vqa import Answer
-from nas_t2i.evaluation.vqa.learned_data import PAIRS
-from nas_t2i.evaluation.vqa.learned_model import (
+from nas_t2i.data.embedded.shapes import COLORS, NUMBERS, PLACES, SHAPES, SIZE
+from nas_t2i.evaluation.embedded.learned_data import PAIRS
+from nas_t2i.evaluation.embedded.learned_model import (
     Beliefs,
     Eye,
     LearnedSettings,
     Saying,
     load_or_train,
 )
-from nas_t2i.evaluation.vqa.shapes_questions import (
+from nas_t2i.evaluation.embedded.question_forms import (
     Form,
     HowMany,
     IsThere,
@@ -38,6 +37,7 @@ from nas_t2i.evaluation.vqa.shapes_questions import (
     guess,
     parse_question,
 )
+from nas_t2i.evaluation.tifa.types import Answer, Question
 
 VERSION = 1  # raise when an answer may change though the weights do not: part of the identity
 
@@ -45,10 +45,10 @@ _FLOOR = 1e-6  # smallest probability that is told: a likelihood is finite
 _OPPOSITE = (1, 0, 3, 2)  # index into PLACES
 
 
-class LearnedAnswerer:
-    """Answers the questions of the embedded benchmark about pictures of any size.
+class LearnedVqa:
+    """Answers the questions of the embedded benchmark about images of any size.
 
-    Pictures are shrunk to the benchmark's size, each pixel the mean of a patch.
+    Images are shrunk to the benchmark's size, each pixel the mean of a patch.
     """
 
     def __init__(self, eye: Eye) -> None:
@@ -56,7 +56,7 @@ class LearnedAnswerer:
         self.identity = f"learned-v{VERSION}:{eye.settings.key[:8]}:{eye.digest}:{SIZE}px:fp32"
 
     def answer(self, image: Image.Image, questions: Sequence[Question]) -> list[Answer]:
-        """Answer all questions about one picture, in order.
+        """Answer all questions about one image, in order.
 
         Only a question's text and choices are read.
 
@@ -75,7 +75,7 @@ class LearnedAnswerer:
     ) -> list[Answer]:
         """Answer ``questions``; question i is about ``images[rows[i]]``, (N, SIZE, SIZE, 3).
 
-        The same as one picture at a time.
+        The same as one image at a time.
 
         Raises:
             ConfigError: as `answer`.
@@ -89,14 +89,14 @@ class LearnedAnswerer:
 
 def make_learned(
     cache: Path, settings: LearnedSettings | None = None, say: Saying | None = None
-) -> LearnedAnswerer:
-    """The answerer of ``settings``: the shipped one by default; others are kept in ``cache``, and
+) -> LearnedVqa:
+    """The VQA model of ``settings``: the shipped one by default; others are kept in ``cache``, and
     trained first (a minute or two) if missing there.
 
     Raises:
         StorageError: the cache can't be written.
     """
-    return LearnedAnswerer(load_or_train(cache, settings, say))
+    return LearnedVqa(load_or_train(cache, settings, say))
 
 
 def _answer(belief: Beliefs, image: npt.NDArray[np.uint8], question: Question) -> Answer:

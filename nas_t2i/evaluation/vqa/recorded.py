@@ -8,15 +8,15 @@ from pathlib import Path
 
 from PIL import Image
 
-from nas_t2i.evaluation.tifa_files import Question, read_result
-from nas_t2i.evaluation.vqa import Answer
+from nas_t2i.evaluation.tifa.files import read_result
+from nas_t2i.evaluation.tifa.types import Answer, Question
 
 
-class RecordedAnswerer:
-    """Answers a question as a result file does; it does not look at the picture.
+class RecordedVqa:
+    """Answers a question as a result file does; it does not look at the image.
 
     The file knows questions by the id of their prompt and their text, so that it is only good for
-    the pictures that it was made with. `model` says who gave the answers where the file does not;
+    the images that it was made with. `model` says who gave the answers where the file does not;
     without it two files are taken for the answers of two models, which do not compare.
 
     Raises:
@@ -26,7 +26,7 @@ class RecordedAnswerer:
     def __init__(self, file: str | Path, model: str = "") -> None:
         recorded = read_result(file)
         self._answers, self._choices = recorded.answers, recorded.choices
-        self.identity = recorded.answerer or (f"recorded {model}" if model else "")
+        self.identity = recorded.vqa_model or (f"recorded {model}" if model else "")
         if not self.identity:
             content = json.dumps(sorted([*key, said.text] for key, said in self._answers.items()))
             self.identity = f"recorded-{hashlib.sha256(content.encode()).hexdigest()[:12]}"

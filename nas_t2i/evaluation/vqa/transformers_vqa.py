@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from nas_t2i.errors import ConfigError, did_you_mean
-from nas_t2i.evaluation.vqa.blip import BlipAnswerer
-from nas_t2i.evaluation.vqa.blip2 import Blip2Answerer
-from nas_t2i.evaluation.vqa.git import GitAnswerer
-from nas_t2i.evaluation.vqa.model_answerer import ModelAnswerer, Options
-from nas_t2i.evaluation.vqa.vilt import ViltAnswerer
+from nas_t2i.evaluation.vqa.blip import BlipVqa
+from nas_t2i.evaluation.vqa.blip2 import Blip2Vqa
+from nas_t2i.evaluation.vqa.common.model import Options, PretrainedVqaModel
+from nas_t2i.evaluation.vqa.git import GitVqa
+from nas_t2i.evaluation.vqa.vilt import ViltVqa
 
-_CLASSES: dict[str, type[ModelAnswerer]] = {
-    kind.name: kind for kind in (BlipAnswerer, ViltAnswerer, GitAnswerer, Blip2Answerer)
+_CLASSES: dict[str, type[PretrainedVqaModel]] = {
+    kind.name: kind for kind in (BlipVqa, ViltVqa, GitVqa, Blip2Vqa)
 }
 KINDS = tuple(_CLASSES)
 
 
-def load_answerer(kind: str, model: str, options: Options | None = None) -> ModelAnswerer:
+def load_vqa_model(kind: str, model: str, options: Options | None = None) -> PretrainedVqaModel:
     """Load a frozen VQA model.
 
     `kind` is one of `KINDS`; `model` a local folder or a hub id.

@@ -9,18 +9,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nas_t2i.data.shapes import Question
-from nas_t2i.evaluation.mapping import normalized
-from nas_t2i.evaluation.vqa import Answer
-from nas_t2i.evaluation.vqa.model_answerer import ModelAnswerer, reject_choices_in_prompt
+from nas_t2i.evaluation.tifa.types import Answer, Question, normalized
+from nas_t2i.evaluation.vqa.common.model import PretrainedVqaModel, reject_choices_in_prompt
 
 Patches = tuple[Tensor, Tensor]  # (1, patches + 1, width) features, (1, patches + 1) mask
 
 
-class ViltAnswerer(ModelAnswerer):
+class ViltVqa(PretrainedVqaModel):
     """``ViltForQuestionAnswering``, such as dandelin/vilt-b32-finetuned-vqa.
 
-    Picture and question go through every layer together, so that only the picture's first layer,
+    Image and question go through every layer together, so that only the image's first layer,
     its patches, can be shared by the questions. Questions longer than the model's positions are cut
     there, as the TIFA reference does: ViLT has only 40 of them.
     """
@@ -38,7 +36,7 @@ class ViltAnswerer(ModelAnswerer):
         self._row_of = {normalized(self._labels[r]): r for r in reversed(range(len(labels)))}
 
     def _check_size(self, file: Path, size: tuple[int, int]) -> None:
-        """Nothing: positions of patches are stretched to the picture's size and shape."""
+        """Nothing: positions of patches are stretched to the image's size and shape."""
 
     def _read_image(self, image: Mapping[str, Tensor]) -> Patches:
         # The library shuffles the patches, which changes no answer but their rounding.

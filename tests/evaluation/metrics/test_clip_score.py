@@ -15,17 +15,17 @@ from safetensors.torch import load_file, save_file
 
 from nas_t2i.conditioning.openclip_files import find_architecture
 from nas_t2i.errors import ConfigError
-from nas_t2i.evaluation.metrics.clip_model import _pictures
-from nas_t2i.evaluation.metrics.clip_score import make_clip_score
+from nas_t2i.evaluation.metrics.common.clip_model import _images
+from nas_t2i.evaluation.metrics.common.clip_score import make_clip_score
 from tests.conditioning.checkpoints import edit_json, tiny_openclip
-from tests.evaluation.metrics.pictures import picture, pictures
+from tests.evaluation.metrics.images import make_image, make_images
 
 PROMPTS = ["a red circle", "", "Two BLUE squares, to the left of a very long row of things!"]
 
 
 def score(config: Path, weights: Path, count: int = 3, **options: Any) -> list[float]:
     metric = make_clip_score(str(config), str(weights), **options)
-    return metric.score(pictures(count), (PROMPTS * count)[:count])
+    return metric.score(make_images(count), (PROMPTS * count)[:count])
 
 
 @torch.no_grad()
@@ -34,14 +34,14 @@ def oracle(config: Path, weights: Path, prefix: str = "") -> list[float]:
     model = open_clip.CLIP(**json.loads(config.read_text()))
     open_clip.load_checkpoint(model, str(weights))
     transform = open_clip.image_transform(32, is_train=False)
-    pixels = torch.stack([transform(image) for image in pictures(3)])
+    pixels = torch.stack([transform(image) for image in make_images(3)])
     image = model.eval().encode_image(pixels)
     text = model.encode_text(open_clip.SimpleTokenizer()([prefix + text for text in PROMPTS]))
     return torch.cosine_similarity(image, text).tolist()
 
 
 def hand_set(folder: Path, image: list[float], text: list[float]) -> tuple[Path, Path]:
-    """A model that embeds every picture as `image` and every text as `text` (2 numbers each)."""
+    """A model that embeds every image as `image` and every text as `text` (2 numbers each)."""
     config, weights = tiny_openclip(folder)
     state = load_file(weights)
     for norm, projection, value in (
@@ -103,12 +103,12 @@ def test_the_prefix_is_read_with_the_prompt(tmp_path: Path) -> None:
 
 def test_a_score_does_not_depend_on_the_batch(tmp_path: Path) -> None:
     metric = make_clip_score(*map(str, tiny_openclip(tmp_path)))
-    images, prompts = pictures(35), (PROMPTS * 12)[:35]  # two passes
+    images, prompts = make_images(35), (PROMPTS * 12)[:35]  # two passes
     single = [metric.score([i], [p])[0] for i, p in zip(images, prompts, strict=True)]
     assert metric.score(images, prompts) == pytest.approx(single, abs=1e-6)
     assert metric.score(images[::-1], prompts[::-1]) == pytest.approx(single[::-1], abs=1e-6)
     assert metric.score([], []) == []
-    with pytest.raises(ValueError, match="35 pictures but 1 prompts"):
+    with pytest.raises(ValueError, match="35 images but 1 prompts"):
         metric.score(images, ["one"])
 
 
@@ -140,8 +140,8 @@ def test_the_resize_rule_of_a_hubs_config_is_kept(tmp_path: Path) -> None:
     metric = make_clip_score(str(hub), str(weights))
     assert "resize=squash bilinear 32" in metric.identity
     assert "mean=(0.5, 0.5, 0.5); std=(0.25, 0.25, 0.25)" in metric.identity
-    # Squashed, not cropped: the sides of a wide picture are seen.
-    wide = picture(0, 96, 32)
+    # Squashed, not cropped: the sides of a wide image are seen.
+    wide = make_image(0, 96, 32)
     cut = Image.new("RGB", wide.size)
     cut.paste(wide.crop((32, 0, 64, 32)), (32, 0))
     first, second = metric.score([wide, cut], ["a", "a"])
@@ -163,7 +163,7 @@ def test_the_resize_rule_of_a_hubs_config_is_kept(tmp_path: Path) -> None:
 def test_the_resize_rule_of_named_architectures(
     name: str, checkpoint: str, mode: str, interpolation: str
 ) -> None:
-    rule = _pictures(find_architecture(name, "clip_score"), checkpoint)
+    rule = _images(find_architecture(name, "clip_score"), checkpoint)
     assert (rule.resize_mode, rule.interpolation) == (mode, interpolation)
 
 

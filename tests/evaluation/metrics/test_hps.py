@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from nas_t2i.errors import ConfigError
-from nas_t2i.evaluation.metrics.hps import letterbox, make_hps
+from nas_t2i.evaluation.metrics.common.hps import letterbox, make_hps
 from tests.conditioning.checkpoints import tiny_openclip
-from tests.evaluation.metrics.pictures import picture, pictures
+from tests.evaluation.metrics.images import make_image, make_images
 from tests.evaluation.metrics.test_clip_score import PROMPTS, hand_set
 
 
@@ -37,7 +37,7 @@ def oracle(config: Path, weights: Path) -> list[float]:
         for value in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
     )
     pixels = []
-    for image in pictures(3):
+    for image in make_images(3):
         values = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
         sides = [round(side * 32 / max(image.size)) for side in (image.height, image.width)]
         small = torch.nn.functional.interpolate(values, sides, mode="bicubic", antialias=True)[0]
@@ -50,13 +50,13 @@ def oracle(config: Path, weights: Path) -> list[float]:
     return torch.cosine_similarity(image, text).tolist()
 
 
-def test_the_score_is_the_cosine_of_a_letterboxed_picture(tmp_path: Path) -> None:
+def test_the_score_is_the_cosine_of_a_letterboxed_image(tmp_path: Path) -> None:
     config, weights = tiny_hps(tmp_path)
     metric = make_hps(str(weights), "v2.1", model=str(config))
-    scores = metric.score(pictures(3), PROMPTS)
+    scores = metric.score(make_images(3), PROMPTS)
     assert scores == pytest.approx(oracle(config, weights), abs=1e-6)
     assert max(scores) - min(scores) > 1e-3
-    single = [metric.score([i], [p])[0] for i, p in zip(pictures(3), PROMPTS, strict=True)]
+    single = [metric.score([i], [p])[0] for i, p in zip(make_images(3), PROMPTS, strict=True)]
     assert scores == pytest.approx(single, abs=1e-6)
 
 
@@ -64,7 +64,7 @@ def test_oracles(tmp_path: Path) -> None:
     for row, (text, cosine) in enumerate([([2.0, 0.0], 1.0), ([-1.0, 0.0], -1.0), ([0, 1.0], 0.0)]):
         config, weights = hand_set(tmp_path / str(row), [1.0, 0.0], text)
         metric = make_hps(str(weights), "v2.0", model=str(config))
-        assert metric.score([picture(0)], ["a"]) == pytest.approx([cosine], abs=1e-6)
+        assert metric.score([make_image(0)], ["a"]) == pytest.approx([cosine], abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_oracles(tmp_path: Path) -> None:
         (64, 64, slice(0, 224), slice(0, 224)),
         (224, 224, slice(0, 224), slice(0, 224)),
         (224, 101, slice(61, 162), slice(0, 224)),  # 123 rows of padding: 61 above, 62 below
-        (1000, 1, slice(111, 112), slice(0, 224)),  # one row is kept of the thinnest picture
+        (1000, 1, slice(111, 112), slice(0, 224)),  # one row is kept of the thinnest image
     ],
 )
 def test_the_letterbox(width: int, height: int, rows: slice, columns: slice) -> None:

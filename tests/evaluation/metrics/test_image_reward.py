@@ -14,14 +14,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from nas_t2i.errors import ConfigError
-from nas_t2i.evaluation.metrics.image_metric import ImageMetric
-from nas_t2i.evaluation.metrics.image_reward import (
+from nas_t2i.evaluation.metrics.common.image_reward import (
     BlipSizes,
     _RewardModel,
     make_image_reward,
     renamed,
 )
-from tests.evaluation.metrics.pictures import pictures
+from nas_t2i.evaluation.metrics.common.per_image import ImageMetric
+from tests.evaluation.metrics.images import make_images
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "circle", "##s", "of", "cat"]
 SIZES = BlipSizes(
@@ -120,7 +120,7 @@ def make(folder: Path, state: dict[str, Tensor] | None = None) -> ImageMetric:
 
 
 def plain_reward(state: dict[str, Tensor], pixels: Tensor, ids: list[int]) -> float:
-    """One picture (3, H, W) and one prompt's tokens without padding, step by step."""
+    """One image (3, H, W) and one prompt's tokens without padding, step by step."""
 
     def linear(name: str, x: Tensor) -> Tensor:
         return x @ state[f"{name}.weight"].T + state[f"{name}.bias"]
@@ -151,7 +151,7 @@ def plain_reward(state: dict[str, Tensor], pixels: Tensor, ids: list[int]) -> fl
         x = x + linear(f"{block}.attn.proj", attend(q, k, v, SIZES.vision_heads))
         hidden = gelu(linear(f"{block}.mlp.fc1", norm(f"{block}.norm2", x, 1e-6)))
         x = x + linear(f"{block}.mlp.fc2", hidden)
-    picture = norm(f"{eye}.norm", x, 1e-6)
+    image = norm(f"{eye}.norm", x, 1e-6)
 
     text = "blip.text_encoder"
     words = state[f"{text}.embeddings.word_embeddings.weight"][ids]
@@ -159,7 +159,7 @@ def plain_reward(state: dict[str, Tensor], pixels: Tensor, ids: list[int]) -> fl
     x = norm(f"{text}.embeddings.LayerNorm", words + places, 1e-12)
     for row in range(SIZES.text_layers):
         layer = f"{text}.encoder.layer.{row}"
-        for kind, source in (("attention", None), ("crossattention", picture)):
+        for kind, source in (("attention", None), ("crossattention", image)):
             of = x if source is None else source
             name = f"{layer}.{kind}"
             q = linear(f"{name}.self.query", x)
@@ -183,23 +183,23 @@ def test_the_reward_is_that_of_a_plain_forward_pass(tmp_path: Path) -> None:
     tokens = [[2, 5, 6, 7, 3], [2, 3], [2, *[10] * 33, 3]]
     expected = [
         plain_reward(double, transform(image).double(), ids)
-        for image, ids in zip(pictures(3), tokens, strict=True)
+        for image, ids in zip(make_images(3), tokens, strict=True)
     ]
-    rewards = metric.score(pictures(3), PROMPTS)
+    rewards = metric.score(make_images(3), PROMPTS)
     assert rewards == pytest.approx(expected, abs=2e-5)
     assert max(rewards) - min(rewards) > 0.01
 
 
-def test_picture_and_prompt_both_count(tmp_path: Path) -> None:
+def test_image_and_prompt_both_count(tmp_path: Path) -> None:
     metric = make(tmp_path)
-    one, other = pictures(2)
+    one, other = make_images(2)
     rewards = metric.score([one, other, one], ["a cat", "a cat", "a red cat"])
     assert min(abs(a - b) for a, b in [(rewards[0], r) for r in rewards[1:]]) > 1e-3
 
 
 def test_a_reward_does_not_depend_on_the_batch(tmp_path: Path) -> None:
     metric = make(tmp_path)
-    images, prompts = pictures(35), (PROMPTS * 12)[:35]  # two passes, lengths mixed
+    images, prompts = make_images(35), (PROMPTS * 12)[:35]  # two passes, lengths mixed
     single = [metric.score([i], [p])[0] for i, p in zip(images, prompts, strict=True)]
     assert metric.score(images, prompts) == pytest.approx(single, abs=1e-5)
 
@@ -211,7 +211,7 @@ def test_a_head_set_by_hand(bias: float, tmp_path: Path) -> None:
     state["mlp.layers.7.bias"].fill_(bias)
     # The mean of the raw rewards is 0, a deviation above it 1.
     expected = 0.0 if bias < 1 else 1.0
-    assert make(tmp_path, state).score(pictures(3), PROMPTS) == pytest.approx(
+    assert make(tmp_path, state).score(make_images(3), PROMPTS) == pytest.approx(
         [expected] * 3, abs=1e-6
     )
 

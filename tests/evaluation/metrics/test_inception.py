@@ -14,9 +14,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from nas_t2i.errors import ConfigError
-from nas_t2i.evaluation.metrics.fid import FeatureStatistics
-from nas_t2i.evaluation.metrics.inception import InceptionFeatures, central_square
-from tests.evaluation.metrics.pictures import picture, pictures
+from nas_t2i.evaluation.metrics.common.frechet import FeatureStatistics
+from nas_t2i.evaluation.metrics.common.inception import InceptionFeatures, central_square
+from tests.evaluation.metrics.images import make_image, make_images
 
 feature_extractor = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
 NAME = "weights-inception-2015-12-05-6726825d.pth"
@@ -56,7 +56,7 @@ def extractor(weights: Path) -> InceptionFeatures:
 
 
 def test_the_features_are_torch_fidelitys(model: Any, extractor: InceptionFeatures) -> None:
-    image = picture(0)
+    image = make_image(0)
     (expected,) = model(torch.from_numpy(np.array(image)).permute(2, 0, 1)[None])
     features = extractor.features([image])
     assert (features.shape, features.dtype) == ((1, 2048), np.float64)
@@ -66,7 +66,7 @@ def test_the_features_are_torch_fidelitys(model: Any, extractor: InceptionFeatur
 
 def test_features_do_not_depend_on_the_batch(extractor: InceptionFeatures) -> None:
     # Two sizes one after the other, then the first again: three passes.
-    images = [picture(0), picture(1), picture(2, 64, 48), picture(3)]
+    images = [make_image(0), make_image(1), make_image(2, 64, 48), make_image(3)]
     single = np.concatenate([extractor.features([image]) for image in images])
     np.testing.assert_allclose(extractor.features(images), single, rtol=1e-4, atol=1e-5)
     assert np.abs(single[0] - single[1]).max() > 1e-3
@@ -75,14 +75,14 @@ def test_features_do_not_depend_on_the_batch(extractor: InceptionFeatures) -> No
 
 def test_features_go_into_statistics(extractor: InceptionFeatures) -> None:
     statistics = FeatureStatistics(extractor.dim, extractor.identity)
-    features = extractor.features(pictures(3))
+    features = extractor.features(make_images(3))
     for row in features:
         statistics.add(row[None])
     np.testing.assert_allclose(statistics.mean, features.mean(axis=0), rtol=1e-12)
     assert "2048 features" in statistics.caution
 
 
-def test_pictures_are_squared_first_where_asked_and_the_identity_says_so(
+def test_images_are_squared_first_where_asked_and_the_identity_says_so(
     extractor: InceptionFeatures, model: Any, tmp_path: Path
 ) -> None:
     file = tmp_path / "inception.safetensors"  # read as well
@@ -90,7 +90,7 @@ def test_pictures_are_squared_first_where_asked_and_the_identity_says_so(
     squared = InceptionFeatures(str(file), side=24)
     assert "resize=TensorFlow 1 bilinear 299;" in extractor.identity
     assert "resize=centre square, bicubic 24, then TensorFlow 1 bilinear 299;" in squared.identity
-    image = picture(0, 48, 32)
+    image = make_image(0, 48, 32)
     by_hand = extractor.features([central_square(image, 24)])
     np.testing.assert_allclose(squared.features([image]), by_hand, rtol=1e-4, atol=1e-5)
     assert "\n" not in squared.identity

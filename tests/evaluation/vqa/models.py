@@ -1,6 +1,6 @@
 """Small VQA models with random weights, saved as ``save_pretrained`` saves the real ones.
 
-Weights are spread wider than a fresh model's, so that answers depend on picture and question.
+Weights are spread wider than a fresh model's, so that answers depend on image and question.
 Every writer draws from its own seed and leaves torch's global generator alone.
 """
 

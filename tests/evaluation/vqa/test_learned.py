@@ -1,4 +1,4 @@
-"""The learned answerer: its lessons, its training, its answers, and how it stands to the eye."""
+"""The learned VQA model: its lessons, its training, its answers, and how it stands to the eye."""
 
 import itertools
 import math
@@ -15,12 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from nas_t2i.data import shapes
+from nas_t2i.data.embedded import shapes
 from nas_t2i.errors import ConfigError, StorageError
-from nas_t2i.evaluation.pictures import save_sheet
-from nas_t2i.evaluation.vqa import eye
-from nas_t2i.evaluation.vqa.learned import LearnedAnswerer, make_learned
-from nas_t2i.evaluation.vqa.learned_data import (
+from nas_t2i.evaluation.embedded.learned_data import (
     NONE,
     PAIRS,
     Objects,
@@ -33,7 +30,12 @@ from nas_t2i.evaluation.vqa.learned_data import (
     to_tensor,
     warp,
 )
-from nas_t2i.evaluation.vqa.learned_model import Eye, LearnedSettings, load_or_train, train_eye
+from nas_t2i.evaluation.embedded.learned_model import Eye, LearnedSettings, load_or_train, train_eye
+from nas_t2i.evaluation.embedded.questions import questions_about
+from nas_t2i.evaluation.sampling.contact_sheet import save_sheet
+from nas_t2i.evaluation.tifa.types import Question
+from nas_t2i.evaluation.vqa.learned import LearnedVqa, make_learned
+from tests.fixtures import labelled_images as eye
 
 PLURAL = dict(zip(shapes.SHAPES, shapes.PLURALS, strict=True))
 TINY = LearnedSettings(width=4, hidden=16, steps=3, batch=16)
@@ -49,19 +51,19 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def answerer() -> LearnedAnswerer:
+def vqa_model() -> LearnedVqa:
     """Barely trained: what its answers are like does not depend on how right they are."""
-    return LearnedAnswerer(train_eye(TINY))
+    return LearnedVqa(train_eye(TINY))
 
 
-def asked(scenes: shapes.Scenes) -> tuple[list[shapes.Question], np.ndarray]:
-    questions = shapes.questions(scenes, [str(i) for i in range(len(scenes))])
+def asked(scenes: shapes.Scenes) -> tuple[list[Question], np.ndarray]:
+    questions = questions_about(scenes, [str(i) for i in range(len(scenes))])
     return questions, np.array([int(question["id"]) for question in questions])
 
 
-def accuracy(answerer: LearnedAnswerer, pictures: np.ndarray, scenes: shapes.Scenes) -> float:
+def accuracy(vqa_model: LearnedVqa, images: np.ndarray, scenes: shapes.Scenes) -> float:
     questions, rows = asked(scenes)
-    said = answerer.answer_all(pictures, rows, questions)
+    said = vqa_model.answer_all(images, rows, questions)
     return float(
         np.mean([a.text == q["answer"] for a, q in zip(said, questions, strict=True)])
     )  # fmt: skip
@@ -73,7 +75,7 @@ def accuracy(answerer: LearnedAnswerer, pictures: np.ndarray, scenes: shapes.Sce
 def test_targets_say_what_the_questions_ask() -> None:
     scenes = shapes.sample_scenes(3, "targets", 300)
     truth = targets(objects_of(scenes))
-    for question in shapes.questions(scenes, [str(i) for i in range(len(scenes))]):
+    for question in questions_about(scenes, [str(i) for i in range(len(scenes))]):
         row, gold, words = int(question["id"]), question["answer"], question["question"].split()
         nouns = [
             (shapes.SHAPES + shapes.PLURALS).index(word.strip("?,")) % 4
@@ -114,28 +116,28 @@ def test_ties_and_diagonals_are_not_asked() -> None:
 
 
 def test_any_slice_of_the_lessons_is_the_same() -> None:
-    pictures, truth = examples(0, "slices", 0, 24)
+    images, truth = examples(0, "slices", 0, 24)
     part, known = examples(0, "slices", 10, 8)
-    assert (part - pictures[10:18]).abs().max() <= 1
+    assert (part - images[10:18]).abs().max() <= 1
     for whole, some in zip(truth, known, strict=True):
         assert torch.equal(whole[10:18], some)
     other, _ = examples(1, "slices", 0, 24)
-    assert not torch.equal(other, pictures)
-    assert pictures.min() >= 0
-    assert pictures.max() <= 255
-    assert torch.equal(pictures, pictures.round())
+    assert not torch.equal(other, images)
+    assert images.min() >= 0
+    assert images.max() <= 255
+    assert torch.equal(images, images.round())
 
 
-def test_composed_pictures_hold_what_their_labels_say() -> None:
-    pictures, truth = examples(0, "composed", 0, 400)
+def test_composed_images_hold_what_their_labels_say() -> None:
+    images, truth = examples(0, "composed", 0, 400)
     composed = slice(1, None, 2)
     empty = truth.number[composed].sum(1) == 0
-    contrast = (pictures[composed] - pictures[composed].median(dim=-1).values[..., None]).abs()
+    contrast = (images[composed] - images[composed].median(dim=-1).values[..., None]).abs()
     assert contrast[~empty].amax(dim=(1, 2, 3)).mean() > contrast[empty].amax(dim=(1, 2, 3)).mean()
     assert set(truth.number[composed].sum(1).tolist()) == {0, 1, 2, 3, 4}
 
 
-def test_single_objects_stand_on_the_empty_picture() -> None:
+def test_single_objects_stand_on_the_empty_image() -> None:
     empty, single = single_objects()
     assert empty.unique().numel() == 1
     scenes = shapes.sample_scenes(0, "single", 40, mixture=shapes.Mixture(0.0, 0.0))
@@ -146,7 +148,7 @@ def test_single_objects_stand_on_the_empty_picture() -> None:
     assert (moved - to_tensor(shapes.render(alone))).abs().max() < 0.01
 
 
-def test_blur_keeps_flat_pictures_and_means() -> None:
+def test_blur_keeps_flat_images_and_means() -> None:
     flat = torch.full((2, 3, 16, 16), 77.0)
     assert torch.allclose(blur(flat, 1.0), flat)
     dot = torch.zeros(1, 3, 16, 16)
@@ -173,7 +175,7 @@ def test_same_settings_same_weights_and_the_cache_holds_them(tmp_path: Path) -> 
 def test_another_process_trains_the_same_weights(tmp_path: Path) -> None:
     program = (
         "import sys, torch; from pathlib import Path\n"
-        "from nas_t2i.evaluation.vqa.learned_model import LearnedSettings, train_eye\n"
+        "from nas_t2i.evaluation.embedded.learned_model import LearnedSettings, train_eye\n"
         "torch.set_num_threads(2); torch.manual_seed(9)\n"
         "print(train_eye(LearnedSettings(width=4, hidden=16, steps=3, batch=16)).digest)"
     )
@@ -187,7 +189,7 @@ def test_the_shipped_weights_are_those_of_the_default_settings(tmp_path: Path) -
     shipped = load_or_train(tmp_path / "new", say=lambda _step, _of: pytest.fail("trained"))
     assert not (tmp_path / "new").exists()
     scenes = shapes.sample_scenes(6, "shipped", 200)
-    assert accuracy(LearnedAnswerer(shipped), shapes.render(scenes), scenes) > 0.995
+    assert accuracy(LearnedVqa(shipped), shapes.render(scenes), scenes) > 0.995
 
 
 def test_key_follows_the_settings() -> None:
@@ -218,117 +220,117 @@ def test_a_cache_that_can_not_be_written_is_one_line(tmp_path: Path) -> None:
 
 def test_training_teaches_to_answer() -> None:
     scenes = shapes.sample_scenes(5, "lessons over", 300)
-    pictures, early = shapes.render(scenes), LearnedAnswerer(train_eye(SMALL))
-    assert accuracy(early, pictures, scenes) > 0.38  # chance is 0.31
+    images, early = shapes.render(scenes), LearnedVqa(train_eye(SMALL))
+    assert accuracy(early, images, scenes) > 0.38  # chance is 0.31
 
 
 @pytest.mark.slow
 def test_the_default_training_is_enough() -> None:
     scenes = shapes.sample_scenes(5, "lessons over", 500)
-    learned = LearnedAnswerer(train_eye(LearnedSettings()))
+    learned = LearnedVqa(train_eye(LearnedSettings()))
     assert accuracy(learned, shapes.render(scenes), scenes) > 0.99
     assert accuracy(learned, distorted_scenes(5, "lessons over", scenes), scenes) > 0.96
 
 
-def test_pictures_without_evidence_give_chance(answerer: LearnedAnswerer) -> None:
+def test_images_without_evidence_give_chance(vqa_model: LearnedVqa) -> None:
     scenes = shapes.sample_scenes(6, "nothing to see", 600)
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (len(scenes), 16, 16, 3), dtype=np.uint8)
-    assert accuracy(answerer, noise, scenes) == pytest.approx(0.31, abs=0.05)
+    assert accuracy(vqa_model, noise, scenes) == pytest.approx(0.31, abs=0.05)
 
 
 def test_likelihoods_are_a_distribution_whose_best_choice_is_the_answer(
-    answerer: LearnedAnswerer,
+    vqa_model: LearnedVqa,
 ) -> None:
     scenes = shapes.sample_scenes(7, "likelihoods", 60)
     questions, rows = asked(scenes)
-    pictures = distorted_scenes(7, "likelihoods", scenes)
+    images = distorted_scenes(7, "likelihoods", scenes)
     for said, question in zip(
-        answerer.answer_all(pictures, rows, questions), questions, strict=True
+        vqa_model.answer_all(images, rows, questions), questions, strict=True
     ):
         assert said.likelihoods is not None
         assert sum(map(math.exp, said.likelihoods)) == pytest.approx(1, abs=1e-4)
         assert said.text == question["choices"][int(np.argmax(said.likelihoods))]
 
 
-def test_one_picture_at_a_time_gives_the_same_answers(answerer: LearnedAnswerer) -> None:
+def test_one_image_at_a_time_gives_the_same_answers(vqa_model: LearnedVqa) -> None:
     scenes = shapes.sample_scenes(8, "alone", 20)
     questions, rows = asked(scenes)
-    pictures = distorted_scenes(8, "alone", scenes)
-    together = answerer.answer_all(pictures, rows, questions)
+    images = distorted_scenes(8, "alone", scenes)
+    together = vqa_model.answer_all(images, rows, questions)
     alone = [
         said
-        for i, picture in enumerate(pictures)
-        for said in answerer.answer(
-            Image.fromarray(picture), [questions[j] for j in np.flatnonzero(rows == i)]
+        for i, image in enumerate(images)
+        for said in vqa_model.answer(
+            Image.fromarray(image), [questions[j] for j in np.flatnonzero(rows == i)]
         )
     ]
     assert alone == together
 
 
-def test_larger_pictures_are_shrunk(answerer: LearnedAnswerer) -> None:
+def test_larger_images_are_shrunk(vqa_model: LearnedVqa) -> None:
     scenes = shapes.sample_scenes(9, "size", 5)
     questions, rows = asked(scenes)
-    for i, picture in enumerate(shapes.render(scenes)):
-        image = Image.fromarray(picture)
+    for i, array in enumerate(shapes.render(scenes)):
+        image = Image.fromarray(array)
         own = [questions[j] for j in np.flatnonzero(rows == i)]
         large = image.resize((96, 96), Image.Resampling.NEAREST).convert("RGBA")
-        assert answerer.answer(large, own) == answerer.answer(image, own)
+        assert vqa_model.answer(large, own) == vqa_model.answer(image, own)
 
 
-def test_only_text_and_choices_are_read(answerer: LearnedAnswerer) -> None:
+def test_only_text_and_choices_are_read(vqa_model: LearnedVqa) -> None:
     scenes = shapes.sample_scenes(10, "blind", 20)
     questions, rows = asked(scenes)
     blind = [
-        shapes.Question(
+        Question(
             id="", caption="", question=q["question"], choices=q["choices"], answer="",
             element_type="", element="",
         )
         for q in questions
     ]  # fmt: skip
-    pictures = shapes.render(scenes)
-    assert answerer.answer_all(pictures, rows, blind) == answerer.answer_all(
-        pictures, rows, questions
+    images = shapes.render(scenes)
+    assert vqa_model.answer_all(images, rows, blind) == vqa_model.answer_all(
+        images, rows, questions
     )
 
 
-def question(text: str, *choices: str) -> shapes.Question:
-    return shapes.Question(
+def question(text: str, *choices: str) -> Question:
+    return Question(
         id="0", caption="", question=text, choices=list(choices), answer="", element_type="",
         element="",
     )  # fmt: skip
 
 
-def test_a_guess_depends_on_picture_and_question_not_on_the_run(answerer: LearnedAnswerer) -> None:
+def test_a_guess_depends_on_image_and_question_not_on_the_run(vqa_model: LearnedVqa) -> None:
     empty = [np.full((16, 16, 3), 40 + i, dtype=np.uint8) for i in range(40)]
     ask = question("What color is the cross?", *shapes.COLORS)
-    said = [answerer.answer(Image.fromarray(picture), [ask])[0].text for picture in empty]
+    said = [vqa_model.answer(Image.fromarray(image), [ask])[0].text for image in empty]
     assert len(set(said)) > 2
-    assert said == [answerer.answer(Image.fromarray(picture), [ask])[0].text for picture in empty]
+    assert said == [vqa_model.answer(Image.fromarray(image), [ask])[0].text for image in empty]
 
 
 def test_foreign_choices_get_no_likelihood_and_foreign_questions_are_errors(
-    answerer: LearnedAnswerer,
+    vqa_model: LearnedVqa,
 ) -> None:
     scenes = shapes.sample_scenes(0, "foreign", 1, mixture=shapes.Mixture(0.0, 0.0))
     image = Image.fromarray(shapes.render(scenes)[0])
     ask = question("What color are the circles?", "pink", "red", "grey", "brown", "black")
-    (said,) = answerer.answer(image, [ask])
+    (said,) = vqa_model.answer(image, [ask])
     assert said.likelihoods is not None
     # all but red and the guess have no more than the floor
     assert sorted(said.likelihoods)[2] == pytest.approx(math.log(1e-6))
     same = question("Where are the circles, seen from the circles?", *shapes.PLACES)
-    assert answerer.answer(image, [same])[0].text in shapes.PLACES
+    assert vqa_model.answer(image, [same])[0].text in shapes.PLACES
     with pytest.raises(ConfigError, match="not a question of the embedded benchmark"):
-        answerer.answer(image, [question("What is the weather like?", "fine", "foul")])
+        vqa_model.answer(image, [question("What is the weather like?", "fine", "foul")])
 
 
-def test_identity_names_settings_and_weights(tmp_path: Path, answerer: LearnedAnswerer) -> None:
+def test_identity_names_settings_and_weights(tmp_path: Path, vqa_model: LearnedVqa) -> None:
     other = make_learned(tmp_path, TINY)
     assert other.identity.startswith(f"learned-v1:{TINY.key[:8]}:")
-    assert other.identity == make_learned(tmp_path, TINY).identity == answerer.identity
+    assert other.identity == make_learned(tmp_path, TINY).identity == vqa_model.identity
     changed = Eye(TINY).eval()
-    assert LearnedAnswerer(changed).identity != other.identity
+    assert LearnedVqa(changed).identity != other.identity
 
 
 # What was seen by eye.
@@ -410,32 +412,32 @@ def test_what_the_eye_can_and_can_not_tell(
 
 def test_sheets_are_cut_exactly(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    pictures = rng.integers(0, 256, (48, 16, 16, 3), dtype=np.uint8)
+    images = rng.integers(0, 256, (48, 16, 16, 3), dtype=np.uint8)
     texts = shapes.captions(shapes.sample_scenes(0, "sheet", 48))
-    save_sheet(tmp_path / "sheet.png", pictures, texts)
-    assert np.array_equal(eye.cut_sheet(tmp_path / "sheet.png"), pictures)
-    save_sheet(tmp_path / "large.png", pictures.repeat(2, axis=1).repeat(2, axis=2), texts)
+    save_sheet(tmp_path / "sheet.png", images, texts)
+    assert np.array_equal(eye.cut_sheet(tmp_path / "sheet.png"), images)
+    save_sheet(tmp_path / "large.png", images.repeat(2, axis=1).repeat(2, axis=2), texts)
     save_sheet(tmp_path / "other.png", rng.integers(0, 256, (48, 32, 32, 3), dtype=np.uint8), texts)
-    assert np.array_equal(eye.cut_sheet(tmp_path / "large.png"), pictures)
-    with pytest.raises(ConfigError, match="picture 1 is not"):
+    assert np.array_equal(eye.cut_sheet(tmp_path / "large.png"), images)
+    with pytest.raises(ConfigError, match="image 1 is not"):
         eye.cut_sheet(tmp_path / "other.png")
 
 
-def test_grids_hold_pictures_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures = np.random.default_rng(0).integers(0, 256, (7, 16, 16, 3), dtype=np.uint8)
+def test_grids_hold_images_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (7, 16, 16, 3), dtype=np.uint8)
     monkeypatch.setattr(eye, "FOLDER", tmp_path)
-    eye.write_grid(tmp_path / "grid.png", pictures, 3)
-    assert np.array_equal(eye.read_grid("grid.png", 7), pictures)
+    eye.write_grid(tmp_path / "grid.png", images, 3)
+    assert np.array_equal(eye.read_grid("grid.png", 7), images)
 
 
 def test_the_files_fit_together() -> None:
     origin, labels, last = (
-        eye.read_rows("pictures.jsonl"),
+        eye.read_rows("images.jsonl"),
         eye.read_labels(),
         eye.read_rows("last_rung.jsonl"),
     )
     assert [row["number"] for row in origin] == list(range(1, len(origin) + 1))
-    assert len(eye.read_grid("pictures.png")) >= len(origin) >= 120
+    assert len(eye.read_grid("images.png")) >= len(origin) >= 120
     assert labels.keys() <= {row["number"] for row in origin}
     assert len(labels) >= 120
     assert len(eye.read_grid("last_rung.png")) == 48 * len(last)

@@ -26,12 +26,11 @@ from transformers import (
     ViltImageProcessorPil,
 )
 
-from nas_t2i.data.shapes import Question
 from nas_t2i.errors import ConfigError, MissingExtraError
-from nas_t2i.evaluation.vqa import Answer
-from nas_t2i.evaluation.vqa.decoding import greedy
-from nas_t2i.evaluation.vqa.model_answerer import ModelAnswerer
-from nas_t2i.evaluation.vqa.transformers_vqa import Options, load_answerer
+from nas_t2i.evaluation.tifa.types import Answer, Question
+from nas_t2i.evaluation.vqa.common.decoding import greedy
+from nas_t2i.evaluation.vqa.common.model import PretrainedVqaModel
+from nas_t2i.evaluation.vqa.transformers_vqa import Options, load_vqa_model
 from tests.conditioning.checkpoints import edit_json
 from tests.evaluation.vqa.models import (
     LABELS,
@@ -64,7 +63,7 @@ def question(text: str, choices: list[str] = CHOICES) -> Question:
 QUESTIONS = [question(text) for text in ASKED]
 
 
-def picture(seed: int) -> Image.Image:
+def make_image(seed: int) -> Image.Image:
     pixels = np.random.default_rng(seed).integers(0, 256, (40, 56, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
 
@@ -94,12 +93,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: write(root / name) for name, write in WRITERS.items()}
 
 
-def load(name: str, folder: Path, **options: Any) -> ModelAnswerer:
+def load(name: str, folder: Path, **options: Any) -> PretrainedVqaModel:
     options = {"new_tokens": NEW_TOKENS, **options}
-    return load_answerer(name.partition("-")[0], str(folder), Options(**options))
+    return load_vqa_model(name.partition("-")[0], str(folder), Options(**options))
 
 
-# The library's way, one picture and one question at a time.
+# The library's way, one image and one question at a time.
 
 
 @cache
@@ -171,18 +170,18 @@ def test_answers_are_the_librarys(name: str, folders: dict[str, Path]) -> None:
     folder = folders[name]
     model = load(name, folder)
     seen = set()
-    for image in (picture(1), picture(2)):
+    for image in (make_image(1), make_image(2)):
         answers = [answer.text for answer in model.answer(image, QUESTIONS)]
         assert answers == [LIBRARY[name](folder, image, asked) for asked in QUESTIONS]
         seen.add(tuple(answers))
-    # Neither picture nor question may be lost on the way.
+    # Neither image nor question may be lost on the way.
     assert len(seen) == 2
     assert max(len(set(answers)) for answers in seen) >= 3
 
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_the_batch_does_not_matter(name: str, folders: dict[str, Path]) -> None:
-    image = picture(1)
+    image = make_image(1)
     model = load(name, folders[name], likelihood="sum")
     whole = model.answer(image, QUESTIONS)
     single = [model.answer(image, [asked])[0] for asked in QUESTIONS]
@@ -217,7 +216,7 @@ def written(model: Any) -> list[list[int]]:
     ]
     with torch.inference_mode():
         tokens = torch.tensor([model._tokenize(one) for one in asked])
-        prompts = model._ask(model._look(picture(1)), tokens)
+        prompts = model._ask(model._look(make_image(1)), tokens)
         start = model._continue(prompts, torch.arange(len(asked)), tokens[:, :0])
         return greedy(start, model._ends, NEW_TOKENS)
 
@@ -239,9 +238,7 @@ def set_end(folder: Path, token: int) -> None:
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_picture_is_encoded_once_for_all_its_questions(
-    name: str, folders: dict[str, Path]
-) -> None:
+def test_a_image_is_encoded_once_for_all_its_questions(name: str, folders: dict[str, Path]) -> None:
     model = load(name, folders[name], batch=2, likelihood="sum")
     part = {
         "vilt": lambda m: m.vilt.embeddings.patch_embeddings,
@@ -249,7 +246,7 @@ def test_a_picture_is_encoded_once_for_all_its_questions(
     }.get(name, lambda m: m.vision_model)(model._model)
     calls = []
     hook = part.register_forward_hook(lambda *_: calls.append(1))
-    model.answer(picture(1), QUESTIONS)
+    model.answer(make_image(1), QUESTIONS)
     hook.remove()
     assert len(calls) == 1
 
@@ -322,7 +319,7 @@ def test_likelihoods_of_choices(
     oracle: Callable[[Path, Image.Image, str, str], tuple[float, int]],
     folders: dict[str, Path],
 ) -> None:
-    folder, image = folders[name], picture(1)
+    folder, image = folders[name], make_image(1)
     sums = load(name, folder, likelihood="sum").answer(image, QUESTIONS)
     means = load(name, folder, likelihood="mean").answer(image, QUESTIONS)
     for row in (0, 1, 4):
@@ -334,7 +331,7 @@ def test_likelihoods_of_choices(
 
 
 def test_vilts_likelihoods_are_those_of_its_answers(folders: dict[str, Path]) -> None:
-    folder, image = folders["vilt"], picture(1)
+    folder, image = folders["vilt"], make_image(1)
     model = load("vilt", folder, likelihood="sum")
     known = question(ASKED[0], ["No ", "two  dogs", "blue"])
     unknown = question(ASKED[0], ["no", "purple"])
@@ -348,23 +345,23 @@ def test_vilts_likelihoods_are_those_of_its_answers(folders: dict[str, Path]) ->
 def test_vilt_leaves_the_global_generator_alone(folders: dict[str, Path]) -> None:
     model = load("vilt", folders["vilt"])
     before = torch.get_rng_state()
-    model.answer(picture(1), QUESTIONS[:1])
+    model.answer(make_image(1), QUESTIONS[:1])
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_vilt_cuts_long_questions_others_refuse(folders: dict[str, Path]) -> None:
     long = question("what color are the two dogs and " * 20)
     model = load("vilt", folders["vilt"])
-    answer = model.answer(picture(1), [long])[0].text
-    assert answer == library_vilt(folders["vilt"], picture(1), long)
+    answer = model.answer(make_image(1), [long])[0].text
+    assert answer == library_vilt(folders["vilt"], make_image(1), long)
     for name in ("blip", "git", "blip2-opt"):
         with pytest.raises(ConfigError, match=r"question 'what .* tokens for .*expected at most"):
-            load(name, folders[name]).answer(picture(1), [long])
-    assert load("blip2-t5", folders["blip2-t5"]).answer(picture(1), [long])
+            load(name, folders[name]).answer(make_image(1), [long])
+    assert load("blip2-t5", folders["blip2-t5"]).answer(make_image(1), [long])
 
 
 def test_blip2_may_be_shown_the_choices(folders: dict[str, Path]) -> None:
-    folder, image = folders["blip2-t5"], picture(1)
+    folder, image = folders["blip2-t5"], make_image(1)
     model = load("blip2", folder, choices_in_prompt=True)
     form = "Question: {question} Choices: {choices}. Answer:"
     answers = [answer.text for answer in model.answer(image, QUESTIONS)]
@@ -379,16 +376,16 @@ def test_blip2_may_be_shown_the_choices(folders: dict[str, Path]) -> None:
 @pytest.mark.parametrize("name", WRITERS)
 def test_half_precision(name: str, folders: dict[str, Path]) -> None:
     answers = load(name, folders[name], dtype="bf16", likelihood="sum").answer(
-        picture(1), QUESTIONS
+        make_image(1), QUESTIONS
     )
-    exact = load(name, folders[name], likelihood="sum").answer(picture(1), QUESTIONS)
+    exact = load(name, folders[name], likelihood="sum").answer(make_image(1), QUESTIONS)
     for rough, fine in zip(answers, exact, strict=True):
         assert rough.likelihoods == pytest.approx(fine.likelihoods, rel=0.2, abs=0.5)
         assert rough.likelihoods != fine.likelihoods
 
 
 def test_no_question_no_answer(folders: dict[str, Path]) -> None:
-    assert load("blip", folders["blip"]).answer(picture(1), []) == []
+    assert load("blip", folders["blip"]).answer(make_image(1), []) == []
 
 
 # Identity.
@@ -439,15 +436,15 @@ def test_the_layouts_of_older_releases(tmp_path: Path, folders: dict[str, Path])
     words = sorted(vocabulary, key=vocabulary.__getitem__)
     (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in words))
     edit_json(folder / "tokenizer_config.json", tokenizer_class="BertTokenizer")
-    expected = load("vilt", folders["vilt"]).answer(picture(1), QUESTIONS)
-    assert load("vilt", folder).answer(picture(1), QUESTIONS) == expected
+    expected = load("vilt", folders["vilt"]).answer(make_image(1), QUESTIONS)
+    assert load("vilt", folder).answer(make_image(1), QUESTIONS) == expected
 
     folder = tiny_git(tmp_path / "git")
     (folder / "processor_config.json").unlink()
     old = {"image_processor_type": "CLIPImageProcessorFast", "size": 32, "crop_size": 32}
     (folder / "preprocessor_config.json").write_text(json.dumps(old))
-    expected = load("git", folders["git"]).answer(picture(1), QUESTIONS)
-    assert load("git", folder).answer(picture(1), QUESTIONS) == expected
+    expected = load("git", folders["git"]).answer(make_image(1), QUESTIONS)
+    assert load("git", folder).answer(make_image(1), QUESTIONS) == expected
 
 
 def refused(name: str, folder: Path, message: str, **options: Any) -> None:
@@ -466,20 +463,20 @@ def test_kinds_and_options(folders: dict[str, Path]) -> None:
     refused("git", blip, "vqa.new_tokens: got 0; expected at least 1", new_tokens=0)
 
 
-def test_pictures_that_would_be_prepared_otherwise(tmp_path: Path) -> None:
+def test_images_that_would_be_prepared_otherwise(tmp_path: Path) -> None:
     folder = tiny_blip(tmp_path / "blip")
     file = folder / "processor_config.json"
     images = json.loads(file.read_text())["image_processor"]
     for change, message in (
         ({"image_processor_type": "ViTImageProcessor"}, "got 'ViTImage.*; expected BlipImage"),
-        ({"size": {"height": 48, "width": 48}}, "pictures become 48 x 48 pixels; expected 32 x 32"),
-        ({"size": "wide"}, "pictures can't be prepared as it says"),
-        ({"image_mean": [0.5]}, "pictures can't be prepared as it says"),
+        ({"size": {"height": 48, "width": 48}}, "images become 48 x 48 pixels; expected 32 x 32"),
+        ({"size": "wide"}, "images can't be prepared as it says"),
+        ({"image_mean": [0.5]}, "images can't be prepared as it says"),
     ):
         edit_json(file, image_processor={**images, **change})
         refused("blip", folder, rf"processor_config.json: {message}")
     file.unlink()
-    refused("blip", folder, "does not say how pictures are prepared; expected preprocessor_config")
+    refused("blip", folder, "does not say how images are prepared; expected preprocessor_config")
 
 
 def test_weights_that_are_missing_pickled_or_of_another_model(tmp_path: Path) -> None:
@@ -499,7 +496,7 @@ def test_weights_that_are_missing_pickled_or_of_another_model(tmp_path: Path) ->
 def test_models_that_are_not_meant(tmp_path: Path) -> None:
     folder = tiny_git(tmp_path / "git")
     edit_json(folder / "config.json", num_image_with_embedding=6)
-    refused("git", folder, "got a model of 6 video frames; expected one of single pictures")
+    refused("git", folder, "got a model of 6 video frames; expected one of single images")
     edit_json(folder / "config.json", num_image_with_embedding=None, eos_token_id=None)
     refused("git", folder, "config.json: no eos_token_id; expected a token's number")
     (folder / "tokenizer.json").unlink()
@@ -529,5 +526,5 @@ def test_loading_and_answering_say_nothing(
 ) -> None:
     capfd.readouterr()
     for name, folder in folders.items():
-        load(name, folder, likelihood="sum").answer(picture(1), QUESTIONS[:2])
+        load(name, folder, likelihood="sum").answer(make_image(1), QUESTIONS[:2])
     assert capfd.readouterr() == ("", "")

@@ -1,0 +1,1 @@
+"""Latent codecs, a module each, by the name that budgets give them."""

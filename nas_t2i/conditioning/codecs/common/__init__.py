@@ -1,0 +1,1 @@
+"""The codecs at work: what needs torch and weights."""

@@ -1,0 +1,1 @@
+"""Text encoders, a module each, by the name that budgets give them."""

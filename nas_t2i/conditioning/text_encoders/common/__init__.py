@@ -1,0 +1,1 @@
+"""The text encoders at work: what needs torch and weights."""

@@ -1,0 +1,1 @@
+"""Encoded pairs on disk, and work on them shared between processes."""

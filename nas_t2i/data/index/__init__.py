@@ -1,0 +1,1 @@
+"""From sources to the index of the pairs that are kept."""

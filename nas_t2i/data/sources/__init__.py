@@ -1,0 +1,1 @@
+"""Sources of pairs, a module each, by the name that budgets give them."""

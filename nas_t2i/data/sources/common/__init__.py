@@ -1,0 +1,1 @@
+"""The sources at work, and what they share."""

@@ -1,0 +1,1 @@
+"""What is scored, and for which prompts: images, maps, folders, question files, COCO."""

@@ -1,0 +1,1 @@
+"""From a denoiser and prompts to images."""

@@ -1,0 +1,365 @@
+"""What is to be evaluated: the words of a request, checked and read before any model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from nas_t2i.errors import ConfigError, did_you_mean
+from nas_t2i.evaluation.image_metrics import check_image_metric
+from nas_t2i.evaluation.inputs.coco import draw_prompts
+from nas_t2i.evaluation.inputs.images import ImageSet
+from nas_t2i.evaluation.inputs.prompts import Prompt, read_prompts
+from nas_t2i.evaluation.metrics.common.frechet import FeatureStatistics
+from nas_t2i.evaluation.metrics.common.per_image import weights_file
+from nas_t2i.evaluation.question_tifa import captions_of, read_evaluation_questions
+from nas_t2i.evaluation.sampling.checkpoint import (
+    CheckpointSource,
+    find_checkpoint_source,
+    is_checkpoint,
+)
+from nas_t2i.evaluation.tifa.files import read_questions, read_result
+from nas_t2i.evaluation.tifa.mapping.registry import check_mapping
+from nas_t2i.evaluation.tifa.run import number_of, strangers
+from nas_t2i.evaluation.tifa.types import Question
+from nas_t2i.evaluation.vqa import MODELS, check_answerable
+from nas_t2i.files import expand_path
+from nas_t2i.protocol.budget import (
+    Budget,
+    ClipMetric,
+    HpsMetric,
+    ImageMetricSettings,
+    ImageRewardMetric,
+    TifaEvaluation,
+)
+from nas_t2i.training.feeds.inputs import Inputs
+
+METRICS = ("tifa", "clip", "fid", "hps", "image_reward")
+_COCO = "coco:"
+_WRITERS = ("blip", "git", "blip2")  # answer token by token
+
+
+@dataclass(frozen=True)
+class TifaOptions:
+    """How questions are asked and answers read."""
+
+    questions: Path | None = None  # None: the budget's own
+    vqa: str = ""  # as in `make_vqa_model`; "": the budget's own
+    mapping: str = ""  # as in `make_mapping`; "": the budget's own, else exact
+    revision: str | None = None
+    dtype: Literal["fp32", "bf16"] = "fp32"
+    likelihood: Literal["sum", "mean"] = "mean"
+    choices_in_prompt: bool = False
+    new_tokens: int = 50
+    recorded_model: str = ""
+
+
+@dataclass(frozen=True)
+class FidOptions:
+    """What images are compared with, and by which features."""
+
+    reference: Path | None = None
+    save_reference: Path | None = None
+    inception: str | None = None  # None: torch-fidelity's own place for its weights
+    side: int | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What somebody asked for, in their words."""
+
+    metrics: tuple[str, ...]
+    source: Path | None = None  # a folder: of images, of a trial, of a diffusers model
+    images: Path | None = None  # or a map of images
+    prompts: str = ""
+    tifa: TifaOptions = field(default_factory=TifaOptions)
+    clip: ClipMetric | None = None
+    hps: HpsMetric | None = None
+    image_reward: ImageRewardMetric | None = None
+    fid: FidOptions = field(default_factory=FidOptions)
+    budget: Budget | None = None
+    step: int | None = None
+    seed: int | None = None
+    blank_counts: bool = False
+    size: tuple[int, int] | None = None
+    pictures: Path | None = None  # where drawn ones go
+    batch: int = 32  # questions, or images, of one pass of a model; decides no score
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request with its files read; every file that it names is there."""
+
+    request: Request
+    checkpoint: CheckpointSource | None  # None: the images are there
+    images: ImageSet | None
+    prompts: list[Prompt]  # may be none where FID is all that is asked for
+    questions: list[Question]
+    vqa: str  # of the request, or the budget's own
+    mapping: str
+    image_metrics: dict[str, ImageMetricSettings]
+    notes: list[str]
+
+
+def make_plan(request: Request, cache: Path) -> Plan:
+    """Check a request, and read the files that it names.
+
+    No model is loaded but where a trial is to draw its own held-out captions, and encodes them on
+    line.
+
+    Raises:
+        UserError: something is missing, is not what it should be, or does not go together.
+    """
+    notes: list[str] = []
+    _check_metrics(request)
+    checkpoint, images = _source(request)
+    image_metrics = _image_metrics(request)
+    questions, vqa, mapping = _questions(request, checkpoint, notes.append)
+    prompts = _prompts(request, checkpoint, questions, cache, notes.append)
+    _check_captions(prompts, questions)
+    if checkpoint is not None:
+        notes += checkpoint.notes
+    if not prompts and (checkpoint is not None or image_metrics):
+        what = "drawing" if checkpoint is not None else next(iter(image_metrics))
+        raise ConfigError("--prompts", f"missing, and {what} needs captions", expected="a file")
+    ids = [prompt.id for prompt in prompts] if images is None else images.ids
+    if "tifa" in request.metrics:
+        strangers(ids, captions_of(questions), "caption")
+    if image_metrics:
+        strangers(ids, {prompt.id: prompt for prompt in prompts}, "prompt")
+    return Plan(request, checkpoint, images, prompts, questions, vqa, mapping, image_metrics, notes)
+
+
+def _check_metrics(request: Request) -> None:
+    if not request.metrics:
+        raise ConfigError("--metric", "missing", expected=f"one or more of {', '.join(METRICS)}")
+    for name in request.metrics:
+        if name not in METRICS:
+            raise ConfigError(
+                "--metric",
+                f"got {name!r}",
+                expected=f"one of {', '.join(METRICS)}",
+                hint=did_you_mean(name, METRICS),
+            )
+    if len(set(request.metrics)) < len(request.metrics):
+        raise ConfigError("--metric", f"got {', '.join(request.metrics)}", expected="each once")
+    if "fid" in request.metrics:
+        _check_fid(request.fid)
+    # Of TIFA, a file of questions may be given for its captions alone.
+    options = {
+        "tifa": (replace(request.tifa, questions=None), TifaOptions()),
+        "fid": (request.fid, FidOptions()),
+        "clip": (request.clip, None),
+        "hps": (request.hps, None),
+        "image_reward": (request.image_reward, None),
+    }
+    for name, (given, default) in options.items():
+        if name not in request.metrics and given != default:
+            raise ConfigError(
+                "--metric", f"got options of {name}", expected=f"--metric {name} with them"
+            )
+
+
+def _check_fid(fid: FidOptions) -> None:
+    if fid.reference is None:
+        raise ConfigError(
+            "--reference", "missing", expected="a folder of real images, or their statistics"
+        )
+    if fid.reference.is_dir():
+        ImageSet.from_folder(fid.reference)
+    else:
+        FeatureStatistics.load(fid.reference)
+        if fid.save_reference is not None:
+            raise ConfigError(
+                "--save-reference", "got a file", expected="it with a folder as the reference"
+            )
+    if fid.inception is not None:
+        weights_file(fid.inception, "--inception")
+
+
+def _source(request: Request) -> tuple[CheckpointSource | None, ImageSet | None]:
+    source, images = request.source, request.images
+    if (source is None) == (images is None):
+        raise ConfigError(
+            "SOURCE",
+            "missing" if source is None else f"got {source}, and --images {images}",
+            expected="a folder (of images, a trial, a diffusers model), or --images MAP.json",
+        )
+    drawing = {
+        "--budget": request.budget is not None,
+        "--step": request.step is not None,
+        "--pictures": request.pictures is not None,
+        "--seed": request.seed is not None and not request.prompts.startswith(_COCO),
+    }
+    if source is not None and source.is_dir() and (drawn := _checkpoint(request, source)):
+        return drawn, None
+    for option, given in drawing.items():
+        if given:
+            raise ConfigError(
+                option, f"got it with {source or images}", expected="it with a model to draw with"
+            )
+    options = {"size": request.size, "blank_counts": request.blank_counts}
+    if images is not None:
+        return None, ImageSet.from_map(images, **options)  # type: ignore[arg-type]
+    assert source is not None
+    if source.is_file():
+        raise ConfigError(
+            str(source), "a file", expected="a folder", hint="for a map: --images MAP.json"
+        )
+    return None, ImageSet.from_folder(source, **options)  # type: ignore[arg-type]
+
+
+def _checkpoint(request: Request, folder: Path) -> CheckpointSource | None:
+    if is_checkpoint(folder) or (folder / "study.json").exists():
+        found = find_checkpoint_source(folder, request.budget, request.step)
+        return _reseeded(found, request.seed)
+    return None
+
+
+def _reseeded(source: CheckpointSource, seed: int | None) -> CheckpointSource:
+    if seed is None:
+        return source
+    evaluation = source.budget.evaluation.model_copy(update={"seed": seed})
+    budget = source.budget.model_copy(update={"evaluation": evaluation})
+    return CheckpointSource(source.weights, source.arch, budget, source.told, source.notes)
+
+
+def _image_metrics(request: Request) -> dict[str, ImageMetricSettings]:
+    options: dict[str, tuple[ImageMetricSettings | None, str]] = {
+        "clip": (request.clip, "--clip-model and --clip-checkpoint"),
+        "hps": (request.hps, "--hps-checkpoint and --hps-version"),
+        "image_reward": (request.image_reward, "--image-reward-checkpoint"),
+    }
+    wanted = {}
+    for name in request.metrics:
+        if name in options:
+            settings, expected = options[name]
+            if settings is None:
+                raise ConfigError(f"--metric {name}", "no model", expected=expected)
+            check_image_metric(settings)
+            wanted[name] = settings
+    return wanted
+
+
+def _questions(
+    request: Request, checkpoint: CheckpointSource | None, say: Callable[[str], None]
+) -> tuple[list[Question], str, str]:
+    """Return the questions, who answers them and how answers are read: the budget's unless said."""
+    tifa, file = request.tifa, request.tifa.questions
+    if file is not None and not ("tifa" in request.metrics or checkpoint or request.prompts == ""):
+        raise ConfigError("--questions", f"got {file}", expected="it with --metric tifa")
+    questions = [] if file is None else read_questions(file, say)
+    if "tifa" not in request.metrics:
+        return questions, "", ""
+    budget = None if checkpoint is None else checkpoint.budget
+    own = budget.evaluation if budget and isinstance(budget.evaluation, TifaEvaluation) else None
+    where = str(file)
+    if file is None:
+        if budget is None or own is None or request.prompts:
+            raise ConfigError("--questions", "missing, and tifa needs it", expected="a file")
+        questions = read_evaluation_questions(budget)
+        where = f"the budget {budget.name} ({own.questions or 'embedded prompts'})"
+    vqa = tifa.vqa or (own.vqa if own else "")
+    mapping = tifa.mapping or (own.mapping if own else "exact")
+    check_mapping(mapping)
+    _check_vqa(vqa, mapping, tifa)
+    check_answerable(vqa, questions)
+    about = number_of(len(captions_of(questions)), "caption")
+    say(
+        f"tifa: {number_of(len(questions), 'question')} about {about} of {where}; vqa {vqa}, "
+        f"mapping {mapping}"
+    )
+    return questions, vqa, mapping
+
+
+def _tells_likelihoods(kind: str, model: str) -> bool:
+    if kind == "recorded":
+        return bool(read_result(expand_path(model, "--vqa")).choices)
+    return kind != "shapes"
+
+
+def _check_vqa(vqa: str, mapping: str, tifa: TifaOptions) -> None:
+    kind, _, model = vqa.partition(":")
+    if not vqa:
+        kinds = ["recorded:FILE", "shapes", "learned", *(f"{kind}:MODEL" for kind in MODELS)]
+        raise ConfigError("--vqa", "missing, and tifa needs it", expected=", ".join(kinds))
+    if kind == "recorded" and model and not expand_path(model, "--vqa").is_file():
+        raise ConfigError("--vqa", f"got {vqa!r}: no file {model!r}", expected="a result of TIFA")
+    if mapping == "likelihood" and not _tells_likelihoods(kind, model):
+        raise ConfigError(
+            "--mapping",
+            f"got likelihood with {vqa!r}, which has none",
+            expected="exact or embedding",
+        )
+    if tifa.likelihood != TifaOptions.likelihood and mapping != "likelihood":
+        raise ConfigError(
+            "--likelihood", f"got it with --mapping {mapping}", expected="it with likelihood"
+        )
+    options: dict[str, tuple[bool, Sequence[str]]] = {
+        "--vqa-revision": (tifa.revision is not None, MODELS),
+        "--vqa-dtype": (tifa.dtype != "fp32", MODELS),
+        "--vqa-tokens": (tifa.new_tokens != TifaOptions.new_tokens, _WRITERS),
+        "--vqa-choices": (tifa.choices_in_prompt, ("blip2",)),
+        "--likelihood": (tifa.likelihood != TifaOptions.likelihood, MODELS),
+        "--recorded-model": (bool(tifa.recorded_model), ("recorded",)),
+    }
+    for option, (given, takers) in options.items():
+        if given and kind not in takers:
+            raise ConfigError(
+                option, f"got it with --vqa {vqa}", expected=f"it with {' or '.join(takers)}"
+            )
+
+
+def _prompts(
+    request: Request,
+    checkpoint: CheckpointSource | None,
+    questions: list[Question],
+    cache: Path,
+    say: Callable[[str], None],
+) -> list[Prompt]:
+    """Return the prompts of the file, else those of the questions, else the budget's own."""
+    if request.prompts.startswith(_COCO):
+        return _coco_prompts(request, say)
+    if request.prompts:
+        return read_prompts(request.prompts)
+    if request.tifa.questions is not None:
+        captions = captions_of(questions)
+        return [Prompt(name, caption) for name, caption in captions.items()]
+    if checkpoint is None:
+        return []
+    captions = _own_captions(checkpoint.budget, cache)
+    return [Prompt(name, caption) for name, caption in captions.items()]
+
+
+def _own_captions(budget: Budget, cache: Path) -> dict[str, str]:
+    """Return the captions that a budget's trials are evaluated with, by id."""
+    if isinstance(budget.evaluation, TifaEvaluation):
+        return captions_of(read_evaluation_questions(budget))
+    _, held_out = Inputs(budget, cache).make_feed(0).held_out(budget.evaluation.seed)
+    return {f"pair-{number:05}": caption for number, caption in enumerate(held_out)}
+
+
+def _coco_prompts(request: Request, say: Callable[[str], None]) -> list[Prompt]:
+    file, colon, count = request.prompts.removeprefix(_COCO).rpartition(":")
+    if not colon or not count.isdecimal() or not file:
+        raise ConfigError(
+            "--prompts", f"got {request.prompts!r}", expected="coco:ANNOTATIONS.json:COUNT"
+        )
+    seed = request.seed or 0
+    prompts = draw_prompts(file, int(count), seed)
+    say(f"{number_of(len(prompts), 'prompt')} drawn from {file} with seed {seed}")
+    return prompts
+
+
+def _check_captions(prompts: Sequence[Prompt], questions: Sequence[Question]) -> None:
+    captions = {prompt.id: prompt.caption for prompt in prompts}
+    for question in questions:
+        name, caption = question["id"], question["caption"]
+        if captions.get(name, caption) != caption:
+            raise ConfigError(
+                "--questions",
+                f"the id {name!r} has the caption {caption!r}",
+                expected=f"{captions[name]!r}, as --prompts has it",
+            )

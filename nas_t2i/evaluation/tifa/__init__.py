@@ -1,0 +1,1 @@
+"""TIFA: its types, its files, how answers are asked for, read and counted."""

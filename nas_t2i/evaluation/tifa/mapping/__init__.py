@@ -1,0 +1,1 @@
+"""Ways to read a free-form answer as one of the choices."""

@@ -1,0 +1,1 @@
+"""What the VQA models in the format of transformers share."""

@@ -1,0 +1,1 @@
+"""Sample number n of a run: pairs, captions, latents and text."""

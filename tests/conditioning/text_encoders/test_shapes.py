@@ -1,0 +1,63 @@
+"""The small frozen text encoder."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from nas_t2i.conditioning.text_encoders.common.shapes import (
+    TOKENS,
+    TextSettings,
+    head_accuracy,
+    load_or_train,
+    tokenize,
+    train_encoder,
+)
+
+SMALL = TextSettings(width=32, layers=2, steps=60, batch=64, learning_rate=5e-3)
+TEXTS = ["a red circle to the left of two blue squares", "", "three green triangles"]
+
+
+def test_same_settings_same_encoder_and_the_cache_holds_it(tmp_path: Path) -> None:
+    first = load_or_train(tmp_path / "new", SMALL)
+    files = list((tmp_path / "new").iterdir())
+    assert [f.name for f in files] == [f"shapes-text-{SMALL.key}.safetensors"]
+    again = load_or_train(tmp_path / "new", SMALL)
+    fresh = train_encoder(SMALL)
+    features = first.encode(TEXTS)
+    assert features.shape == (3, TOKENS, 32)
+    assert torch.equal(features, again.encode(TEXTS))
+    assert torch.equal(features, fresh.encode(TEXTS))
+    assert not any(p.requires_grad for p in first.parameters())
+    assert torch.equal(features[1], first.encode([""])[0])
+
+
+def test_training_teaches_what_captions_say() -> None:
+    assert head_accuracy(train_encoder(TextSettings(steps=120)), 500) > 0.95
+
+
+def test_key_follows_the_settings() -> None:
+    assert TextSettings(seed=1).key != TextSettings(seed=0).key == TextSettings().key
+
+
+def test_training_leaves_the_global_state_alone() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    threads = torch.get_num_threads()
+    torch.manual_seed(5)
+    train_encoder(TextSettings(width=16, steps=2, batch=8))
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.get_num_threads() == threads
+
+
+def test_repeated_captions_share_features() -> None:
+    model = train_encoder(TextSettings(width=16, steps=2, batch=8))
+    features = model.encode([TEXTS[0], TEXTS[2], TEXTS[0]])
+    assert torch.equal(features[0], features[2])
+    assert not torch.equal(features[0], features[1])
+
+
+@pytest.mark.parametrize("text", ["a pink circle", " ".join(["a"] * (TOKENS + 1))])
+def test_foreign_captions_are_errors(text: str) -> None:
+    with pytest.raises(ValueError, match="not a caption"):
+        tokenize([text])

@@ -1,0 +1,93 @@
+"""Scenes, captions and questions of the embedded data set."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nas_t2i.data.embedded import shapes
+from nas_t2i.evaluation.embedded.questions import questions_about
+
+
+@settings(max_examples=25, deadline=None)
+@given(start=st.integers(0, 300), count=st.integers(1, 20), seed=st.integers(0, 3))
+def test_a_scene_depends_on_seed_purpose_and_index_alone(start: int, count: int, seed: int) -> None:
+    whole = shapes.sample_scenes(seed, "train", start + count)
+    part = shapes.sample_scenes(seed, "train", count, start=start)
+    assert shapes.captions(whole)[start:] == shapes.captions(part)
+    np.testing.assert_array_equal(shapes.render(whole)[start:], shapes.render(part))
+
+
+def test_render_gives_light_shapes_on_the_background() -> None:
+    scenes = shapes.sample_scenes(0, "train", 200)
+    images = shapes.render(scenes)
+    assert images.shape == (200, shapes.SIZE, shapes.SIZE, 3)
+    assert images.dtype == np.uint8
+    # every object fits: no light at all outside, one pixel of it at most on the border
+    empty = (images == np.array(shapes.BACKGROUND)).all(axis=-1).mean(axis=(1, 2))
+    assert (empty > 0.3).all()
+    assert (empty < 0.95).all()
+
+
+def test_groups_differ_in_shape_and_color() -> None:
+    scenes = shapes.sample_scenes(0, "train", 2000)
+    paired = scenes.count[:, 1] > 0
+    assert (scenes.shape[paired, 0] != scenes.shape[paired, 1]).all()
+    assert (scenes.color[paired, 0] != scenes.color[paired, 1]).all()
+    assert ((scenes.owner >= 0).sum(axis=1) == scenes.count.sum(axis=1)).all()
+
+
+@pytest.mark.parametrize("two,groups", [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (0.5, 0.2)])
+def test_mixture_sets_the_kinds(two: float, groups: float) -> None:
+    scenes = shapes.sample_scenes(0, "train", 4000, mixture=shapes.Mixture(two, groups))
+    share = np.bincount(scenes.kind, minlength=4) / 4000
+    assert abs(share[2] - two) < 0.03
+    assert abs(share[3] - groups) < 0.03
+
+
+def test_captions_read_like_english() -> None:
+    texts = set(shapes.captions(shapes.sample_scenes(0, "train", 5000)))
+    assert "a red circle to the left of a blue square" in texts
+    assert "three green triangles" in texts
+    assert "a white cross" in texts
+    assert any("two red squares above a" in text for text in texts)
+    assert max(len(text.split()) for text in texts) == 10
+
+
+def test_questions_follow_tifa_and_have_no_majority_answer() -> None:
+    scenes = shapes.sample_scenes(0, "eval", 4000)
+    rows = questions_about(scenes, [f"p{i}" for i in range(len(scenes))])
+    assert set(rows[0]) == {
+        "id",
+        "caption",
+        "question",
+        "choices",
+        "answer",
+        "element_type",
+        "element",
+    }
+    assert {row["element_type"] for row in rows} == {
+        "object",
+        "color",
+        "shape",
+        "counting",
+        "spatial",
+    }
+    answers: dict[tuple[str, ...], Counter[str]] = {}
+    for row in rows:
+        assert row["answer"] in row["choices"]
+        answers.setdefault(tuple(row["choices"]), Counter())[row["answer"]] += 1
+    for choices, counter in answers.items():
+        shares = np.array([counter[choice] for choice in choices]) / counter.total()
+        assert abs(shares - 1 / len(choices)).max() < 0.03
+
+
+def test_absent_objects_are_absent() -> None:
+    scenes = shapes.sample_scenes(0, "eval", 500)
+    for row in questions_about(scenes, [str(i) for i in range(500)]):
+        if row["element_type"] == "object":
+            plural = row["element"].replace("cross", "crosse") + "s"
+            there = f"{row['element']}" in row["caption"] or plural in row["caption"]
+            assert there == (row["answer"] == "yes")
