@@ -28,9 +28,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from nas_t2i.conditioning.latents import make_codec
 from nas_t2i.conditioning.prepare import prepare
-from nas_t2i.conditioning.text import make_text_encoder
 from nas_t2i.protocol.budget import Budget, load_budget
 from nas_t2i.shipped import find_file
 from nas_t2i.training.feeds.pairs import PairsInputs
@@ -153,8 +151,8 @@ def main() -> None:
             begin = time.perf_counter()
             prepare(budget, device=options.device)
         prepared = time.perf_counter() - begin
-        encoder = make_text_encoder(budget.text, folder, options.device)
-        codec = make_codec(budget.latents, options.device)
+        encoder = budget.text.load(folder, options.device)
+        codec = budget.latents.load(options.device)
         on_line = budget.model_copy(update={"data": budget.data.model_copy(update={"cache": None})})
         cached, online = (
             PairsInputs(b, folder, lambda: encoder, lambda: codec).make_feed(0)

@@ -26,7 +26,7 @@ from PIL import Image
 
 from nas_t2i.data.index.pairs import PairIndex, open_index
 from nas_t2i.data.order import permute
-from nas_t2i.protocol.budget import PairsData
+from nas_t2i.protocol.data import PairsData
 
 _SHARD = 128  # images
 

@@ -50,7 +50,7 @@ import json
 from pathlib import Path
 from nas_t2i.arch.families import arch_from_dict
 from nas_t2i.environment import cache_dir, describe_environment
-from nas_t2i.evaluation.at_rung import make_evaluator
+from nas_t2i.evaluation.at_rung import RungEvaluator
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.search.trial_config import load_trial_config
 from nas_t2i.training.denoiser import build_denoiser
@@ -86,7 +86,7 @@ trainer = Trainer(
     denoiser, inputs.make_feed(config.seed), budget, config.seed, ranks, micro_batch
 )
 mark("set up the engine")
-make_evaluator(budget, inputs)
+RungEvaluator(budget, inputs)
 mark("make the evaluator")
 trainer.train_to(1, lambda *_: None)
 mark("first step")

@@ -32,13 +32,13 @@ from nas_t2i.evaluation.embedded.learned_data import blur, distorted_scenes, to_
 from nas_t2i.evaluation.embedded.prompts import Prompts, make_prompts
 from nas_t2i.evaluation.embedded.questions import questions_about
 from nas_t2i.evaluation.tifa.types import Question
-from nas_t2i.evaluation.vqa.learned import LearnedVqa, make_learned
+from nas_t2i.evaluation.vqa.learned import LearnedReader, make_learned
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.records import TrialRecord
 from nas_t2i.statistics import seed_spread, spearman
 from nas_t2i.store import read_study, read_trials
 from nas_t2i.streams import normal_rows, uniform_rows
-from tests.fixtures import labelled_images as eye
+from tests.fixtures import labelled_images as labelled
 
 STUDIES = ("comparison-embedded", "sdxl-embedded", "extremes-embedded")
 TYPES = ("object", "color", "shape", "counting", "spatial")
@@ -48,7 +48,7 @@ PER_TIER = {"one": 5, "count": 9, "two": 13, "groups": 13}  # images of a kind o
 SCENES = 2000  # held-out scenes
 
 Rows = npt.NDArray[np.int64]
-Answering = Callable[[eye.Images, Rows, list[Question]], list[str]]
+Answering = Callable[[labelled.Images, Rows, list[Question]], list[str]]
 
 
 def main() -> None:
@@ -96,7 +96,7 @@ def collect(results: Path) -> None:
                     for i in range(ON_A_SHEET)
                 ]
     chosen = choose(rows)
-    eye.write_grid(eye.FOLDER / "images.png", np.concatenate(images)[chosen], 20)
+    labelled.write_grid(labelled.FOLDER / "images.png", np.concatenate(images)[chosen], 20)
     write_rows("images.jsonl", [{"number": n + 1, **rows[i]} for n, i in enumerate(chosen)])
     print(f"{len(chosen)} of {len(rows)} images")
 
@@ -105,7 +105,7 @@ def take_last_rung(study: Path) -> None:
     """Cut out the images of every trial of a study at its last rung, and keep them as data."""
     trials = read_trials(study)
     sheets = [sheet_of(study, trial, trial.curve[-1].step) for trial in trials]
-    eye.write_grid(eye.FOLDER / "last_rung.png", np.concatenate(sheets), ON_A_SHEET)
+    labelled.write_grid(labelled.FOLDER / "last_rung.png", np.concatenate(sheets), ON_A_SHEET)
     write_rows(
         "last_rung.jsonl",
         ({"trial": folder_name(t), "name": t.name, "control": t.control} for t in trials),
@@ -113,9 +113,9 @@ def take_last_rung(study: Path) -> None:
     print(f"{len(trials)} trials at their last rung")
 
 
-def sheet_of(study: Path, trial: TrialRecord, step: int) -> eye.Images:
+def sheet_of(study: Path, trial: TrialRecord, step: int) -> labelled.Images:
     """Return the images that a trial drew at a rung."""
-    return eye.cut_sheet(study / "trials" / folder_name(trial) / f"pictures-{step:06d}.png")
+    return labelled.cut_sheet(study / "trials" / folder_name(trial) / f"pictures-{step:06d}.png")
 
 
 def choose(rows: list[dict[str, object]]) -> list[int]:
@@ -157,7 +157,7 @@ def take_labels(file: Path) -> None:
     rows = []
     for line, text in enumerate(file.read_text().splitlines(), 1):
         if text.strip():
-            number, things = eye.parse_label(text, Where(str(file), line))
+            number, things = labelled.parse_label(text, Where(str(file), line))
             if things is not None:
                 rows.append({"number": number, "things": [thing._asdict() for thing in things]})
     write_rows("labels.jsonl", rows)
@@ -166,7 +166,7 @@ def take_labels(file: Path) -> None:
 
 def write_rows(name: str, rows: Iterable[dict[str, object]]) -> None:
     """Write a JSON-lines file of the eye's folder."""
-    (eye.FOLDER / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (labelled.FOLDER / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def folder_name(trial: TrialRecord) -> str:
@@ -199,10 +199,10 @@ def report(cache: Path) -> None:
     ranking(vqa_models)
 
 
-def plain(vqa_model: LearnedVqa) -> Answering:
+def plain(vqa_model: LearnedReader) -> Answering:
     """Return the VQA model as a function that gives texts."""
 
-    def answer(images: eye.Images, rows: Rows, questions: list[Question]) -> list[str]:
+    def answer(images: labelled.Images, rows: Rows, questions: list[Question]) -> list[str]:
         return [said.text for said in vqa_model.answer_all(images, rows, questions)]
 
     return answer
@@ -242,7 +242,7 @@ def on_scenes(vqa_models: dict[str, Answering]) -> None:
     print(f"{'chance':29}{chance}")
 
 
-def distorted(scenes: shapes.Scenes) -> dict[str, eye.Images]:
+def distorted(scenes: shapes.Scenes) -> dict[str, labelled.Images]:
     """Return the scenes' images under one distortion at a time."""
     images = to_tensor(shapes.render(scenes))
     grain = normal_rows(1, "grain", 0, len(scenes), images[0].numel()).copy()
@@ -265,8 +265,8 @@ def distorted(scenes: shapes.Scenes) -> dict[str, eye.Images]:
 
 def by_eye(vqa_models: dict[str, Answering]) -> None:
     """Print how often each VQA model says what was seen by eye."""
-    origin, labels = eye.read_rows("images.jsonl"), eye.read_labels()
-    images = eye.read_grid("images.png", len(origin))
+    origin, labels = labelled.read_rows("images.jsonl"), labelled.read_labels()
+    images = labelled.read_grid("images.png", len(origin))
     asked = [
         (row["number"] - 1, row["tier"], question)
         for row in origin
@@ -278,7 +278,7 @@ def by_eye(vqa_models: dict[str, Answering]) -> None:
     types = np.array([question["element_type"] for question in questions])
     gold = np.array([question["answer"] for question in questions])
     seen = np.array(
-        [eye.answer_by_eye(labels[row + 1], question) or "" for row, _, question in asked]
+        [labelled.human_answer(labels[row + 1], question) or "" for row, _, question in asked]
     )
     said = {who: np.array(answer(images, where, questions)) for who, answer in vqa_models.items()}
     told = seen != ""
@@ -342,8 +342,8 @@ _QUESTIONS: dict[str, list[list[Question]]] = {}
 
 def ranking(vqa_models: dict[str, Answering]) -> None:
     """Print both VQA models' TIFA of every architecture of a study, from 48 images a trial."""
-    trials = eye.read_rows("last_rung.jsonl")
-    images = eye.read_grid("last_rung.png")
+    trials = labelled.read_rows("last_rung.jsonl")
+    images = labelled.read_grid("last_rung.png")
     table = questions_of(STUDIES[0])[:ON_A_SHEET]
     questions = [question for asked in table for question in asked]
     rows = np.array([i for i, asked in enumerate(table) for _ in asked])

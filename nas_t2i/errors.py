@@ -79,3 +79,18 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
         return ""
     match = next(v for v in valid if v.lower() == near[0])
     return f"did you mean {match!r}?"
+
+
+_MOST_NAMED = 5  # names in a message
+
+
+def number_of(number: int, what: str) -> str:
+    """Return "1 image", "2 images"."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def named(names: Iterable[str]) -> str:
+    """Return the first few names, and how many more there are."""
+    unique = list(dict.fromkeys(names))
+    more = len(unique) - _MOST_NAMED
+    return ", ".join(unique[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

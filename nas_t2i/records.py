@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from nas_t2i.plugins import Origin
+
 RECORD_VERSION = 1
 
 
@@ -75,6 +77,10 @@ class Score(_Record):
         default_factory=list, description="one score a prompt, in order"
     )
 
+    def is_of(self, part: str) -> bool:
+        """Whether `part` is one of the parts, between bars, of the signature."""
+        return part in self.signature.split("|")
+
 
 class CurvePoint(_Record):
     """One point of a learning curve, at a rung."""
@@ -87,7 +93,7 @@ class CurvePoint(_Record):
     evaluation_seconds: float = Field(description="evaluation time so far")
     scores: dict[str, Score] = Field(
         default_factory=dict,
-        description="by metric: first the one that is ranked by, then further ones of the budget",
+        description="by metric: first the one that is ranked by, then the budget's additional ones",
     )
 
 
@@ -132,6 +138,7 @@ class TrialRecord(_Record):
     micro_batch: int | None = Field(
         default=None, description="images of one rank's forward pass; null: not recorded"
     )
+    plugins: list[Origin] = Field(default_factory=list, description="code from outside nas-t2i")
 
 
 class StartEvent(_Record):
@@ -214,10 +221,12 @@ class StudyRecord(_Record):
     environment: Environment
     seeds_per_arch: int
     rungs: list[int] = Field(description="training steps at which a trial is evaluated")
-    metric: str = Field(description="the score the search maximises, at the last rung")
+    metric: str = Field(description="the score that is ranked by, at the last rung")
+    better: Literal["larger", "smaller"] = Field(default="larger", description="of that score")
     chance: float | None = Field(default=None, description="the metric for uninformed answers")
     stop_rule: str = Field(default="", description="how trials are stopped early, in words")
     note: str = Field(default="", description="what was trained and what is shown, in words")
+    plugins: list[Origin] = Field(default_factory=list, description="code from outside nas-t2i")
 
     @model_validator(mode="after")
     def _one_budget(self) -> StudyRecord:

@@ -220,7 +220,9 @@ def parse_model(document: Document, model: type[ModelT], data: Any = None) -> Mo
         ConfigError: the first problem by line, with file, line, column and key path.
     """
     try:
-        return model.model_validate(document.data if data is None else data)
+        # Names may be of files that lie beside this one.
+        context = {"folder": Path(document.file).parent}
+        return model.model_validate(document.data if data is None else data, context=context)
     except ValidationError as error:
         raise config_error(document, model, error) from None
 
@@ -242,7 +244,7 @@ def config_error(document: Document, model: type[BaseModel], error: ValidationEr
         problems.append((line, where.column or 0, len(problems), where, detail))
     _, _, _, where, detail = min(problems, key=lambda p: p[:3])
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    problem, expected, hint = _explain(detail, model)
+    problem, expected, hint = _explain(detail, model, document.data)
     return ConfigError(
         where, problem, expected=expected, hint=hint + more if hint else more.strip()
     )
@@ -291,11 +293,11 @@ _EXPECTED = {
 }
 
 
-def _explain(detail: ErrorDetails, model: type[BaseModel]) -> tuple[str, str, str]:
+def _explain(detail: ErrorDetails, model: type[BaseModel], data: Any) -> tuple[str, str, str]:
     kind, got = detail["type"], describe(detail.get("input"))
     context = detail.get("ctx", {})
     if kind == "extra_forbidden":
-        names = _field_names(model, detail["loc"][:-1])
+        names = _field_names(model, detail["loc"][:-1], data)
         key = str(detail["loc"][-1])
         return f"unknown key {key!r}", "one of " + ", ".join(names), did_you_mean(key, names)
     if kind == "union_tag_not_found":
@@ -319,23 +321,46 @@ def _explain(detail: ErrorDetails, model: type[BaseModel]) -> tuple[str, str, st
     return f"got {got}", message[:1].lower() + message[1:], ""
 
 
-def _field_names(model: type[BaseModel], loc: Sequence[Key]) -> list[str]:
+def _field_names(model: type[BaseModel], loc: Sequence[Key], data: Any) -> list[str]:
     """Return the keys allowed at a location: follow the fields' annotations down to their model."""
     current: Any = model
+    metadata: Sequence[Any] = ()
     for part in loc:
-        options = _models_in(current)
-        for option in options:
+        data = _inside(data, part)
+        for option in _models_in(current, metadata, None):
             if isinstance(part, str) and part in option.model_fields:
-                current = option.model_fields[part].annotation
+                field = option.model_fields[part]
+                current, metadata = field.annotation, field.metadata
                 break
-    options = _models_in(current)
+        named = _models_in(current, metadata, data)
+        if len(named) == 1:
+            current, metadata = named[0], ()
+    options = _models_in(current, metadata, data)
     return sorted({name for option in options for name in option.model_fields})
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
+def _inside(data: Any, key: Key) -> Any:
+    """Return the value under a key of a mapping or a list, None where there is none."""
+    if isinstance(data, dict):
+        return data.get(key)
+    inside = isinstance(data, list) and isinstance(key, int) and key < len(data)
+    return data[key] if inside else None
+
+
+def _models_in(annotation: Any, metadata: Sequence[Any], data: Any) -> list[type[BaseModel]]:
+    """Return the models that an annotation offers for `data`.
+
+    A marker in its metadata may choose by the data which one it is: the layers above mark so what
+    is set by plug-ins (`class_for`).
+    """
+    for marker in metadata:
+        if hasattr(marker, "class_for"):
+            chosen = marker.class_for(data)
+            return [] if chosen is None else [chosen]
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
+    inner = getattr(annotation, "__metadata__", ())
     found: list[type[BaseModel]] = []
     for argument in getattr(annotation, "__args__", ()):
-        found += _models_in(argument)
+        found += _models_in(argument, inner, data)
     return found

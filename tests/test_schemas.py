@@ -7,8 +7,8 @@ from typing import Any
 import jsonschema
 import pytest
 
+from nas_t2i import plugins
 from nas_t2i.arch.axes import axes_of
-from nas_t2i.arch.families import FAMILIES
 from nas_t2i.arch.space import load_space
 from nas_t2i.schemas import Kind, schema, schema_text
 from nas_t2i.yaml_files import load_document, parse_document
@@ -112,7 +112,7 @@ def test_the_schema_of_a_space_refuses_what_the_program_refuses(what: str) -> No
     assert problems("space", parse_document(CASES[what][0], "space.yaml").data) != []
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", plugins.builtin_names("families"))
 def test_every_parameter_of_a_family_can_be_fixed_or_varied(family: str) -> None:
     examples: dict[str, list[Any]] = {
         "value": [1, {"choice": [1]}, {"choice": {"one": 1}}, {"range": [1, 4, 3]}],

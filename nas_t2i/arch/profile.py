@@ -140,7 +140,7 @@ def count(arch: Arch, *, latent_size: int = 32, text_tokens: int = 77) -> Count:
     _follow(model, levels, counter)
     # The device context is a function mode too: outside it, a call costs one mode less.
     with torch.no_grad(), counter:
-        model(latents, timestep=timestep, encoder_hidden_states=text, return_dict=False)
+        arch.call(model, latents, timestep, text)
     return Count(params=params, macs=counter.macs, uncounted=counter.uncounted)
 
 

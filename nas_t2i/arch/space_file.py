@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from nas_t2i.arch.axes import ATTENTION, DEPTH, LEVELS, SIZES, Axis, axes_of, is_rate
 from nas_t2i.arch.catalog import lookup
 from nas_t2i.arch.choices import Choice, Fixed, Items, Node, PerRate, Scalar, choices_in
-from nas_t2i.arch.families import FAMILIES, arch_from_document
+from nas_t2i.arch.families import arch_from_document, document_family
 from nas_t2i.arch.limits import Limits
 from nas_t2i.arch.spec import Arch
 from nas_t2i.arch.survey import Survey
@@ -188,13 +188,7 @@ class _Reader:
 
     def axes(self, family: str, parameters: Mapping[Key, Any]) -> dict[str, Node]:
         """Return what each parameter may be, depths last: they depend on the others."""
-        if family not in FAMILIES:
-            self.document.fail(
-                ("family",),
-                f"got {describe(family)}",
-                expected=f"one of {', '.join(FAMILIES)}",
-                hint=did_you_mean(family, FAMILIES),
-            )
+        document_family(self.document, ("family",), family)
         known = axes_of(family)
         for name in parameters:
             if name not in known:

@@ -15,13 +15,13 @@ from nas_t2i.errors import ArchError
 from nas_t2i.yaml_files import Document, Key, config_error
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 JsonDict = dict[str, Any]
 
 
 class ProxyRule(BaseModel):
-    """How a budget shrinks an architecture to the narrower stand-in that it trains.
+    """How a budget shrinks an architecture to the narrower proxy that it trains.
 
     Pure arithmetic on the architecture's own numbers, so that the order of widths and depths is
     kept: ``channels -> max(multiple, round(channels / divisor / multiple) * multiple)`` and
@@ -32,8 +32,8 @@ class ProxyRule(BaseModel):
 
     channel_divisor: int = Field(ge=1, description="full channels (or hidden width) / this")
     channel_multiple: int = Field(ge=1, description="channels are rounded to a multiple of this")
-    head_dim: int = Field(ge=1, description="channels per attention head of the stand-in")
-    norm_groups: int = Field(ge=1, description="groups of every group norm of the stand-in")
+    head_dim: int = Field(ge=1, description="channels per attention head of the proxy")
+    norm_groups: int = Field(ge=1, description="groups of every group norm of the proxy")
     depth_divisor: int = Field(ge=1, description="UNet transformer depth / this, rounded up")
     res_block_divisor: int = Field(ge=1, description="residual blocks a level / this, rounded up")
     transformer_depth_divisor: int = Field(
@@ -41,7 +41,7 @@ class ProxyRule(BaseModel):
     )
 
     def scale_channels(self, channels: int) -> int:
-        """Return the stand-in's width for a full width, both in channels."""
+        """Return the proxy's width for a full width, both in channels."""
         steps = round(channels / self.channel_divisor / self.channel_multiple)
         return max(1, steps) * self.channel_multiple
 
@@ -101,10 +101,7 @@ class Arch(BaseModel, ABC):
     def build(self, latent_size: int) -> nn.Module:
         """Build the randomly initialised diffusers model (imports torch and diffusers).
 
-        The model of every family is called alike:
-        ``model(latents, timestep=t, encoder_hidden_states=text, return_dict=False)[0]`` with
-        latents ``[batch, latent_channels, side, side]``, t ``[batch]`` and text
-        ``[batch, tokens, text_dim]``.
+        It is called by `call`.
 
         Raises:
             ArchError: latents of that side do not fit the architecture.
@@ -115,9 +112,21 @@ class Arch(BaseModel, ABC):
         model: nn.Module = getattr(diffusers, class_name).from_config(config)
         return model
 
+    @staticmethod
+    def call(model: nn.Module, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
+        """Predict from latents ``[batch, latent_channels, side, side]``.
+
+        `timestep` is ``[batch]``, `text` ``[batch, tokens, text_dim]``. What comes out is as large
+        as the latents, with as many channels or more, of which the first are the prediction. A
+        family whose model is called otherwise overrides this.
+        """
+        out = model(latents, timestep=timestep, encoder_hidden_states=text, return_dict=False)
+        prediction: Tensor = out[0]
+        return prediction
+
     @abstractmethod
     def proxy(self, rule: ProxyRule, *, latent_channels: int, text_dim: int) -> Self:
-        """Return the stand-in that a budget trains: narrower by `rule`, for its latents and text.
+        """Return the proxy that a budget trains: narrower by `rule`, for its latents and text.
 
         Raises:
             ArchError: the rule gives no buildable model (the message names rule and numbers).

@@ -30,7 +30,8 @@ from nas_t2i.errors import ConfigError
 if TYPE_CHECKING:
     from nas_t2i.data.index.build import Report
     from nas_t2i.data.index.pairs import PairIndex
-    from nas_t2i.protocol.budget import Budget, PairsData
+    from nas_t2i.protocol.budget import Budget
+    from nas_t2i.protocol.data import PairsData
 
 data_app = typer.Typer(
     name="data",
@@ -189,7 +190,8 @@ def prepare(
 
 def _load(budget: str) -> Budget:
     """Read a budget file. Raises ConfigError, also for one whose data are not pairs."""
-    from nas_t2i.protocol.budget import PairsData, load_budget
+    from nas_t2i.protocol.budget import load_budget
+    from nas_t2i.protocol.data import PairsData
     from nas_t2i.shipped import find_file
 
     file = find_file(budget, "budgets")
@@ -222,7 +224,7 @@ def _cache(budget: Budget) -> Path:
 
 
 def _pairs(budget: Budget) -> PairsData:
-    from nas_t2i.protocol.budget import PairsData
+    from nas_t2i.protocol.data import PairsData
 
     assert isinstance(budget.data, PairsData)  # `_load` has checked
     return budget.data

@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
-import math
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
-from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
 
-from nas_t2i.cli.numbers import duration
+from nas_t2i.cli.evaluate_output import progress, show
 from nas_t2i.environment import cache_dir
 from nas_t2i.errors import ConfigError, StorageError, did_you_mean
 from nas_t2i.files import write_json
-from nas_t2i.protocol.budget import ClipMetric, HpsMetric, ImageRewardMetric, load_budget
-from nas_t2i.results.exports import showable
-from nas_t2i.results.metrics import display_name
+from nas_t2i.protocol.budget import load_budget
 from nas_t2i.shipped import find_file
+from nas_t2i.yaml_files import parse_document
 
 if TYPE_CHECKING:
-    from nas_t2i.evaluation.metric_result import MetricResult
-    from nas_t2i.evaluation.standalone.evaluate import Evaluation
     from nas_t2i.evaluation.standalone.request import Request
-
-_SECONDS = 10.0  # between two lines of progress where there is no terminal
 
 
 class Layout(StrEnum):
@@ -168,6 +154,12 @@ def evaluate_command(
         int | None,
         typer.Option(min=1, help="FID: cut and resize all images to squares of this side first."),
     ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="METRIC.KEY=VALUE", help="A setting of a metric from a plug-in."
+        ),
+    ] = None,
 ) -> None:
     """Score images by TIFA, CLIP score, FID, HPSv2 or ImageReward.
 
@@ -199,27 +191,36 @@ def evaluate_command(
         "new_tokens": vqa_tokens,
         "recorded_model": recorded_model,
     }
-    clip = {
-        "model": clip_model,
-        "checkpoint": clip_checkpoint,
-        "prefix": clip_prefix,
-        "scale": clip_scale,
-        "clamp": clip_clamp,
+    options: dict[str, dict[str, Any]] = {
+        "clip": {
+            "model": clip_model,
+            "checkpoint": clip_checkpoint,
+            "prefix": clip_prefix,
+            "scale": clip_scale,
+            "clamp": clip_clamp,
+        },
+        "hps": {"checkpoint": hps_checkpoint, "version": hps_version, "model": hps_model},
+        "image_reward": {
+            "checkpoint": image_reward_checkpoint,
+            "tokenizer": image_reward_tokenizer,
+        },
+        "fid": {
+            "reference": "" if reference is None else str(reference),
+            "inception": inception,
+            "side": fid_side,
+        },
     }
-    hps = {"checkpoint": hps_checkpoint, "version": hps_version, "model": hps_model}
-    reward = {"checkpoint": image_reward_checkpoint, "tokenizer": image_reward_tokenizer}
-    from nas_t2i.evaluation.standalone.request import FidOptions, Request, TifaOptions
+    metrics = tuple(name.replace("-", "_") for name in metric or [])
+    from nas_t2i.evaluation.standalone.request import Request, TifaOptions
 
     request = Request(
-        metrics=tuple(name.replace("-", "_") for name in metric or []),
+        metrics=metrics,
         source=source,
         images=images,
         prompts=prompts,
         tifa=TifaOptions(**tifa),
-        clip=_settings(ClipMetric, "clip", clip, "checkpoint", "model"),
-        hps=_settings(HpsMetric, "hps", hps, "checkpoint", "version"),
-        image_reward=_settings(ImageRewardMetric, "image_reward", reward, "checkpoint"),
-        fid=FidOptions(reference, save_reference, inception, fid_side),
+        settings={**_settings(options), **_set_by_key(metrics, set_)},
+        save_reference=save_reference,
         budget=load_budget(find_file(budget, "budgets")) if budget else None,
         step=step,
         seed=seed,
@@ -236,20 +237,20 @@ def _run(request: Request, output: Path | None, layout: Layout, log: Path, devic
     from nas_t2i.evaluation.standalone.request import make_plan
     from nas_t2i.evaluation.tifa.files import write_reference
 
-    told = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False)
     cache = cache_dir()
     plan = make_plan(request, cache)
     try:
-        with _progress(told) as report:
+        with progress(console) as report:
             found = evaluate(plan, log, cache, device, report)
     except KeyboardInterrupt:
-        told.print("interrupted: the same command goes on from here")
+        console.print("interrupted: the same command goes on from here")
         raise
     if output is not None and layout is Layout.REFERENCE:
         write_reference(output, found.details)
     elif output is not None:
         write_json(output, result_data(found, plan))
-    _show(found, output)
+    show(found, output)
     if not found.complete:
         raise typer.Exit(1)
 
@@ -283,20 +284,64 @@ def _one_of(option: str, value: str, *valid: str) -> Any:
     return value
 
 
-def _settings(model: Any, name: str, values: dict[str, Any], *needed: str) -> Any:
-    """Return a metric's settings, None where none of what it needs was given."""
-    if all(value in ("", model.model_fields[key].default) for key, value in values.items()):
-        return None
-    option = f"--{name.replace('_', '-')}"
-    for key in needed:
-        if not values[key]:
-            raise ConfigError(f"{option}-{key}", "missing", expected=f"it with {option}-*")
+# What an option of a metric is called, where it is not --METRIC-KEY.
+_OPTIONS = {("fid", "reference"): "--reference", ("fid", "inception"): "--inception"}
+
+
+def _settings(options: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return the settings of the built-in metrics of which an option was given."""
+    from nas_t2i import plugins
+
+    found = {}
+    for name, values in options.items():
+        model = plugins.find("metrics", name).cls
+        fields = model.model_fields
+        if all(value in ("", fields[key].default) for key, value in values.items()):
+            continue
+        for key, value in values.items():
+            if value == "" and fields[key].is_required():
+                option = f"--{name.replace('_', '-')}"
+                raise ConfigError(
+                    _OPTIONS.get((name, key), f"{option}-{key}"),
+                    "missing",
+                    expected=f"it with {option}-*",
+                )
+        found[name] = _validated(name, model, values)
+    return found
+
+
+def _validated(name: str, model: Any, values: dict[str, Any]) -> Any:
     try:
         return model.model_validate({"metric": name, **values})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = str(first["loc"][-1])
-        raise ConfigError(f"{option}-{key}", f"got {values[key]!r}: {first['msg']}") from None
+        option = _OPTIONS.get((name, key), f"--{name.replace('_', '-')}-{key}")
+        raise ConfigError(option, f"got {values.get(key)!r}: {first['msg']}") from None
+
+
+def _set_by_key(metrics: tuple[str, ...], given: list[str] | None) -> dict[str, Any]:
+    """Return the settings of metrics from plug-ins, from ``NAME.KEY=VALUE``; values are YAML."""
+    from nas_t2i import plugins
+
+    values: dict[str, dict[str, Any]] = {}
+    for text in given or []:
+        key_path, equals, value = text.partition("=")
+        name, dot, key = key_path.partition(".")
+        if not (equals and dot and key) or name not in metrics:
+            raise ConfigError(
+                "--set", f"got {text!r}", expected="METRIC.KEY=VALUE of a --metric METRIC"
+            )
+        values.setdefault(name, {})[key] = parse_document(value, f"--set {key_path}").data
+    outside = [
+        name
+        for name in metrics
+        if name in plugins.names("metrics") and name not in plugins.builtin_names("metrics")
+    ]
+    return {
+        name: _validated(name, plugins.find("metrics", name).cls, values.get(name, {}))
+        for name in dict.fromkeys([*outside, *values])
+    }
 
 
 def _size(text: str) -> tuple[int, int] | None:
@@ -320,85 +365,3 @@ def _device(name: str) -> str:
             "--device", f"got {name!r}", expected=f"one of {', '.join(['cpu', *found])}"
         )
     return name
-
-
-# ---- progress ------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _progress(console: Console) -> Iterator[Any]:
-    """Yield what to report progress to: a bar a stage on a terminal, plain lines elsewhere."""
-    if not console.is_terminal:
-        yield _Lines(console)
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as bars:
-        tasks: dict[str, Any] = {}
-
-        def report(what: str, done: int, of: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=of)
-            bars.update(tasks[what], completed=done)
-
-        yield report
-
-
-class _Lines:
-    """Progress as lines: the first and the last of a stage, and one every few seconds."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._began: dict[str, tuple[float, int]] = {}
-        self._last = 0.0
-
-    def __call__(self, what: str, done: int, of: int) -> None:
-        now = time.monotonic()
-        began, at = self._began.setdefault(what, (now, done))
-        if done < of and now - self._last < _SECONDS:
-            return
-        self._last = now
-        left = (now - began) / (done - at) * (of - done) if at < done < of else 0.0
-        line = f"{what} {done}/{of}" + (f", ETA {duration(left)}" if left else "")
-        self._console.print(line, soft_wrap=True)
-
-
-# ---- the table -----------------------------------------------------------------------------------
-
-
-def _show(found: Evaluation, output: Path | None) -> None:
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("metric", "value ± SE", "chance", "n", "missing", "better"):
-        right = title not in ("metric", "missing", "better")
-        table.add_column(showable(title, console), justify="right" if right else "left")
-    for result in found.results:
-        for row in _rows(result):
-            table.add_row(*(Text(showable(cell, console)) for cell in row))
-    console.print(table)
-    notes = found.notes + [note for result in found.results for note in result.notes]
-    if "folder" in found.images:
-        notes.insert(0, f"drawn images: {found.images['count']}, in {found.images['folder']}")
-    if output is not None:
-        notes.append(f"written: {output}")
-    for note in dict.fromkeys(notes):
-        console.print(Text(showable(f"- {note}", console)), soft_wrap=True)
-
-
-def _rows(result: MetricResult) -> Iterator[list[str]]:
-    missing = ", ".join(f"{count} {why}" for why, count in result.missing_by_reason.items()) or "0"
-    score = result.score
-    if score is None:
-        yield [display_name(result.metric), "none", "", "0", missing, result.better]
-        return
-    chance = "" if score.chance is None else f"{score.chance:.3f}"
-    error = "unknown" if math.isnan(score.stderr) else f"{score.stderr:.4f}"
-    value = f"{score.value:.4f} ± {error}"
-    yield [display_name(score.metric), value, chance, str(score.n), missing, result.better]
-    for kind, accuracy in score.by_type.items():
-        yield [f"  {kind}", f"{accuracy:.4f}", "", "", "", ""]

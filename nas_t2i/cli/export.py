@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from nas_t2i import plugins
 from nas_t2i.errors import RecordError, UserError, did_you_mean
 
 
@@ -51,6 +52,7 @@ def export_command(
     if checkpoint is None or not checkpoint.is_dir():
         kept = ", ".join(str(int(file.name[5:])) for file in sorted(checkpoints.glob("step-*")))
         raise RecordError(f"{trial}: no such checkpoint; kept are the steps {kept or '(none)'}")
+    plugins.restore(config.plugins)
     budget = Budget.model_validate(config.budget, strict=False)
     origin = {
         "study": config.study,

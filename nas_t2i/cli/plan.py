@@ -16,8 +16,8 @@ def print_plan(request: SearchRequest, plan: Plan, console: Console) -> None:
     budget = request.budget
     number = f"{plan.count:,}" if plan.count_is_exact else f"at most {plan.count:,}"
     shared = ""
-    if plan.stand_ins is not None and plan.stand_ins < plan.count:
-        shared = f", {plan.stand_ins} different stand-ins under this budget"
+    if plan.proxies is not None and plan.proxies < plan.count:
+        shared = f", {plan.proxies} different proxies under this budget"
     console.print(
         f"space {request.space.name}: {number} architectures{shared}\n"
         f"budget {budget.name} ({budget.budget_id}): {budget.training.steps} steps of batch "
@@ -45,7 +45,7 @@ def print_plan(request: SearchRequest, plan: Plan, console: Console) -> None:
         )
     console.print(table)
     console.print(
-        "params, GMACs, attn: the full architecture. trained: parameters of the stand-in that the "
+        "params, GMACs, attn: the full architecture. trained: parameters of the proxy that the "
         "budget trains. s/trial: training and evaluation to the last rung, from a few steps timed "
         "just now.",
         highlight=False,

@@ -172,7 +172,7 @@ def _with_plan(budget: Budget, changes: dict[str, Any]) -> Budget:
     """Return the budget with another search plan, checked like a file's."""
     from pydantic import ValidationError
 
-    from nas_t2i.protocol.budget import SearchPlan
+    from nas_t2i.protocol.search import SearchPlan
 
     try:
         plan = SearchPlan.model_validate(budget.search.model_dump() | changes)

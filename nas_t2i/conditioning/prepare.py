@@ -17,20 +17,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from nas_t2i.conditioning.latents import (
-    Codec,
-    Moments,
-    check_images,
-    codec_fingerprint,
-    codec_geometry,
-    make_codec,
-)
-from nas_t2i.conditioning.text import (
-    TextEncoder,
-    make_text_encoder,
-    text_fingerprint,
-    text_geometry,
-)
+from nas_t2i.conditioning.codecs.common.images import check_images
 from nas_t2i.data.cache.claims import Claims
 from nas_t2i.data.cache.entries import (
     REMEDY,
@@ -55,7 +42,9 @@ from nas_t2i.data.index.pairs import PairIndex, open_index
 from nas_t2i.environment import cache_dir
 from nas_t2i.errors import ConfigError
 from nas_t2i.files import expand_path
-from nas_t2i.protocol.budget import AutoencoderKL, Budget, PairsData
+from nas_t2i.protocol.budget import Budget
+from nas_t2i.protocol.conditioning import Codec, Moments, TextEncoder
+from nas_t2i.protocol.data import PairsData
 
 Say = Callable[[str], None]
 Progress = Callable[[str, int, int], None]  # "captions" or "images", how many are done, of all
@@ -132,26 +121,26 @@ def cached_pairs(budget: Budget, say: Say) -> CachedPairs:
         ConfigError: the budget names no cache, or a model that can't be used.
     """
     data, folder = _pairs_and_folder(budget)
-    channels, downsampling = codec_geometry(budget.latents)
+    channels, downsampling = budget.latents.geometry()
     # A slip in the codec's settings is to show now, not after hours of encoding captions.
     check_images(
         torch.empty((0, 3, data.resolution, data.resolution), dtype=torch.uint8), downsampling
     )
     side = data.resolution // downsampling
-    tokens, width = text_geometry(budget.text)
+    tokens, width = budget.text.geometry()
     index = open_index(data, folder / "index", say)
     latents = latents_identity(
         pairs=index.fingerprint,
         count=len(index),
         resolution=data.resolution,
         posterior=_posterior(budget),
-        codec=codec_fingerprint(budget.latents),
+        codec=budget.latents.fingerprint(),
         shape=(channels, side, side),
     )
     text = text_identity(
         pairs=index.fingerprint,
         captions=len(index.captions),
-        encoder=text_fingerprint(budget.text),
+        encoder=budget.text.fingerprint(),
         tokens=tokens,
         width=width,
     )
@@ -191,7 +180,7 @@ def _pairs_and_folder(budget: Budget) -> tuple[PairsData, Path]:
 
 
 def _posterior(budget: Budget) -> Posterior:
-    return budget.latents.posterior if isinstance(budget.latents, AutoencoderKL) else "mean"
+    return "sample" if budget.latents.draws else "mean"
 
 
 # --- text ------------------------------------------------------------------------------------
@@ -205,7 +194,7 @@ def _prepare_text(
 
     @cache
     def encoder() -> TextEncoder:
-        return make_text_encoder(budget.text, cache_dir(), device)
+        return budget.text.load(cache_dir(), device)
 
     def make(shard: int) -> None:
         features: list[FloatArray] = []
@@ -243,7 +232,7 @@ def _prepare_latents(
 
     @cache
     def codec() -> Codec:
-        return make_codec(budget.latents, device)
+        return budget.latents.load(device)
 
     def make(shard: int) -> None:
         rows, bad = part.identity.rows(shard), {}

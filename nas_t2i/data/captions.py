@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from nas_t2i.protocol.budget import CaptionField
+from nas_t2i.protocol.data import CaptionField
 
 TEXT = "txt"  # the field that stands for the text beside an image
 

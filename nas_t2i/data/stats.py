@@ -24,7 +24,7 @@ from nas_t2i.data.index.pairs import PairIndex
 from nas_t2i.data.nouns import NounFinder, words
 from nas_t2i.errors import MissingExtraError, UserError, did_you_mean
 from nas_t2i.files import write_atomically
-from nas_t2i.protocol.budget import FolderSource, PairsData, ShapesSource, ShardsSource
+from nas_t2i.protocol.data import PairsData
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -158,7 +158,7 @@ def measure(
     """
     sources = []
     for source, rows in zip(data.sources, index.rows_of_source, strict=True):
-        statistics = DatasetStatistics(_name(source))
+        statistics = DatasetStatistics(source.described())
         for row in rows:
             original, *others = index.captions_of(row)
             synthetic = [caption for captions in others for caption in captions]
@@ -170,12 +170,6 @@ def measure(
     if len(sources) == 1:
         return sources
     return [*sources, sum(sources, DatasetStatistics("all sources"))]
-
-
-def _name(source: ShardsSource | FolderSource | ShapesSource) -> str:
-    if isinstance(source, ShardsSource):
-        return ", ".join(source.urls)
-    return source.path if isinstance(source, FolderSource) else source.source
 
 
 def _aesthetic(index: PairIndex, row: int) -> float | None:

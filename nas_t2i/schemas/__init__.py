@@ -10,9 +10,9 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from nas_t2i import plugins
 from nas_t2i.arch.axes import ATTENTION, Axis, axes_of
 from nas_t2i.arch.catalog import CATALOG
-from nas_t2i.arch.families import FAMILIES
 from nas_t2i.arch.space_file import SpaceKeys
 
 Kind = Literal["space", "budget"]
@@ -44,16 +44,16 @@ def _space_schema() -> JsonSchema:
         name: {key: value for key, value in field.items() if key not in ("anyOf", "default")}
         for name, field in keys["properties"].items()
     }
-    properties["family"]["enum"] = list(FAMILIES)
+    properties["family"]["enum"] = list(_families())
     properties["parameters"]["type"] = "object"
     properties["include"]["items"] = {
         "anyOf": [
             {"enum": list(CATALOG)},
-            *({"$ref": f"#/definitions/{family}_architecture"} for family in FAMILIES),
+            *({"$ref": f"#/definitions/{family}_architecture"} for family in _families()),
         ]
     }
     builder = _SpaceDefinitions(dict(keys["$defs"]))
-    for family in FAMILIES:
+    for family in _families():
         builder.add_family(family)
     return {
         "$schema": _DRAFT,
@@ -72,10 +72,15 @@ def _space_schema() -> JsonSchema:
                     "properties": {"parameters": {"$ref": f"#/definitions/{family}_parameters"}}
                 },
             }
-            for family in FAMILIES
+            for family in _families()
         ],
         "definitions": dict(sorted(builder.definitions.items())),
     }
+
+
+def _families() -> tuple[str, ...]:
+    """Return the built-in families: a schema in an editor does not know what else is installed."""
+    return plugins.builtin_names("families")
 
 
 class _SpaceDefinitions:

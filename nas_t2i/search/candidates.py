@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 
+from nas_t2i import plugins
 from nas_t2i.arch.catalog import name_of
 from nas_t2i.arch.families import arch_from_dict
 from nas_t2i.arch.profile import profile
@@ -73,6 +74,7 @@ class Candidate:
             budget_id=budget.budget_id,
             seed=seed,
             control=self.control,
+            plugins=plugins.used(),
         )
 
 
@@ -217,7 +219,7 @@ class Proposals:
         except ArchError as error:
             return str(error)
         if stand_in in self._stand_ins:
-            return f"the budget trains the same stand-in as for {self._stand_ins[stand_in]}"
+            return f"the budget trains the same proxy as for {self._stand_ins[stand_in]}"
         return self._space.limits.check(self._factory.profile(arch)) or ""
 
 

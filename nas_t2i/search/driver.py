@@ -19,7 +19,6 @@ from nas_t2i.records import (
     TrialState,
 )
 from nas_t2i.search.candidates import Candidate, Proposals
-from nas_t2i.search.rungs import goes_on
 from nas_t2i.search.runner import Runner, RunningTrial
 from nas_t2i.search.study import OptunaStudy
 
@@ -174,20 +173,24 @@ class Driver:
             for other in siblings
         ):
             return
-        metric = self.budget.evaluation.metric
-        at_rung = {
-            str(other.key): other.prompt_scores(rung, metric)
-            for other in self.candidates
-            if rung in other.points and not other.control
-        }
         if not candidate.control and not candidate.stopped:
-            rule = self.budget.search.early_stopping
-            index = self.budget.rungs.index(rung)
-            candidate.stopped = not goes_on(str(candidate.key), at_rung, rule, index)
+            candidate.stopped = not self._goes_on(candidate, rung)
         for sibling in siblings:
             if sibling.waits_at == rung:
                 sibling.waits_at = None
                 sibling.trial.decide(rung, not candidate.stopped)
+
+    def _goes_on(self, candidate: Candidate, rung: int) -> bool:
+        rule, evaluation = self.budget.search.early_stopping, self.budget.evaluation
+        if rule is None:
+            return True
+        sign = 1 if evaluation.BETTER == "larger" else -1
+        at_rung = {
+            str(other.key): [sign * s for s in other.prompt_scores(rung, evaluation.metric)]
+            for other in self.candidates
+            if rung in other.points and not other.control
+        }
+        return rule.goes_on(str(candidate.key), at_rung, self.budget.rungs.index(rung))
 
     def _report(self, candidate: Candidate, rung: int) -> None:
         if candidate.optuna_number is not None:

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from nas_t2i.errors import ConfigError, Where, did_you_mean
 from nas_t2i.files import expand_path, write_atomically
-from nas_t2i.protocol.budget import Budget, Training
+from nas_t2i.protocol.budget import Budget
+from nas_t2i.protocol.training import Training
 
 TRIAL_MODULE = "nas_t2i.search.trial"
 ENVIRONMENT_FILE = "rank_environment"

@@ -15,7 +15,7 @@ from nas_t2i.training.flops import training_flops
 from nas_t2i.training.speed import Speed, measure_speed
 
 _SAMPLES = 3
-_LISTED = 2000  # architectures that are listed to count their stand-ins: a second or so
+_LISTED = 2000  # architectures that are listed to count their proxies: a second or so
 _START_SECONDS = 5.0  # process start to first step; measured by benchmarks/trial_start.py
 
 
@@ -25,7 +25,7 @@ class Plan:
 
     count: int
     count_is_exact: bool
-    stand_ins: int | None  # different ones the budget would train; None: not counted
+    proxies: int | None  # different ones the budget would train; None: not counted
     warning: str
     samples: Sequence[tuple[Candidate, Speed]]
     trials: int  # architectures times seeds
@@ -68,7 +68,7 @@ def plan_search(request: SearchRequest) -> Plan:
     return Plan(
         count=space.count(),
         count_is_exact=space.count_is_exact,
-        stand_ins=_count_stand_ins(request, factory),
+        proxies=_count_proxies(request, factory),
         warning=warning,
         samples=samples,
         trials=trials,
@@ -80,7 +80,7 @@ def plan_search(request: SearchRequest) -> Plan:
     )
 
 
-def _count_stand_ins(request: SearchRequest, factory: CandidateFactory) -> int | None:
+def _count_proxies(request: SearchRequest, factory: CandidateFactory) -> int | None:
     """Count what the budget would train; a space too large to list quickly is not counted."""
     if request.budget.proxy is None or request.space.count() > _LISTED:
         return None
@@ -89,13 +89,12 @@ def _count_stand_ins(request: SearchRequest, factory: CandidateFactory) -> int |
 
 def expected_length(budget: Budget) -> tuple[float, float]:
     """Return the mean (steps, rungs) of a trial if each rung lets just its share go on."""
-    stopping = budget.search.early_stopping
-    keep = stopping.keep if stopping else (1.0,) * (len(budget.rungs) - 1)
-    # The first trials at a rung all go on, whatever their share.
-    free = min(1.0, (stopping.min_peers - 1) / budget.search.trials) if stopping else 1.0
+    rule, trials = budget.search.early_stopping, budget.search.trials
+    all_of_them = [1.0] * (len(budget.rungs) - 1)
+    shares = rule.expected_shares(budget.rungs, trials) if rule else all_of_them
     share, steps, rungs, previous = 1.0, 0.0, 0.0, 0
-    for rung, kept in zip(budget.rungs, (*keep, 0.0), strict=True):
+    for rung, going_on in zip(budget.rungs, (*shares, 0.0), strict=True):
         steps += share * (rung - previous)
         rungs += share
-        share, previous = share * (free + (1 - free) * kept), rung
+        share, previous = share * going_on, rung
     return steps, rungs

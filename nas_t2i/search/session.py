@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -13,14 +13,15 @@ from pathlib import Path
 from types import FrameType
 from typing import cast
 
+from nas_t2i import plugins
 from nas_t2i.arch.families import arch_from_dict
 from nas_t2i.arch.reach import check_reachable
 from nas_t2i.arch.space import Space
 from nas_t2i.environment import cache_dir, describe_environment
 from nas_t2i.errors import StorageError
-from nas_t2i.evaluation.at_rung import chance_level, check_evaluation
-from nas_t2i.evaluation.question_tifa import read_evaluation_questions, signature_part
+from nas_t2i.evaluation.at_rung import chance_level, check_evaluation, content_parts
 from nas_t2i.locks import StudyLock
+from nas_t2i.plugins import Origin
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.records import (
     BudgetUsed,
@@ -110,7 +111,7 @@ def run_search(
     # Once, before trials that all need it, and before anything is made that they would fail in.
     check_inputs(request.budget, cache_dir(), say)
     check_evaluation(request.budget)
-    _check_same_questions(request)
+    _check_same_content(request)
     check_sampler(request.budget.search.sampler, request.budget.search.sampler_options)
     # A storage elsewhere must answer before anything is made here; the journal needs its folder.
     optuna = _open_optuna(request, say) if request.storage else None
@@ -192,6 +193,7 @@ def _open_optuna(request: SearchRequest, say: Callable[[str], None]) -> OptunaSt
         seed=request.seed,
         sampler=request.budget.search.sampler,
         sampler_options=request.budget.search.sampler_options,
+        better=request.budget.evaluation.BETTER,
         warn=say,
     )
 
@@ -208,6 +210,7 @@ def _check_same_settings(request: SearchRequest) -> None:
             ("budget", record.budget_id, request.budget.budget_id),
             ("seed", record.seed, request.seed),
             ("storage", record.storage, request.storage_shown),
+            ("plug-ins", _listed(record.plugins), _listed(plugins.used())),
         )
         if old != new
     ]
@@ -218,39 +221,39 @@ def _check_same_settings(request: SearchRequest) -> None:
         )
 
 
-def _check_same_questions(request: SearchRequest) -> None:
-    """A budget's id holds the path of its questions only. Raises StorageError where they changed.
+def _listed(origins: Sequence[Origin]) -> str:
+    return ", ".join(f"{origin.name} of {origin.text}" for origin in origins) or "none"
+
+
+def _check_same_content(request: SearchRequest) -> None:
+    """A budget's id holds the paths of files only. Raises StorageError where a file changed.
 
     Told before more is trained: the leaderboard would not rank the scores together.
     """
-    file = getattr(request.budget.evaluation, "questions", None)
-    if file is None or not (request.folder / STUDY_FILE).exists():
+    if not (request.folder / STUDY_FILE).exists():
         return
-    now = signature_part(read_evaluation_questions(request.budget))
-    points = (point for trial in read_contents(request.folder).trials for point in trial.curve)
-    if any(now not in point.scores["tifa"].signature.split("|") for point in points):
-        raise StorageError(
-            f"study {request.study!r} in {request.results_dir}: the questions in {file} changed "
-            "since it began; choose another --study, or restore the file"
-        )
+    now = content_parts(request.budget)
+    for trial in read_contents(request.folder).trials if now else []:
+        for point in trial.curve:
+            both = now.keys() & point.scores.keys()
+            changed = [name for name in both if not point.scores[name].is_of(now[name])]
+            if changed:
+                raise StorageError(
+                    f"study {request.study!r} in {request.results_dir}: the questions of "
+                    f"{' and '.join(sorted(changed))} changed since it began; choose another "
+                    "--study, or restore the file"
+                )
 
 
 def _study_record(request: SearchRequest) -> StudyRecord:
     budget, space = request.budget, request.space
     stopping = budget.search.early_stopping
     rule = "none: every trial runs to the end"
-    if stopping:
-        shares = ", ".join(
-            f"{rung} the best {keep:.0%} go on"
-            for rung, keep in zip(budget.rungs, stopping.keep, strict=False)
-        )
-        rule = (
-            f"at step {shares}, from {stopping.min_peers} trials on, the rest stop if more than "
-            f"{stopping.margin:g} standard error(s) short"
-        )
+    if stopping is not None:
+        rule = stopping.described(budget.rungs)
     trained = "the full architecture"
     if budget.proxy:
-        trained = f"a stand-in of channels / {budget.proxy.channel_divisor}"
+        trained = f"a proxy of channels / {budget.proxy.channel_divisor}"
     return StudyRecord(
         study=request.study,
         space=SpaceUsed(name=space.name, space_id=space.space_id, data=space.document.data),
@@ -265,12 +268,14 @@ def _study_record(request: SearchRequest) -> StudyRecord:
         seeds_per_arch=len(request.seeds),
         rungs=list(budget.rungs),
         metric=budget.evaluation.metric,
+        better=budget.evaluation.BETTER,
         chance=chance_level(budget),
         stop_rule=rule,
         note=(
             "Params, GMACs and attention share are of the full architecture; scores, training "
             f"compute and seconds are of what was trained: {trained}."
         ),
+        plugins=plugins.used(),
     )
 
 

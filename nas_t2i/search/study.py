@@ -19,6 +19,7 @@ from optuna.trial import TrialState as OptunaState
 
 from nas_t2i.errors import MissingExtraError, StorageError, UserError
 from nas_t2i.files import repair_torn_tail
+from nas_t2i.protocol.evaluation import Better
 from nas_t2i.streams import derive_seed
 
 _SAMPLERS: dict[str, Callable[..., BaseSampler]] = {
@@ -59,9 +60,15 @@ class OptunaStudy:
         seed: int,
         sampler: str,
         sampler_options: Mapping[str, Any],
+        better: Better = "larger",
         warn: Callable[[str], None],
     ) -> None:
-        """Open or create the study. Raises StorageError, or MissingExtraError for a sampler."""
+        """Open or create the study, of scores of which `better` ones are larger or smaller.
+
+        Raises:
+            StorageError: the storage can't be used.
+            MissingExtraError: the packages of a sampler are not installed.
+        """
         self._seed, self._sampler = seed, sampler
         self._options = dict(sampler_options)
         check_sampler(sampler, sampler_options)  # before anything is created
@@ -71,7 +78,7 @@ class OptunaStudy:
             self._study = optuna.create_study(
                 study_name=name,
                 storage=_open_storage(storage_url, warn),
-                direction="maximize",
+                direction="maximize" if better == "larger" else "minimize",
                 load_if_exists=True,
             )
         self._trials: dict[int, optuna.Trial] = {}

@@ -25,11 +25,11 @@ from pathlib import Path
 
 import torch
 
+from nas_t2i import plugins
 from nas_t2i.arch.families import arch_from_dict
 from nas_t2i.environment import cache_dir, describe_environment
 from nas_t2i.errors import UserError
-from nas_t2i.evaluation.at_rung import Evaluator, make_evaluator, open_log
-from nas_t2i.evaluation.further import FurtherMetrics
+from nas_t2i.evaluation.at_rung import RungEvaluator, open_log
 from nas_t2i.evaluation.sampling.contact_sheet import save_sheet
 from nas_t2i.events import EventLog
 from nas_t2i.locks import FolderLock
@@ -68,6 +68,7 @@ class Trial:
     ) -> None:
         self._config, self._folder, self._ranks = config, folder, ranks
         self._decisions = decisions
+        plugins.restore(config.plugins)
         self._budget = Budget.model_validate(config.budget, strict=False)
         self._events = EventLog(folder / "events.jsonl") if ranks.is_first else None
         self._evaluation_seconds = 0.0
@@ -137,8 +138,7 @@ class Trial:
         feed = inputs.make_feed(config.seed)
         self._trainer = Trainer(denoiser, feed, budget, config.seed, ranks, micro_batch)
         log = open_log(budget, self._folder, ranks)
-        self._evaluator: Evaluator = make_evaluator(budget, inputs, log)
-        self._further = FurtherMetrics(budget, inputs, log)
+        self._evaluator = RungEvaluator(budget, inputs, log)
         if saved is not None:
             self._trainer.load_state_dict(*(state["trainer"] for state in saved))
             self._evaluation_seconds = saved[0]["evaluation_seconds"]
@@ -164,8 +164,7 @@ class Trial:
     def _report_rung(self, rung: int) -> None:
         begin = time.perf_counter()
         with self._trainer.averaged_weights() as averaged:
-            measured = self._evaluator.measure(averaged, self._ranks)
-            further = self._further.measure(averaged, measured, rung, self._ranks)
+            measured, scores = self._evaluator.measure(averaged, rung, self._ranks)
         loss = self._trainer.take_mean_loss()
         if not math.isfinite(measured.score.value):
             raise DivergedError(rung, loss)
@@ -181,7 +180,7 @@ class Trial:
             loss=loss,
             seconds=self._trainer.seconds,
             evaluation_seconds=self._evaluation_seconds,
-            scores={measured.score.metric: measured.score, **further},
+            scores=scores,
         )
         self._reported = rung
         # On record first: cut between the two, a resumed trial repeats the rung exactly.

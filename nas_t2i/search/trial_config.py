@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nas_t2i.errors import RecordError
+from nas_t2i.plugins import Origin
 from nas_t2i.records import Profile, TrialRecord, TrialState
 
 Control = Literal["", "no-cross-attention", "shuffled-captions"]
@@ -31,6 +32,7 @@ class TrialConfig(BaseModel):
     budget_id: str
     seed: int
     control: Control = ""
+    plugins: list[Origin] = Field(default_factory=list, description="code from outside nas-t2i")
 
     @property
     def key(self) -> str:
@@ -52,6 +54,7 @@ class TrialConfig(BaseModel):
             budget_id=self.budget_id,
             seed=self.seed,
             control=self.control,
+            plugins=self.plugins,
             state=TrialState.RUNNING,
         )
 

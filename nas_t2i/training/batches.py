@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nas_t2i.protocol.budget import Objective
+from nas_t2i.protocol.training import Objective
 from nas_t2i.training import noise
 from nas_t2i.training.feeds.samples import Feed, Samples
 

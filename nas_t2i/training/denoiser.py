@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from nas_t2i.arch.spec import Arch
-from nas_t2i.protocol.budget import Execution
+from nas_t2i.protocol.training import Execution
 from nas_t2i.streams import derive_seed
 
 
@@ -17,9 +19,17 @@ class Denoiser(nn.Module):
     under autocast, and master weights, gradients and their accumulation stay float32.
     """
 
-    def __init__(self, model: nn.Module, latent_channels: int, precision: str = "fp32") -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        latent_channels: int,
+        precision: str = "fp32",
+        call: Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor] = Arch.call,
+    ) -> None:
+        """`call` is the family's way to call its model, `Arch.call`."""
         super().__init__()
         self.model = model
+        self._call = call
         self._channels = latent_channels
         self._bf16 = precision == "bf16"
         self._memory_format = torch.contiguous_format
@@ -28,7 +38,7 @@ class Denoiser(nn.Module):
         """Predict (N, C, H, W) float32 at latents `x`, (N,) steps `t`, (N, tokens, width) text."""
         x = x.contiguous(memory_format=self._memory_format)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self._bf16):
-            out = self.model(x, timestep=t, encoder_hidden_states=text, return_dict=False)[0]
+            out = self._call(self.model, x, t, text)
         # PixArt's further channels are a learned variance, which this objective does not train.
         prediction: Tensor = out[:, : self._channels].float()
         return prediction
@@ -50,4 +60,4 @@ def build_denoiser(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "init"))
         model = arch.build(latent_size)
-    return Denoiser(model, latent_channels, precision)
+    return Denoiser(model, latent_channels, precision, arch.call)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from nas_t2i.locks import FolderLock
-from nas_t2i.protocol.budget import Execution, Training
+from nas_t2i.protocol.training import Execution, Training
 from nas_t2i.training.ranks import Ranks
 
 ModelT = TypeVar("ModelT", bound=nn.Module)

@@ -12,7 +12,7 @@ from diffusers import DDIMScheduler
 from nas_t2i.arch.spec import Arch
 from nas_t2i.errors import StorageError
 from nas_t2i.files import make_folder, write_json
-from nas_t2i.protocol.budget import Objective
+from nas_t2i.protocol.training import Objective
 from nas_t2i.training.checkpoint import read_weights
 
 _PREDICTION_TYPES = {"epsilon": "epsilon", "v": "v_prediction", "sample": "sample"}

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from nas_t2i.errors import StorageError
-from nas_t2i.protocol.budget import Budget, ShapesData
+from nas_t2i.protocol.budget import Budget
+from nas_t2i.protocol.data import ShapesData
 from nas_t2i.training.batches import Ahead, MicroBatch, make_batch
 from nas_t2i.training.denoiser import Denoiser
 from nas_t2i.training.engine import Engine

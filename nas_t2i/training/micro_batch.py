@@ -24,9 +24,11 @@ from typing import Any, Protocol
 import psutil  # type: ignore[import-untyped]
 import torch
 
+from nas_t2i import plugins
 from nas_t2i.arch.families import arch_from_dict
 from nas_t2i.arch.spec import Arch
 from nas_t2i.files import write_json
+from nas_t2i.plugins import Origin
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.training.denoiser import build_denoiser
 from nas_t2i.training.feeds.inputs import latent_geometry
@@ -206,6 +208,7 @@ def _divisors(number: int) -> list[int]:
 def main(arguments: list[str]) -> int:
     """Print a JSON line for each size that fits the trial whose config.json is named."""
     config = json.loads(Path(arguments[0]).read_bytes())
+    plugins.restore(Origin.model_validate(origin) for origin in config.get("plugins", ()))
     budget = Budget.model_validate(config["budget"], strict=False)
     torch.set_num_threads(budget.training.threads)
     for size in fitting_sizes(budget, arch_from_dict(config["trained_arch"])):

@@ -20,6 +20,11 @@ class Ranks:
     size: int
     device: torch.device
 
+    @classmethod
+    def alone(cls, device: str = "cpu") -> Ranks:
+        """Return the only rank of a process that is in no group."""
+        return cls(0, 1, torch.device(device))
+
     @property
     def is_first(self) -> bool:
         """Whether this is the one that writes the records."""

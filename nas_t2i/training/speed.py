@@ -64,13 +64,7 @@ def measure_speed(arch: Arch, budget: Budget) -> Speed:
 
 def _evaluated(budget: Budget) -> float:
     """Return how many images a rank's forward passes see at a rung."""
-    evaluation = budget.evaluation
-    passes = evaluation.sampler.steps * (1 if evaluation.sampler.guidance == 1 else 2)
-    if evaluation.metric == "tifa":
-        images = evaluation.prompts * passes
-    else:
-        images = evaluation.prompts + evaluation.pictures * passes
-    return images / budget.execution.ranks
+    return budget.evaluation.forward_passes / budget.execution.ranks
 
 
 def _median_seconds(call: Callable[[], None]) -> float:

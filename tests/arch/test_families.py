@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from nas_t2i.arch.catalog import CATALOG, lookup
-from nas_t2i.arch.families import FAMILIES, arch_from_dict, arch_from_document, family
+from nas_t2i.arch.families import arch_from_dict, arch_from_document, family, family_names
 from nas_t2i.arch.families.unet import UNet
 from nas_t2i.arch.spec import Arch, ProxyRule
 from nas_t2i.errors import ArchError, ConfigError
@@ -254,11 +254,11 @@ def test_latents_that_do_not_fit_are_refused(name: str, size: int) -> None:
 def test_families_are_loaded_without_torch() -> None:
     script = (
         "import sys, nas_t2i.arch.catalog, nas_t2i.arch.families as f\n"
-        "[f.family(name) for name in f.FAMILIES]\n"
+        "[f.family(name) for name in f.family_names()]\n"
         "assert not {'torch', 'diffusers', 'fvcore'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
-    assert {family(name).FAMILY for name in FAMILIES} == set(FAMILIES)
+    assert {family(name).FAMILY for name in family_names()} == set(family_names())
 
 
 # ---- stand-ins ---------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ import yaml
 
 from nas_t2i.cli.main import main
 from nas_t2i.data.index.filters import Filters
-from nas_t2i.protocol.budget import Budget, FilterRule
+from nas_t2i.protocol.budget import Budget
+from nas_t2i.protocol.data import FilterRule
 from nas_t2i.yaml_files import load_document
 from tests.conditioning.checkpoints import tiny_openclip
 from tests.data.shard_maker import make_image, pair, write_shard

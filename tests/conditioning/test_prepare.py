@@ -13,9 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from nas_t2i.conditioning.latents import make_codec
 from nas_t2i.conditioning.prepare import CachedPairs, cached_pairs, plan, prepare
-from nas_t2i.conditioning.text import make_text_encoder
 from nas_t2i.data.cache import entries as cache
 from nas_t2i.data.cache.entries import read_latents, read_text
 from nas_t2i.data.cache.shards import CacheError
@@ -84,7 +82,7 @@ def test_the_cache_holds_what_the_encoders_give(
     )
     prepare(budget)
     found = content(budget)
-    codec = make_codec(budget.latents)
+    codec = budget.latents.load()
     images = torch.from_numpy(np.stack([found.index.image(row) for row in range(20)]))
     mean, std = codec.moments(images)
     latents = read_latents(found.latents, np.arange(20))
@@ -98,7 +96,7 @@ def test_the_cache_holds_what_the_encoders_give(
         assert latents.std is None
 
     texts = [found.index.captions[row] for row in range(len(found.index.captions))] + [""]
-    features = make_text_encoder(budget.text, tmp_path).encode(texts)
+    features = budget.text.load(tmp_path).encode(texts)
     stored = torch.from_numpy(read_text(found.text, np.arange(len(texts))))
     torch.testing.assert_close(stored, features, rtol=1e-3, atol=1e-4)
 
@@ -283,7 +281,7 @@ def test_another_codec_is_refused_by_name(tmp_path: Path) -> None:
     budget = shards_budget(tmp_path)
     prepare(budget)
     other = shards_budget(tmp_path, latents=autoencoder(tmp_path, scale=0.13025))
-    names = [make_codec(b.latents).fingerprint for b in (budget, other)]
+    names = [b.latents.load().fingerprint for b in (budget, other)]
     with pytest.raises(CacheError) as caught:
         content(other).latents.check()
     assert f"with the codec {names[0]}, the budget asks for {names[1]}" in str(caught.value)

@@ -9,11 +9,10 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 
-from nas_t2i.conditioning.latents import codec_geometry, make_codec
-from nas_t2i.conditioning.text import make_text_encoder, text_geometry
+from nas_t2i.conditioning.codecs.autoencoder_kl import AutoencoderKL
+from nas_t2i.conditioning.text_encoders.transformers import TransformersText
 from nas_t2i.conditioning.weights import digest_of, local_folder
 from nas_t2i.errors import ConfigError
-from nas_t2i.protocol.budget import AutoencoderKL, TransformersText
 from tests.conditioning.checkpoints import tiny_clip, tiny_vae
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -56,20 +55,20 @@ def clip(model: str) -> TransformersText:
 
 def test_a_hub_id_is_its_snapshot(hub: Path, tmp_path: Path) -> None:
     ours = vae("somebody/pipeline", subfolder="vae")
-    assert codec_geometry(ours) == (4, 4)
-    assert make_codec(ours).fingerprint == make_codec(vae(str(hub / "vae"))).fingerprint
-    assert make_codec(vae("somebody/pipeline", subfolder="vae", revision=COMMIT)).channels == 4
+    assert ours.geometry() == (4, 4)
+    assert ours.load().fingerprint == vae(str(hub / "vae")).load().fingerprint
+    assert vae("somebody/pipeline", subfolder="vae", revision=COMMIT).load().channels == 4
     text = clip("somebody/pipeline")
-    assert text_geometry(text) == (10, 32)
-    local = make_text_encoder(clip(str(hub / "text_encoder")), tmp_path)
-    assert make_text_encoder(text, tmp_path).fingerprint == local.fingerprint
+    assert text.geometry() == (10, 32)
+    local = clip(str(hub / "text_encoder")).load(tmp_path)
+    assert text.load(tmp_path).fingerprint == local.fingerprint
 
 
 def test_what_the_hub_does_not_have_is_one_line(hub: Path) -> None:
     shutil.rmtree(hub)
     for one in (vae("somebody/pipeline"), vae("nobody/here"), vae("nowhere", revision="v1")):
         with pytest.raises(ConfigError, match=r"no folder '.*' here, and no such model") as caught:
-            codec_geometry(one)
+            one.geometry()
         assert "\n" not in str(caught.value)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from nas_t2i.protocol.budget import PairsData
+from nas_t2i.protocol.data import PairsData
 
 # One sample: its key and its members by extension, for example {"jpg": ..., "txt": ...}.
 Sample = tuple[str, Mapping[str, bytes]]

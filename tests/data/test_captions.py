@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas_t2i.data.captions import Captions, CaptionWriter, draw, offered
-from nas_t2i.protocol.budget import CaptionField
+from nas_t2i.protocol.data import CaptionField
 
 
 def fields(*names: str, first: int | None = None) -> list[CaptionField]:

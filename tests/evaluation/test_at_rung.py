@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from nas_t2i.data.embedded import shapes
-from nas_t2i.evaluation.at_rung import chance_level, make_evaluator
+from nas_t2i.evaluation.at_rung import RungEvaluator, chance_level
 from nas_t2i.evaluation.embedded.prompts import make_prompts
 from nas_t2i.evaluation.sampling.contact_sheet import save_sheet
 from nas_t2i.evaluation.sampling.generate import draw
-from nas_t2i.protocol.budget import EMBEDDED_VQA
+from nas_t2i.evaluation.vqa import embedded_names
 from nas_t2i.training.ranks import join_ranks
 from tests.training.tiny import tiny_budget, tiny_inputs, tiny_trainer
 
@@ -24,17 +24,17 @@ def test_prompts_are_a_function_of_the_budget_and_the_signature_tells_them_apart
         update={"evaluation": budget.evaluation.model_copy(update={"seed": 1})}
     )
     images = shapes.render(one.scenes)
-    scores = [make_evaluator(b, inputs).score(images, ranks) for b in (budget, other)]
+    scores = [RungEvaluator(b, inputs).ranked.score(images, ranks) for b in (budget, other)]
     assert scores[0].signature != scores[1].signature
     assert scores[0].value > scores[1].value
 
 
-@pytest.mark.parametrize("vqa", EMBEDDED_VQA)
+@pytest.mark.parametrize("vqa", embedded_names())
 def test_the_prompts_own_renders_score_one_and_shuffled_ones_fall_to_chance(vqa, cache_dir):
     budget = tiny_budget()
     many = budget.evaluation.model_copy(update={"prompts": 512, "vqa": vqa})
     budget = budget.model_copy(update={"evaluation": many})
-    evaluator, ranks = make_evaluator(budget, tiny_inputs(cache_dir)), join_ranks("cpu")
+    evaluator, ranks = RungEvaluator(budget, tiny_inputs(cache_dir)).ranked, join_ranks("cpu")
     renders = shapes.render(make_prompts(budget).scenes)
     assert evaluator.score(renders, ranks).value > 0.99
     shuffled = renders[np.random.default_rng(0).permutation(len(renders))]

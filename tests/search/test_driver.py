@@ -6,15 +6,16 @@ from collections.abc import Sequence
 import pytest
 
 from nas_t2i.arch.catalog import lookup
-from nas_t2i.protocol.budget import EarlyStopping, load_budget
+from nas_t2i.protocol.budget import load_budget
 from nas_t2i.records import CurvePoint, EndEvent, Profile, RungEvent, Score, TrialState
 from nas_t2i.search.candidates import Candidate
 from nas_t2i.search.driver import Driver
+from nas_t2i.search.stopping.best_share import BestShare
 
 RUNGS = (2, 4, 6)
 
 
-def budget(stopping: EarlyStopping | None):
+def budget(stopping: BestShare | None):
     whole = load_budget("budgets/embedded.yaml")
     return whole.model_copy(
         update={
@@ -186,7 +187,7 @@ def test_every_candidate_runs_to_the_end_without_early_stopping():
 def test_the_worse_half_stops_and_its_optuna_trial_is_pruned():
     names = ("SDXL-C320", "SDXL-TD4_4", "SD2-C320", "SDXL-C128")
     outcomes = {(name, 0): (0.9 - i / 5,) * 3 for i, name in enumerate(names)}
-    rule = EarlyStopping(keep=(0.5, 0.5), margin=0.0, min_peers=2)
+    rule = BestShare(keep=(0.5, 0.5), margin=0.0, min_peers=2)
     driver, _, watcher, told = drive(
         outcomes,
         [candidate(n, optuna_number=i) for i, n in enumerate(names)],
@@ -228,7 +229,7 @@ def test_seeds_of_a_candidate_are_judged_by_their_mean_and_told_once():
         ("SD2-C320", 0): (0.9, 0.9, 0.9),
         ("SD2-C320", 1): (0.0, 0.9, 0.9),
     }
-    rule = EarlyStopping(keep=(0.5, 0.5), margin=0.0, min_peers=2)
+    rule = BestShare(keep=(0.5, 0.5), margin=0.0, min_peers=2)
     driver, table, _, told = drive(
         outcomes,
         [
@@ -257,7 +258,7 @@ def test_controls_never_stop_and_never_stop_others():
         ("SD2-C320", 0): (0.9,) * 3,
         ("SDXL-C128", 0): (0.8,) * 3,
     }
-    rule = EarlyStopping(keep=(0.5, 0.5), margin=0.0, min_peers=1)
+    rule = BestShare(keep=(0.5, 0.5), margin=0.0, min_peers=1)
     driver, _, watcher, _ = drive(
         outcomes,
         [

@@ -85,9 +85,9 @@ class PixArt(Arch):
         }
 
     def proxy(self, rule: ProxyRule, *, latent_channels: int, text_dim: int) -> Self:
-        """Return the stand-in: narrower and shallower by `rule`, patches as they are.
+        """Return the proxy: narrower and shallower by `rule`, patches as they are.
 
-        A model without caption embedding gets one where the stand-in's text has another width.
+        A model without caption embedding gets one where the proxy's text has another width.
         """
         hidden = rule.scale_channels(self.hidden)
         if hidden % rule.head_dim:

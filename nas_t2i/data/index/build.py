@@ -27,7 +27,7 @@ from nas_t2i.data.index.scan import MOST_FIELDS, PartScan, Row, Scanner
 from nas_t2i.data.sources.common.parts import Part
 from nas_t2i.errors import ConfigError, did_you_mean
 from nas_t2i.files import make_folder, write_json
-from nas_t2i.protocol.budget import PairsData
+from nas_t2i.protocol.data import PairsData
 
 SUMMARY = "index.json"
 PAIRS, CHOICES, NAMES = "pairs.npy", "choices.npy", "names.bin"

@@ -7,7 +7,7 @@ from typing import Any
 
 from nas_t2i.errors import ConfigError, Where, did_you_mean
 from nas_t2i.expressions import Expression, MissingFieldError
-from nas_t2i.protocol.budget import FilterRule
+from nas_t2i.protocol.data import FilterRule
 
 
 class Filters:

@@ -20,18 +20,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nas_t2i import plugins
 from nas_t2i.data import captions as caption_store
 from nas_t2i.data.captions import Captions
 from nas_t2i.data.images.bad_samples import TooManyBadSamplesError
 from nas_t2i.data.index import scan
 from nas_t2i.data.index.build import CHOICES, NAMES, NONE, PAIRS, SUMMARY, Say, Summary, build
 from nas_t2i.data.index.scan import geometry, printable, read_metadata
-from nas_t2i.data.sources.common.folder import folder_parts
 from nas_t2i.data.sources.common.parts import Extent, Part, Sample
-from nas_t2i.data.sources.common.shapes import shape_parts
-from nas_t2i.data.sources.common.shards import shard_parts
 from nas_t2i.locks import FolderLock
-from nas_t2i.protocol.budget import FolderSource, PairsData, ShapesSource, ShardsSource
+from nas_t2i.protocol.data import PairsData
 
 _VERSION = 1  # of the layout; raise when an older index can't be read
 _A_DAY = 86_400.0  # seconds; how long to wait for another process that makes the index
@@ -145,7 +143,9 @@ def open_index(data: PairsData, folder: Path, say: Say) -> PairIndex:
         StorageError: the folder can't be written, or a shard not be downloaded.
         TooManyBadSamplesError: more samples are bad than data.bad_share allows.
     """
-    by_source = [_parts_of(source, number) for number, source in enumerate(data.sources)]
+    by_source = [
+        source.parts(f"data.sources[{number}]") for number, source in enumerate(data.sources)
+    ]
     parts = [part for of_source in by_source for part in of_source]
     place = folder / _fingerprint(data, by_source)
     if not (place / SUMMARY).exists():
@@ -160,22 +160,17 @@ def open_index(data: PairsData, folder: Path, say: Say) -> PairIndex:
     return index
 
 
-def _parts_of(source: ShardsSource | FolderSource | ShapesSource, number: int) -> list[Part]:
-    where = f"data.sources[{number}]"
-    if isinstance(source, ShardsSource):
-        return shard_parts(source, where)
-    if isinstance(source, FolderSource):
-        return folder_parts(source, where)
-    return shape_parts(source)
-
-
 def _fingerprint(data: PairsData, by_source: Sequence[Sequence[Part]]) -> str:
     """A hash of all that decides what the pairs are; weights decide only how often they come."""
     settings = data.model_dump(
         mode="json", include={"resolution", "captions", "filters", "duplicates", "max_pixels"}
     )
     parts = [[(part.name, part.identity) for part in of_source] for of_source in by_source]
-    text = json.dumps([_VERSION, scan.VERSION, settings, parts], sort_keys=True)
+    made_of = [_VERSION, scan.VERSION, settings, parts]
+    # Of sources from outside, their code too.
+    origins = [plugins.origin_of(type(source)) for source in data.sources]
+    made_of += [origin.text for origin in origins if origin is not None]
+    text = json.dumps(made_of, sort_keys=True)
     return f"pairs-{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
 
 

@@ -21,7 +21,7 @@ from nas_t2i.data.index.duplicates import PHASH, SIDE, parse_hash, perceptual_ha
 from nas_t2i.data.index.filters import Filters
 from nas_t2i.data.sources.common.parts import Extent, Kind, Part, Rejected, Sample
 from nas_t2i.files import write_atomically
-from nas_t2i.protocol.budget import PairsData
+from nas_t2i.protocol.data import PairsData
 
 VERSION = 1  # raise when a scan of the same part comes out differently
 

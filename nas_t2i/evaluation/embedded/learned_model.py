@@ -1,4 +1,4 @@
-"""The learned VQA model's eye: a small convolutional network with one head a form of question.
+"""The learned VQA model's network: a small convolutional network with one head a form of question.
 
 It was trained once, in a minute and a half of one core, on images and what is true of them
 (`learned_data`); it shares nothing with the VQA model that fits the renderer's shapes. The weights
@@ -85,7 +85,7 @@ class Saying(Protocol):
         """Called after every step."""
 
 
-class Eye(nn.Module):
+class ShapesNetwork(nn.Module):
     """Sees images (N, 3, SIZE, SIZE), 0..255; use `load_or_train` to get a trained one."""
 
     def __init__(self, settings: LearnedSettings) -> None:
@@ -148,16 +148,16 @@ def _convolution(inside: int, outside: int) -> tuple[nn.Module, ...]:
     )
 
 
-def train_eye(settings: LearnedSettings, say: Saying | None = None) -> Eye:
-    """A trained, frozen eye: a function of ``settings`` alone on one kind of processor."""
+def train_network(settings: LearnedSettings, say: Saying | None = None) -> ShapesNetwork:
+    """A trained, frozen network: a function of ``settings`` alone on one kind of processor."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # sums in one order: the same weights on any number of cores
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            eye = Eye(settings)
+            network = ShapesNetwork(settings)
         optimizer = torch.optim.AdamW(
-            eye.parameters(), lr=settings.learning_rate, weight_decay=0.02, fused=True
+            network.parameters(), lr=settings.learning_rate, weight_decay=0.02, fused=True
         )
         for step in range(settings.steps):
             for group in optimizer.param_groups:
@@ -165,7 +165,7 @@ def train_eye(settings: LearnedSettings, say: Saying | None = None) -> Eye:
             images, truth = examples(
                 settings.seed, "learned VQA model", step * settings.batch, settings.batch
             )
-            loss = _loss(eye(images), truth)
+            loss = _loss(network(images), truth)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -173,7 +173,7 @@ def train_eye(settings: LearnedSettings, say: Saying | None = None) -> Eye:
                 say(step + 1, settings.steps)
     finally:
         torch.set_num_threads(threads)
-    return eye.eval().requires_grad_(False)
+    return network.eval().requires_grad_(False)
 
 
 def _pace(done: float) -> float:
@@ -200,25 +200,25 @@ def _loss(logits: list[Tensor], truth: Targets) -> Tensor:
 
 def load_or_train(
     cache: Path, settings: LearnedSettings | None = None, say: Saying | None = None
-) -> Eye:
-    """The eye of ``settings``: shipped, from ``cache``, or trained now and written there.
+) -> ShapesNetwork:
+    """The network of ``settings``: shipped, from ``cache``, or trained now and written there.
 
-    The file is ``shapes-eye-<key>.safetensors``. That of the default settings is shipped: scores of
+    The file is ``shapes-vqa-<key>.safetensors``. That of the default settings is shipped: scores of
     different machines are comparable.
 
     Raises:
         StorageError: the cache can't be written.
     """
     settings = settings or LearnedSettings()
-    name = f"shapes-eye-{settings.key}.safetensors"
+    name = f"shapes-vqa-{settings.key}.safetensors"
     path = _SHIPPED / name
     if not path.exists():
         path = cache / name
     if not path.exists():
         make_folder(cache)
-        write_atomically(path, save(train_eye(settings, say).state_dict()))
+        write_atomically(path, save(train_network(settings, say).state_dict()))
     # Read back even if just trained: what is used is what the next process will use.
     with torch.random.fork_rng(devices=[]):
-        eye = Eye(settings)
-    eye.load_state_dict(load_file(path))
-    return eye.eval().requires_grad_(False)
+        network = ShapesNetwork(settings)
+    network.load_state_dict(load_file(path))
+    return network.eval().requires_grad_(False)

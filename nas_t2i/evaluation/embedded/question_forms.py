@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from nas_t2i.data.embedded.shapes import COLORS, PLURALS, SHAPES
 from nas_t2i.errors import ConfigError
+from nas_t2i.evaluation.tifa.types import Question
 
 
 class IsThere(NamedTuple):
@@ -73,6 +75,12 @@ def parse_question(question: str) -> Form:
         "not a question of the embedded benchmark",
         hint="other questions need another VQA model",
     )
+
+
+def check_embedded(questions: Sequence[Question]) -> None:
+    """Raise ConfigError for a question that the embedded benchmark does not ask."""
+    for question in questions:
+        parse_question(question["question"])
 
 
 def guess(image: npt.NDArray[np.uint8], question: str, choices: int) -> int:

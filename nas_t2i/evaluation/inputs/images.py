@@ -8,8 +8,8 @@ counts as a problem is part of the rule by which images are read, and of every s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,8 +19,9 @@ from PIL import Image
 
 from nas_t2i.data.images.bad_samples import BadSampleError
 from nas_t2i.data.images.decode import SUFFIXES, decode_whole
-from nas_t2i.errors import ConfigError
+from nas_t2i.errors import ConfigError, named
 from nas_t2i.evaluation.inputs.json_rows import load_object
+from nas_t2i.evaluation.inputs.provenance import Drawn, Provenance
 
 MAX_PIXELS = 1 << 26  # 64 million; a larger "image" is a mistake or an attack
 
@@ -45,7 +46,7 @@ class ImageSet:
 
     Attributes:
         ids: of the images, in order. An image may turn out to be missing or unreadable.
-        rule: how images are read, for signatures.
+        provenance: where they are from and how they are read, for signatures.
         problems: those found so far, by id.
     """
 
@@ -56,6 +57,7 @@ class ImageSet:
         *,
         size: tuple[int, int] | None = None,
         blank_counts: bool = False,
+        provenance: Provenance | None = None,
     ) -> None:
         """`load` returns the RGB image of an id; it may raise OSError and BadSampleError."""
         self.ids = list(ids)
@@ -63,9 +65,10 @@ class ImageSet:
         self._load, self._size, self._blank_counts = load, size, blank_counts
         self._digests: dict[str, str] = {}
         self.problems: dict[str, Problem] = {}
-        self.rule = "rgb-v1" + (",blank counts" if blank_counts else ",no blank")
+        rule = "rgb-v1" + (",blank counts" if blank_counts else ",no blank")
         if size is not None:
-            self.rule += f",{size[0]}x{size[1]}"
+            rule += f",{size[0]}x{size[1]}"
+        self.provenance = provenance or Provenance(rule=rule)
 
     @classmethod
     def from_map(
@@ -85,6 +88,22 @@ class ImageSet:
             raise ConfigError(str(file), "no images in the map", expected="one or more")
         paths = {name: Path(file).parent / row.text_at(name) for name in row.data}
         return cls(list(paths), _loader(paths), size=size, blank_counts=blank_counts)
+
+    @classmethod
+    def at_rung(cls, ids: Sequence[str], images: npt.NDArray[np.uint8], drawn: Drawn) -> ImageSet:
+        """Take images (N, H, W, 3) as a model in training drew them: every one counts.
+
+        Raises:
+            ValueError: as `from_arrays`.
+        """
+        found = cls.from_arrays(ids, images, blank_counts=True)
+        found.provenance = Provenance(drawn)
+        return found
+
+    def drawn_by(self, drawn: Drawn, model: str) -> ImageSet:
+        """Say how the images were drawn, where it was done by this program; return the set."""
+        self.provenance = replace(self.provenance, drawn=drawn, model=model)
+        return self
 
     @classmethod
     def from_folder(
@@ -146,6 +165,17 @@ class ImageSet:
             blank_counts=blank_counts,
         )
 
+    def unmatched(self, wanted: Collection[str], what: str) -> list[str]:
+        """Return the ids of images that are none of the `wanted` ones, which are ids of a `what`.
+
+        Raises:
+            ConfigError: no image has one of those ids.
+        """
+        found = [name for name in self.ids if name not in wanted]
+        if len(found) == len(self.ids):
+            raise no_match(self.ids, wanted, what)
+        return found
+
     def read(self, name: str) -> Image.Image | Problem:
         """Return the RGB image of an id, or why there is none to score."""
         found = self._read(name)
@@ -186,6 +216,15 @@ class ImageSet:
         if not self._blank_counts and _is_blank(image):
             return Problem("blank", f"all pixels are {image.getpixel((0, 0))}")
         return image
+
+
+def no_match(images: Collection[str], wanted: Collection[str], what: str) -> ConfigError:
+    """Return the error of images none of which has an id that is `wanted`."""
+    return ConfigError(
+        "images",
+        f"none of the {len(images)} images has the id of a {what}: {named(images)}",
+        expected=f"ids such as {named(wanted)}",
+    )
 
 
 def image_digest(image: Image.Image) -> str:

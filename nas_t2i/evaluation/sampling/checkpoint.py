@@ -15,16 +15,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nas_t2i import plugins
 from nas_t2i.arch.families import arch_from_dict
 from nas_t2i.arch.resolve import resolve_arch
 from nas_t2i.arch.spec import Arch
-from nas_t2i.conditioning.latents import Codec, make_codec
-from nas_t2i.conditioning.text import TextEncoder, make_text_encoder
 from nas_t2i.conditioning.weights import read_json
 from nas_t2i.errors import ConfigError
+from nas_t2i.evaluation.inputs.provenance import Drawn
 from nas_t2i.evaluation.sampling.ddim import sample
 from nas_t2i.evaluation.sampling.generate import Images
+from nas_t2i.plugins import Origin
 from nas_t2i.protocol.budget import Budget
+from nas_t2i.protocol.conditioning import Codec, TextEncoder
 from nas_t2i.store import STUDY_FILE
 from nas_t2i.training import noise
 from nas_t2i.training.checkpoint import checkpoint_folder, newest_checkpoint
@@ -46,7 +48,7 @@ class CheckpointSource:
     weights: Path  # a checkpoint's folder, or a safetensors file
     arch: Arch  # of what was trained
     budget: Budget
-    told: dict[str, Any]  # where it comes from, for the result file
+    origin: dict[str, Any]  # where it comes from, for the result file
     notes: tuple[str, ...] = ()
 
 
@@ -86,7 +88,7 @@ class Painter:
 
     Attributes:
         facts: all that decides an image besides the prompt and its number; plain JSON.
-        how: what of it two models should share to be compared, for signatures.
+        drawn: what of it two models should share to be compared.
         batch: images drawn at a time.
     """
 
@@ -108,7 +110,7 @@ class Painter:
         self._device = torch.device(device)
         self._null: Tensor | None = None
         self.facts = facts
-        self.how = f"ddim{sampler.steps},guidance={sampler.guidance:g},seed={self._seed}"
+        self.drawn = Drawn.by(budget.evaluation)
         self.batch = sampler.batch
 
     def paint(self, captions: Sequence[str], first: int) -> Images:
@@ -155,18 +157,18 @@ def load_painter(source: CheckpointSource, cache: Path, device: str) -> Painter:
     _check_geometry(geometry, source)
     load_weights(denoiser, source.weights, _WHERE)
     denoiser.to(device).eval()
-    encoder = make_text_encoder(budget.text, cache, device)
-    codec = make_codec(budget.latents, device)
-    sampler = budget.evaluation.sampler
+    encoder = budget.text.load(cache, device)
+    codec = budget.latents.load(device)
+    drawn = Drawn.by(budget.evaluation)
     facts = {
         "weights": _weights_digest(denoiser),
         "arch": source.arch.arch_id,
         "precision": budget.training.precision,
         "latent_size": geometry.size,
         "prediction": budget.objective.prediction,
-        "sampler": f"ddim{sampler.steps}",
-        "guidance": sampler.guidance,
-        "seed": budget.evaluation.seed,
+        "sampler": drawn.sampler,
+        "guidance": drawn.guidance,
+        "seed": drawn.seed,
         "text": encoder.fingerprint,
         "latents": codec.fingerprint,
     }
@@ -201,9 +203,10 @@ def _trial_source(folder: Path, budget: Budget | None, step: int | None) -> Chec
             "--budget", f"got a budget for {folder}, a trial", expected="none: it has its own"
         )
     try:
+        plugins.restore(Origin.model_validate(origin) for origin in config.get("plugins", ()))
         own = Budget.model_validate(config["budget"], strict=False)
         arch = arch_from_dict(config["trained_arch"])
-        told = {key: config[key] for key in ("study", "name", "seed", "control", "budget_id")}
+        origin = {key: config[key] for key in ("study", "name", "seed", "control", "budget_id")}
     except (KeyError, ValueError) as error:
         raise ConfigError(
             str(file), f"not a trial's config ({str(error).splitlines()[0]})"
@@ -217,7 +220,7 @@ def _trial_source(folder: Path, budget: Budget | None, step: int | None) -> Chec
             str(folder), f"no {wanted}", expected=f"one of the steps {kept}" if kept else ""
         )
     return CheckpointSource(
-        found, arch, own, {"kind": "trial", **told, "step": int(found.name[5:])}
+        found, arch, own, {"kind": "trial", **origin, "step": int(found.name[5:])}
     )
 
 
@@ -239,15 +242,15 @@ def _diffusers_source(
     for scheduler in (folder / "scheduler", model / "scheduler"):
         if (scheduler / "scheduler_config.json").is_file():
             _check_schedule(scheduler / "scheduler_config.json", budget)
-    told = {"kind": "diffusers", "name": resolved.name}
+    origin = {"kind": "diffusers", "name": resolved.name}
     notes = list(resolved.notes)
     if (model / ORIGIN_FILE).is_file():
-        origin = read_json(model / ORIGIN_FILE)
-        told |= origin
-        trained = origin.get("budget_id")
+        trained_as = read_json(model / ORIGIN_FILE)
+        origin |= trained_as
+        trained = trained_as.get("budget_id")
         if trained is not None and trained != budget.budget_id:
             notes.append(f"trained under {trained}, drawn under {budget.budget_id}")
-    return CheckpointSource(weights, resolved.arch, budget, told, tuple(notes))
+    return CheckpointSource(weights, resolved.arch, budget, origin, tuple(notes))
 
 
 def _check_schedule(file: Path, budget: Budget) -> None:

@@ -1,8 +1,6 @@
-"""Images drawn by a denoiser for given texts, and what an evaluation gives."""
+"""Images drawn by a denoiser for given texts."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -10,21 +8,11 @@ from torch import Tensor
 
 from nas_t2i.evaluation.sampling.ddim import Denoiser, sample
 from nas_t2i.protocol.budget import Budget
-from nas_t2i.records import Score
 from nas_t2i.training import noise
 from nas_t2i.training.feeds.inputs import Inputs
 from nas_t2i.training.ranks import Ranks
 
 Images = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What an evaluation gave, the same on every rank."""
-
-    score: Score
-    images: Images  # (N, H, W, 3), as many as the budget draws
-    captions: list[str]  # of the images
 
 
 def draw(denoiser: Denoiser, text: Tensor, budget: Budget, inputs: Inputs, ranks: Ranks) -> Images:

@@ -17,26 +17,21 @@ from pydantic import BaseModel
 
 from nas_t2i.environment import describe_environment
 from nas_t2i.evaluation.answer_log import AnswerLog
-from nas_t2i.evaluation.image_metrics import make_image_metric
-from nas_t2i.evaluation.inputs.image_folder import default_folder, draw_images, drawing_of
 from nas_t2i.evaluation.inputs.images import ImageSet
-from nas_t2i.evaluation.metric_result import MetricResult, Report
-from nas_t2i.evaluation.metrics.common.fid_run import Extractor, reference_statistics, score_fid
-from nas_t2i.evaluation.metrics.common.frechet import FeatureStatistics
-from nas_t2i.evaluation.metrics.common.image_scores import score_images
-from nas_t2i.evaluation.metrics.common.per_image import ImageMetric
+from nas_t2i.evaluation.metric import Resources, Scorer
+from nas_t2i.evaluation.metrics.fid import FidScorer
+from nas_t2i.evaluation.result import MetricResult, Report
 from nas_t2i.evaluation.sampling.checkpoint import Painter, load_painter
+from nas_t2i.evaluation.sampling.image_folder import default_folder, draw_images, drawing_of
 from nas_t2i.evaluation.standalone.request import Plan, Request
 from nas_t2i.evaluation.tifa.mapping.registry import make_mapping
-from nas_t2i.evaluation.tifa.run import TifaOutcome, ask, result, score
-from nas_t2i.evaluation.tifa.types import Detail, Mapping, VqaModel
-from nas_t2i.evaluation.vqa import MODELS, make_vqa_model
+from nas_t2i.evaluation.tifa.scorer import TifaResult, TifaScorer
+from nas_t2i.evaluation.tifa.types import Detail
+from nas_t2i.evaluation.vqa import find_vqa, make_vqa_model
 from nas_t2i.protocol.budget import Budget
 
 RESULT_VERSION = 1
-# What tifa_run's own result has beside the keys that every metric has here.
-_TIFA_KEYS = ("answerer", "mapping", "question_details")
-_MOST_TOLD = 3  # images of which a note says what is wrong
+_MOST_SHOWN = 3  # images of which a note says what is wrong
 
 
 @dataclass(frozen=True)
@@ -54,15 +49,6 @@ class Evaluation:
         return all(result.score is not None for result in self.results)
 
 
-@dataclass(frozen=True)
-class _Models:
-    painter: Painter | None
-    vqa_model: VqaModel | None
-    mapping: Mapping | None
-    image_metrics: dict[str, ImageMetric]
-    extractor: Extractor | None
-
-
 def evaluate(
     plan: Plan, log_file: Path | None, cache: Path, device: str, report: Report
 ) -> Evaluation:
@@ -76,10 +62,16 @@ def evaluate(
             written.
     """
     with AnswerLog(log_file if _logs_anything(plan) else None) as log:
-        models = _load_models(plan, cache, device)
-        reference = _reference(plan, models.extractor, cache, report)
-        images, told = _images(plan, models.painter, cache, report)
-        return _score_all(plan, models, reference, images, told, log, cache, report)
+        resources = Resources(log=log, report=report, cache=cache, batch=plan.request.batch)
+        scorers = _load_scorers(plan, device)
+        painter = None if plan.checkpoint is None else load_painter(plan.checkpoint, cache, device)
+        for scorer in scorers.values():
+            scorer.prepare(resources)
+            if isinstance(scorer, FidScorer) and plan.request.save_reference is not None:
+                scorer.reference.save(plan.request.save_reference)
+        images, origin = _images(plan, painter, cache, report)
+        results = [scorer.score(images, plan.prompts, resources) for scorer in scorers.values()]
+        return _evaluation(plan, results, images, origin, log)
 
 
 def result_data(evaluation: Evaluation, plan: Plan) -> dict[str, Any]:
@@ -100,32 +92,25 @@ def _is_recorded(plan: Plan) -> bool:
 
 
 def _logs_anything(plan: Plan) -> bool:
-    asked = "tifa" in plan.request.metrics and not _is_recorded(plan)
-    return asked or bool(plan.image_metrics)
+    metrics = plan.request.metrics
+    return any(name not in ("tifa", "fid") for name in metrics) or (
+        "tifa" in metrics and find_vqa(plan.vqa).LOOKS
+    )
 
 
-def _load_models(plan: Plan, cache: Path, device: str) -> _Models:
-    request = plan.request
-    vqa_model = mapping = extractor = None
-    if "tifa" in request.metrics:
-        vqa_model = _vqa_model(plan, device)
-        mapping = make_mapping(plan.mapping, device)
-    if "fid" in request.metrics:
-        # Here, because it needs packages of its own.
-        from nas_t2i.evaluation.metrics.common.inception import InceptionFeatures
-
-        extractor = InceptionFeatures(request.fid.inception, side=request.fid.side, device=device)
-    image_metrics = {
-        name: make_image_metric(settings, device) for name, settings in plan.image_metrics.items()
+def _load_scorers(plan: Plan, device: str) -> dict[str, Scorer]:
+    return {
+        name: _tifa_scorer(plan, device)
+        if name == "tifa"
+        else plan.request.settings[name].load(device)
+        for name in plan.request.metrics
     }
-    painter = None if plan.checkpoint is None else load_painter(plan.checkpoint, cache, device)
-    return _Models(painter, vqa_model, mapping, image_metrics, extractor)
 
 
-def _vqa_model(plan: Plan, device: str) -> VqaModel:
-    tifa = plan.request.tifa
-    by_likelihood = plan.mapping == "likelihood" and plan.vqa.partition(":")[0] in MODELS
-    return make_vqa_model(
+def _tifa_scorer(plan: Plan, device: str) -> TifaScorer:
+    tifa, kind = plan.request.tifa, find_vqa(plan.vqa)
+    by_likelihood = plan.mapping == "likelihood" and "--likelihood" in kind.READS
+    vqa_model = make_vqa_model(
         plan.vqa,
         revision=tifa.revision,
         device=device,
@@ -136,18 +121,9 @@ def _vqa_model(plan: Plan, device: str) -> VqaModel:
         new_tokens=tifa.new_tokens,
         recorded_model=tifa.recorded_model,
     )
-
-
-def _reference(
-    plan: Plan, extractor: Extractor | None, cache: Path, report: Report
-) -> FeatureStatistics | None:
-    fid = plan.request.fid
-    if extractor is None or fid.reference is None:
-        return None
-    found = reference_statistics(fid.reference, extractor, cache / "features", report)
-    if fid.save_reference is not None:
-        found.save(fid.save_reference)
-    return found
+    mapping = make_mapping(plan.mapping, device)
+    # Recorded answers are in a file already; kept a second time they would outlive its changes.
+    return TifaScorer(plan.questions, vqa_model, mapping, keep_answers=kind.LOOKS)
 
 
 def _images(
@@ -158,7 +134,7 @@ def _images(
     if painter is None:
         assert plan.images is not None
         source = request.source or request.images
-        told: dict[str, Any] = {"source": str(source), "drawn": None}
+        origin: dict[str, Any] = {"source": str(source), "drawn": None}
         images = plan.images
     else:
         assert plan.checkpoint is not None
@@ -166,86 +142,30 @@ def _images(
         folder = request.pictures or default_folder(cache, drawing)
         file = draw_images(painter, plan.prompts, folder, report)
         images = ImageSet.from_map(file, size=request.size, blank_counts=request.blank_counts)
-        told = {
+        images = images.drawn_by(painter.drawn, painter.facts["weights"])
+        origin = {
             "source": str(request.source),
-            "model": plan.checkpoint.told,
+            "model": plan.checkpoint.origin,
             "drawn": drawing,
             "folder": str(folder),
         }
-    return images, {**told, "rule": images.rule, "count": len(images.ids)}
+    return images, {**origin, "rule": images.provenance.rule, "count": len(images.ids)}
 
 
-def _score_all(
+def _evaluation(
     plan: Plan,
-    models: _Models,
-    reference: FeatureStatistics | None,
+    results: list[MetricResult],
     images: ImageSet,
-    told: dict[str, Any],
+    origin: dict[str, Any],
     log: AnswerLog,
-    cache: Path,
-    report: Report,
 ) -> Evaluation:
-    results: list[MetricResult] = []
-    details: list[Detail] = []
-    for name in plan.request.metrics:
-        if name == "tifa":
-            found, details = _tifa(plan, models, images, log, report)
-        elif name == "fid":
-            assert models.extractor is not None and reference is not None
-            ids = [prompt.id for prompt in plan.prompts] or images.ids
-            found = score_fid(ids, images, models.extractor, reference, cache / "features", report)
-        else:
-            metric, batch = models.image_metrics[name], plan.request.batch
-            found = score_images(name, metric, plan.prompts, images, log, report, batch)
-        results.append(_drawn_so(found, models.painter))
-    heard = {note for found in results for note in found.notes}
-    notes = plan.notes + [note for note in log.notes if note not in heard]
+    details = [d for result in results if isinstance(result, TifaResult) for d in result.details]
+    of_results = {note for result in results for note in result.notes}
+    notes = plan.notes + [note for note in log.notes if note not in of_results]
     # Where the path of a map leads, for example.
-    for image, problem in list(images.problems.items())[:_MOST_TOLD]:
+    for image, problem in list(images.problems.items())[:_MOST_SHOWN]:
         notes.append(f"image {image!r} {problem.reason}: {problem.detail}")
-    return Evaluation(results, details, told, notes)
-
-
-def _tifa(
-    plan: Plan, models: _Models, images: ImageSet, log: AnswerLog, report: Report
-) -> tuple[MetricResult, list[Detail]]:
-    vqa_model, mapping = models.vqa_model, models.mapping
-    assert vqa_model is not None and mapping is not None
-    if _is_recorded(plan):
-        # These answers are in a file already; kept a second time they would outlive its changes.
-        log = AnswerLog(None)
-    looked = ask(plan.questions, images, vqa_model, log, lambda done, of: report("tifa", done, of))
-    outcome = score(plan.questions, looked, vqa_model.identity, mapping, log)
-    return _tifa_result(outcome, plan), outcome.details
-
-
-def _tifa_result(outcome: TifaOutcome, plan: Plan) -> MetricResult:
-    whole = result(outcome)
-    notes = list(outcome.notes)
-    mapped = [detail.mapped for detail in outcome.details if detail.mapped is not None]
-    if plan.mapping == "exact" and any(one.how == "none" for one in mapped):
-        notes.append(
-            "TIFA's own code takes such an answer for the choice nearest in meaning: "
-            "--mapping embedding"
-        )
-    return MetricResult(
-        metric="tifa",
-        score=outcome.score,
-        better="larger",
-        prompts=outcome.prompts,
-        missing=outcome.missing,
-        notes=notes,
-        more={key: whole[key] for key in _TIFA_KEYS},
-    )
-
-
-def _drawn_so(found: MetricResult, painter: Painter | None) -> MetricResult:
-    """Return a result whose signature says how its images were drawn, if they were drawn here."""
-    if painter is None or found.score is None:
-        return found
-    signature = f"{found.score.signature}|drawn={painter.how}"
-    score = found.score.model_copy(update={"signature": signature})
-    return dataclasses.replace(found, score=score)
+    return Evaluation(results, details, origin, notes)
 
 
 def _plain(request: Request) -> dict[str, Any]:

@@ -2,43 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from nas_t2i.errors import ConfigError, did_you_mean
-from nas_t2i.evaluation.image_metrics import check_image_metric
+from nas_t2i import plugins
+from nas_t2i.errors import ConfigError, did_you_mean, number_of
+from nas_t2i.evaluation.at_rung import ranked_by
 from nas_t2i.evaluation.inputs.coco import draw_prompts
-from nas_t2i.evaluation.inputs.images import ImageSet
+from nas_t2i.evaluation.inputs.images import ImageSet, no_match
 from nas_t2i.evaluation.inputs.prompts import Prompt, read_prompts
+from nas_t2i.evaluation.metric import Metric
 from nas_t2i.evaluation.metrics.common.frechet import FeatureStatistics
-from nas_t2i.evaluation.metrics.common.per_image import weights_file
-from nas_t2i.evaluation.question_tifa import captions_of, read_evaluation_questions
+from nas_t2i.evaluation.metrics.common.weights import weights_file
+from nas_t2i.evaluation.metrics.fid import FidMetric
+from nas_t2i.evaluation.metrics.tifa import TifaEvaluation, prompts_of
 from nas_t2i.evaluation.sampling.checkpoint import (
     CheckpointSource,
     find_checkpoint_source,
     is_checkpoint,
 )
-from nas_t2i.evaluation.tifa.files import read_questions, read_result
+from nas_t2i.evaluation.tifa.files import read_questions
 from nas_t2i.evaluation.tifa.mapping.registry import check_mapping
-from nas_t2i.evaluation.tifa.run import number_of, strangers
 from nas_t2i.evaluation.tifa.types import Question
-from nas_t2i.evaluation.vqa import MODELS, check_answerable
+from nas_t2i.evaluation.vqa import check_answerable, find_vqa, forms
 from nas_t2i.files import expand_path
-from nas_t2i.protocol.budget import (
-    Budget,
-    ClipMetric,
-    HpsMetric,
-    ImageMetricSettings,
-    ImageRewardMetric,
-    TifaEvaluation,
-)
+from nas_t2i.protocol.budget import Budget
 from nas_t2i.training.feeds.inputs import Inputs
 
-METRICS = ("tifa", "clip", "fid", "hps", "image_reward")
 _COCO = "coco:"
-_WRITERS = ("blip", "git", "blip2")  # answer token by token
 
 
 @dataclass(frozen=True)
@@ -56,14 +49,13 @@ class TifaOptions:
     recorded_model: str = ""
 
 
-@dataclass(frozen=True)
-class FidOptions:
-    """What images are compared with, and by which features."""
-
-    reference: Path | None = None
-    save_reference: Path | None = None
-    inception: str | None = None  # None: torch-fidelity's own place for its weights
-    side: int | None = None
+def metric_names() -> list[str]:
+    """Return the names of metrics that score images."""
+    return [
+        name
+        for name in plugins.names("metrics")
+        if name not in plugins.builtin_names("metrics") or plugins.find("metrics", name).cls.BESIDE
+    ]
 
 
 @dataclass(frozen=True)
@@ -75,10 +67,8 @@ class Request:
     images: Path | None = None  # or a map of images
     prompts: str = ""
     tifa: TifaOptions = field(default_factory=TifaOptions)
-    clip: ClipMetric | None = None
-    hps: HpsMetric | None = None
-    image_reward: ImageRewardMetric | None = None
-    fid: FidOptions = field(default_factory=FidOptions)
+    settings: Mapping[str, Metric] = field(default_factory=dict)  # of metrics other than TIFA
+    save_reference: Path | None = None  # of FID: where the statistics of its reference go
     budget: Budget | None = None
     step: int | None = None
     seed: int | None = None
@@ -99,7 +89,6 @@ class Plan:
     questions: list[Question]
     vqa: str  # of the request, or the budget's own
     mapping: str
-    image_metrics: dict[str, ImageMetricSettings]
     notes: list[str]
 
 
@@ -115,63 +104,90 @@ def make_plan(request: Request, cache: Path) -> Plan:
     notes: list[str] = []
     _check_metrics(request)
     checkpoint, images = _source(request)
-    image_metrics = _image_metrics(request)
+    _check_settings(request)
     questions, vqa, mapping = _questions(request, checkpoint, notes.append)
     prompts = _prompts(request, checkpoint, questions, cache, notes.append)
     _check_captions(prompts, questions)
     if checkpoint is not None:
         notes += checkpoint.notes
-    if not prompts and (checkpoint is not None or image_metrics):
-        what = "drawing" if checkpoint is not None else next(iter(image_metrics))
+    of_prompts = [name for name in request.metrics if name not in ("tifa", "fid")]
+    if not prompts and (checkpoint is not None or of_prompts):
+        what = "drawing" if checkpoint is not None else of_prompts[0]
         raise ConfigError("--prompts", f"missing, and {what} needs captions", expected="a file")
     ids = [prompt.id for prompt in prompts] if images is None else images.ids
     if "tifa" in request.metrics:
-        strangers(ids, captions_of(questions), "caption")
-    if image_metrics:
-        strangers(ids, {prompt.id: prompt for prompt in prompts}, "prompt")
-    return Plan(request, checkpoint, images, prompts, questions, vqa, mapping, image_metrics, notes)
+        _check_match(ids, dict.fromkeys(question["id"] for question in questions), "caption")
+    if of_prompts:
+        _check_match(ids, dict.fromkeys(prompt.id for prompt in prompts), "prompt")
+    return Plan(request, checkpoint, images, prompts, questions, vqa, mapping, notes)
+
+
+def _check_match(images: Sequence[str], wanted: dict[str, None], what: str) -> None:
+    if wanted.keys().isdisjoint(images):
+        raise no_match(images, wanted, what)
 
 
 def _check_metrics(request: Request) -> None:
+    known = metric_names()
     if not request.metrics:
-        raise ConfigError("--metric", "missing", expected=f"one or more of {', '.join(METRICS)}")
+        raise ConfigError("--metric", "missing", expected=f"one or more of {', '.join(known)}")
     for name in request.metrics:
-        if name not in METRICS:
+        if name not in known and not plugins.was_used("metrics", name):
             raise ConfigError(
                 "--metric",
                 f"got {name!r}",
-                expected=f"one of {', '.join(METRICS)}",
-                hint=did_you_mean(name, METRICS),
+                expected=f"one of {', '.join(known)}",
+                hint=did_you_mean(name, known),
             )
     if len(set(request.metrics)) < len(request.metrics):
         raise ConfigError("--metric", f"got {', '.join(request.metrics)}", expected="each once")
-    if "fid" in request.metrics:
-        _check_fid(request.fid)
     # Of TIFA, a file of questions may be given for its captions alone.
-    options = {
-        "tifa": (replace(request.tifa, questions=None), TifaOptions()),
-        "fid": (request.fid, FidOptions()),
-        "clip": (request.clip, None),
-        "hps": (request.hps, None),
-        "image_reward": (request.image_reward, None),
-    }
-    for name, (given, default) in options.items():
-        if name not in request.metrics and given != default:
+    given = [*request.settings]
+    if replace(request.tifa, questions=None) != TifaOptions():
+        given.append("tifa")
+    for name in given:
+        if name not in request.metrics:
             raise ConfigError(
                 "--metric", f"got options of {name}", expected=f"--metric {name} with them"
             )
 
 
-def _check_fid(fid: FidOptions) -> None:
-    if fid.reference is None:
-        raise ConfigError(
-            "--reference", "missing", expected="a folder of real images, or their statistics"
-        )
-    if fid.reference.is_dir():
-        ImageSet.from_folder(fid.reference)
+# What the command line calls the settings that a metric can't do without.
+_NEEDED = {
+    "clip": "--clip-model and --clip-checkpoint",
+    "hps": "--hps-checkpoint and --hps-version",
+    "image_reward": "--image-reward-checkpoint",
+}
+
+
+def _check_settings(request: Request) -> None:
+    for name in request.metrics:
+        if name == "tifa":
+            continue
+        settings = request.settings.get(name)
+        if isinstance(settings, FidMetric):
+            _check_fid(settings, request.save_reference)
+        elif settings is not None:
+            settings.check()
+        elif name == "fid":
+            raise ConfigError(
+                "--reference", "missing", expected="a folder of real images, or their statistics"
+            )
+        else:
+            raise ConfigError(
+                f"--metric {name}",
+                "no model" if name in _NEEDED else "no settings",
+                expected=_NEEDED.get(name, f"--set {name}.KEY=VALUE"),
+            )
+
+
+def _check_fid(fid: FidMetric, save_reference: Path | None) -> None:
+    reference = Path(fid.reference)
+    if reference.is_dir():
+        ImageSet.from_folder(reference)
     else:
-        FeatureStatistics.load(fid.reference)
-        if fid.save_reference is not None:
+        FeatureStatistics.load(reference)
+        if save_reference is not None:
             raise ConfigError(
                 "--save-reference", "got a file", expected="it with a folder as the reference"
             )
@@ -223,24 +239,7 @@ def _reseeded(source: CheckpointSource, seed: int | None) -> CheckpointSource:
         return source
     evaluation = source.budget.evaluation.model_copy(update={"seed": seed})
     budget = source.budget.model_copy(update={"evaluation": evaluation})
-    return CheckpointSource(source.weights, source.arch, budget, source.told, source.notes)
-
-
-def _image_metrics(request: Request) -> dict[str, ImageMetricSettings]:
-    options: dict[str, tuple[ImageMetricSettings | None, str]] = {
-        "clip": (request.clip, "--clip-model and --clip-checkpoint"),
-        "hps": (request.hps, "--hps-checkpoint and --hps-version"),
-        "image_reward": (request.image_reward, "--image-reward-checkpoint"),
-    }
-    wanted = {}
-    for name in request.metrics:
-        if name in options:
-            settings, expected = options[name]
-            if settings is None:
-                raise ConfigError(f"--metric {name}", "no model", expected=expected)
-            check_image_metric(settings)
-            wanted[name] = settings
-    return wanted
+    return CheckpointSource(source.weights, source.arch, budget, source.origin, source.notes)
 
 
 def _questions(
@@ -259,14 +258,14 @@ def _questions(
     if file is None:
         if budget is None or own is None or request.prompts:
             raise ConfigError("--questions", "missing, and tifa needs it", expected="a file")
-        questions = read_evaluation_questions(budget)
+        questions = own.asked(budget.data)
         where = f"the budget {budget.name} ({own.questions or 'embedded prompts'})"
     vqa = tifa.vqa or (own.vqa if own else "")
     mapping = tifa.mapping or (own.mapping if own else "exact")
     check_mapping(mapping)
     _check_vqa(vqa, mapping, tifa)
     check_answerable(vqa, questions)
-    about = number_of(len(captions_of(questions)), "caption")
+    about = number_of(len(prompts_of(questions)), "caption")
     say(
         f"tifa: {number_of(len(questions), 'question')} about {about} of {where}; vqa {vqa}, "
         f"mapping {mapping}"
@@ -274,20 +273,16 @@ def _questions(
     return questions, vqa, mapping
 
 
-def _tells_likelihoods(kind: str, model: str) -> bool:
-    if kind == "recorded":
-        return bool(read_result(expand_path(model, "--vqa")).choices)
-    return kind != "shapes"
-
-
 def _check_vqa(vqa: str, mapping: str, tifa: TifaOptions) -> None:
-    kind, _, model = vqa.partition(":")
     if not vqa:
-        kinds = ["recorded:FILE", "shapes", "learned", *(f"{kind}:MODEL" for kind in MODELS)]
-        raise ConfigError("--vqa", "missing, and tifa needs it", expected=", ".join(kinds))
-    if kind == "recorded" and model and not expand_path(model, "--vqa").is_file():
-        raise ConfigError("--vqa", f"got {vqa!r}: no file {model!r}", expected="a result of TIFA")
-    if mapping == "likelihood" and not _tells_likelihoods(kind, model):
+        raise ConfigError("--vqa", "missing, and tifa needs it", expected=", ".join(forms()))
+    kind, _, argument = vqa.partition(":")
+    if kind == "recorded" and argument and not expand_path(argument, "--vqa").is_file():
+        raise ConfigError(
+            "--vqa", f"got {vqa!r}: no file {argument!r}", expected="a result of TIFA"
+        )
+    found = find_vqa(vqa)
+    if mapping == "likelihood" and not found.tells_likelihoods():
         raise ConfigError(
             "--mapping",
             f"got likelihood with {vqa!r}, which has none",
@@ -297,16 +292,18 @@ def _check_vqa(vqa: str, mapping: str, tifa: TifaOptions) -> None:
         raise ConfigError(
             "--likelihood", f"got it with --mapping {mapping}", expected="it with likelihood"
         )
-    options: dict[str, tuple[bool, Sequence[str]]] = {
-        "--vqa-revision": (tifa.revision is not None, MODELS),
-        "--vqa-dtype": (tifa.dtype != "fp32", MODELS),
-        "--vqa-tokens": (tifa.new_tokens != TifaOptions.new_tokens, _WRITERS),
-        "--vqa-choices": (tifa.choices_in_prompt, ("blip2",)),
-        "--likelihood": (tifa.likelihood != TifaOptions.likelihood, MODELS),
-        "--recorded-model": (bool(tifa.recorded_model), ("recorded",)),
+    given = {
+        "--vqa-revision": tifa.revision is not None,
+        "--vqa-dtype": tifa.dtype != "fp32",
+        "--vqa-tokens": tifa.new_tokens != TifaOptions.new_tokens,
+        "--vqa-choices": tifa.choices_in_prompt,
+        "--likelihood": tifa.likelihood != TifaOptions.likelihood,
+        "--recorded-model": bool(tifa.recorded_model),
     }
-    for option, (given, takers) in options.items():
-        if given and kind not in takers:
+    for option, is_given in given.items():
+        if is_given and option not in found.READS:
+            names = plugins.builtin_names("vqa")
+            takers = [name for name in names if option in plugins.find("vqa", name).cls.READS]
             raise ConfigError(
                 option, f"got it with --vqa {vqa}", expected=f"it with {' or '.join(takers)}"
             )
@@ -325,20 +322,17 @@ def _prompts(
     if request.prompts:
         return read_prompts(request.prompts)
     if request.tifa.questions is not None:
-        captions = captions_of(questions)
-        return [Prompt(name, caption) for name, caption in captions.items()]
-    if checkpoint is None:
-        return []
-    captions = _own_captions(checkpoint.budget, cache)
-    return [Prompt(name, caption) for name, caption in captions.items()]
+        return prompts_of(questions)
+    return [] if checkpoint is None else _own_prompts(checkpoint.budget, cache)
 
 
-def _own_captions(budget: Budget, cache: Path) -> dict[str, str]:
-    """Return the captions that a budget's trials are evaluated with, by id."""
-    if isinstance(budget.evaluation, TifaEvaluation):
-        return captions_of(read_evaluation_questions(budget))
-    _, held_out = Inputs(budget, cache).make_feed(0).held_out(budget.evaluation.seed)
-    return {f"pair-{number:05}": caption for number, caption in enumerate(held_out)}
+def _own_prompts(budget: Budget, cache: Path) -> list[Prompt]:
+    """Return the captions that a budget's trials are evaluated with."""
+    evaluation = ranked_by(budget)
+    if isinstance(evaluation, TifaEvaluation):
+        return prompts_of(evaluation.asked(budget.data))
+    _, held_out = Inputs(budget, cache).make_feed(0).held_out(evaluation.seed)
+    return [Prompt(f"pair-{number:05}", caption) for number, caption in enumerate(held_out)]
 
 
 def _coco_prompts(request: Request, say: Callable[[str], None]) -> list[Prompt]:

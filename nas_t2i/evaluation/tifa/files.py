@@ -136,6 +136,11 @@ def questions_digest(questions: Sequence[Question]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def questions_part(questions: Sequence[Question]) -> str:
+    """Return the part of a TIFA's signature that says what was asked."""
+    return f"questions={questions_digest(questions)}"
+
+
 @dataclass(frozen=True)
 class RecordedAnswers:
     """The answers in a result file."""
@@ -240,7 +245,7 @@ def reference_result(details: Iterable[Detail]) -> dict[str, Any]:
     return {
         "tifa_average": statistics.mean(means) if means else None,
         "tifa_stdev": statistics.stdev(means) if len(means) > 1 else None,
-        "accuracy_by_type": {kind: statistics.mean(marks) for kind, marks in by_type.items()},
+        "accuracy_by_type": {kind: statistics.mean(correct) for kind, correct in by_type.items()},
         "question_details": {
             name: {row.question["question"]: _reference_row(row) for row in rows}
             for name, rows in scored.items()

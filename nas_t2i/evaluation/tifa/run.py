@@ -10,25 +10,23 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from nas_t2i.errors import ConfigError, StorageError
+from nas_t2i.errors import StorageError, named, number_of
 from nas_t2i.evaluation.answer_log import AnswerLog
 from nas_t2i.evaluation.inputs.images import ImageSet, Problem
-from nas_t2i.evaluation.tifa.files import questions_digest
-from nas_t2i.evaluation.tifa.scoring import blind_level, score_of_marks
+from nas_t2i.evaluation.inputs.provenance import Provenance, signature
+from nas_t2i.evaluation.tifa.files import questions_part
+from nas_t2i.evaluation.tifa.scoring import no_image_baseline, score_correct
 from nas_t2i.evaluation.tifa.types import Answer, Detail, Mapping, Question, VqaModel, exact_match
-from nas_t2i.files import write_json
 from nas_t2i.records import Score
 
 RESULT_VERSION = 1
 _NO_ANSWER = "no answer"
-_MOST_NAMED = 5  # ids in a note
 
 Progress = Callable[[int, int], None]
 
@@ -43,8 +41,8 @@ class Looked:
 
     digests: dict[str, str]  # by caption id
     problems: dict[str, Problem]  # by caption id, of images that can't be scored
-    strangers: list[str]  # ids of images that no question is about
-    rule: str  # how images were read
+    unmatched: list[str]  # ids of images that no question is about
+    provenance: Provenance
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,7 @@ class TifaOutcome:
     """A TIFA, and everything that it was counted from."""
 
     score: Score | None  # None: no caption could be scored
+    signature: str  # of the score, also where there is none
     prompts: list[str]  # ids of the captions of `score.per_prompt`
     missing: dict[str, str]  # captions without a score: id -> reason
     details: list[Detail]  # of every question, those of a caption together
@@ -82,7 +81,8 @@ def ask(
         StorageError: the log can't be written.
     """
     captions = _by_caption(questions)
-    looked = Looked({}, {}, strangers(images.ids, captions, "caption"), images.rule)
+    unmatched = images.unmatched(captions, "caption")
+    looked = Looked({}, {}, unmatched, images.provenance)
     for done, (name, asked) in enumerate(captions.items()):
         progress(done, len(captions))
         image = images.read(name)
@@ -117,44 +117,77 @@ def answers_about(
 def score(
     questions: Sequence[Question], looked: Looked, vqa_model: str, mapping: Mapping, log: AnswerLog
 ) -> TifaOutcome:
-    """Read the answers that the log holds from `answerer` (an identity), and count.
+    """Read the answers that the log holds from a VQA model (its identity), and count.
+
+    Raises:
+        StorageError: the log holds something else under the key of an answer.
+    """
+    details = details_of(questions, looked, vqa_model, mapping, log)
+    parts = (vqa_model, mapping.identity, "")
+    return count(questions, details, looked, parts, log.notes)
+
+
+def details_of(
+    questions: Sequence[Question], looked: Looked, vqa_model: str, mapping: Mapping, log: AnswerLog
+) -> list[Detail]:
+    """Return what became of every question, those of a caption together. Raises as `score`."""
+    captions = _by_caption(questions)
+    asked = [question for rows in captions.values() for question in rows]
+    return [_detail(question, looked, vqa_model, mapping, log) for question in asked]
+
+
+def count(
+    questions: Sequence[Question],
+    details: list[Detail],
+    looked: Looked,
+    parts: tuple[str, str, str],
+    log_notes: Sequence[str],
+) -> TifaOutcome:
+    """Count what became of the questions.
 
     A caption whose image is a problem, or one of whose questions has no answer, is not scored. A
     question that a caption has twice counts once, as it stands first. A question whose gold answer
     is none of its choices is wrong, whatever was answered.
 
-    Raises:
-        StorageError: the log holds something else under the key of an answer.
+    `parts` are the identities of VQA model and mapping, and what comes last in the signature.
     """
-    captions = _by_caption(questions)
-    asked = [question for rows in captions.values() for question in rows]
-    details = [_detail(question, looked, vqa_model, mapping, log) for question in asked]
+    vqa_model, mapping, origin = parts
     missing: dict[str, str] = {}
     for detail in details:
         if detail.missing:
             missing.setdefault(detail.question["id"], detail.missing)
     counted = [detail for detail in details if detail.question["id"] not in missing]
+    signed = signature(
+        "tifa",
+        f"vqa={vqa_model}",
+        f"mapping={mapping}",
+        # At a rung as the file has them, else grouped by caption: as signatures always had it.
+        questions_part(questions if looked.provenance.at_rung else [d.question for d in details]),
+        looked.provenance.images_part,
+        looked.provenance.drawn_part,
+        origin,
+    )
     tifa = None
     if counted:
         counted_questions = [detail.question for detail in counted]
-        tifa = score_of_marks(
+        tifa = score_correct(
             counted_questions,
             [detail.correct for detail in counted],
-            chance=blind_level(counted_questions),
-            signature=(
-                f"tifa|vqa={vqa_model}|mapping={mapping.identity}"
-                f"|questions={questions_digest(asked)}|images={looked.rule}"
-            ),
+            chance=no_image_baseline(counted_questions),
+            signature=signed,
             n_missing=len(missing),
         )
+    captions = dict.fromkeys(detail.question["id"] for detail in details)
+    repeated = len(questions) - len(details)
     return TifaOutcome(
         score=tifa,
+        signature=signed,
         prompts=[name for name in captions if name not in missing],
         missing=missing,
         details=details,
-        notes=_notes(details, missing, looked, len(questions) - len(asked)) + log.notes,
+        notes=_notes(details, missing, looked, repeated) + list(log_notes),
         vqa_model=vqa_model,
-        mapping=mapping.identity,
+        mapping=mapping,
     )
 
 
@@ -188,11 +221,6 @@ def result(outcome: TifaOutcome) -> dict[str, Any]:
         "missing": {"by_reason": dict(outcome.missing_by_reason), "captions": outcome.missing},
         "question_details": details,
     }
-
-
-def write_result(file: str | Path, outcome: TifaOutcome) -> None:
-    """Write `result` to a file. Raises StorageError."""
-    write_json(file, result(outcome))
 
 
 def _row(detail: Detail, scored: bool) -> dict[str, Any]:
@@ -275,10 +303,10 @@ def _notes(
         notes.append(f"{number_of(len(names), 'caption')} not scored, {what}: {named(names)}")
     if missing:
         notes.append("what is not scored is left out, not wrong: compare over common prompts only")
-    if looked.strangers:
+    if looked.unmatched:
         notes.append(
-            f"{number_of(len(looked.strangers), 'image')} without a question: "
-            f"{named(looked.strangers)}"
+            f"{number_of(len(looked.unmatched), 'image')} without a question: "
+            f"{named(looked.unmatched)}"
         )
     counted = [detail for detail in details if detail.question["id"] not in missing]
     lacking = [
@@ -297,31 +325,3 @@ def _notes(
             f"{number_of(unread, 'answer')} taken for none of the choices, counted as wrong"
         )
     return notes
-
-
-def number_of(number: int, what: str) -> str:
-    """Return "1 image", "2 images"."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def strangers(images: Sequence[str], wanted: Collection[str], what: str) -> list[str]:
-    """Return the ids of images that are none of the `wanted` ones, which are ids of a `what`.
-
-    Raises:
-        ConfigError: all of them are strangers.
-    """
-    found = [name for name in images if name not in wanted]
-    if len(found) == len(images):
-        raise ConfigError(
-            "images",
-            f"none of the {len(images)} images has the id of a {what}: {named(images)}",
-            expected=f"ids such as {named(wanted)}",
-        )
-    return found
-
-
-def named(names: Iterable[str]) -> str:
-    """Return the first few names, and how many more there are."""
-    unique = list(dict.fromkeys(names))
-    more = len(unique) - _MOST_NAMED
-    return ", ".join(unique[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

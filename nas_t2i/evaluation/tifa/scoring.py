@@ -8,38 +8,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Protocol
 
 from nas_t2i.evaluation.tifa.types import Question, exact_match, normalized
 from nas_t2i.records import Score
 from nas_t2i.statistics import mean_over_prompts
 
 
-class AskedQuestion(Protocol):
-    """The part of a TIFA question that scoring needs."""
-
-    def __getitem__(self, key: str, /) -> object: ...
-
-
-def tifa_score(
-    questions: Sequence[AskedQuestion],
-    answers: Sequence[str],
-    *,
-    chance: float | None,
-    signature: str,
-) -> Score:
-    """Score answers against questions; one answer a question, in order.
-
-    ``per_prompt`` holds one mean a caption id, in order of first appearance.
-    """
-    correct = [
-        answer == question["answer"] for question, answer in zip(questions, answers, strict=True)
-    ]
-    return score_of_marks(questions, correct, chance=chance, signature=signature)
-
-
-def score_of_marks(
-    questions: Sequence[AskedQuestion],
+def score_correct(
+    questions: Sequence[Question],
     correct: Sequence[bool],
     *,
     chance: float | None,
@@ -52,10 +28,10 @@ def score_of_marks(
     """
     by_caption: defaultdict[str, list[float]] = defaultdict(list)
     by_type: defaultdict[str, list[float]] = defaultdict(list)
-    for question, mark in zip(questions, correct, strict=True):
-        by_caption[str(question["id"])].append(float(mark))
-        by_type[str(question["element_type"])].append(float(mark))
-    per_prompt = [sum(marks) / len(marks) for marks in by_caption.values()]
+    for question, right in zip(questions, correct, strict=True):
+        by_caption[str(question["id"])].append(float(right))
+        by_type[str(question["element_type"])].append(float(right))
+    per_prompt = [sum(shares) / len(shares) for shares in by_caption.values()]
     mean = mean_over_prompts(per_prompt)
     return Score(
         metric="tifa",
@@ -64,13 +40,13 @@ def score_of_marks(
         n=mean.n,
         n_missing=n_missing,
         chance=chance,
-        by_type={name: sum(marks) / len(marks) for name, marks in sorted(by_type.items())},
+        by_type={name: sum(shares) / len(shares) for name, shares in sorted(by_type.items())},
         signature=signature,
         per_prompt=[round(score, 6) for score in per_prompt],
     )
 
 
-def blind_level(questions: Sequence[Question]) -> float:
+def no_image_baseline(questions: Sequence[Question]) -> float:
     """Return the TIFA of somebody who does not look at the images, but knows the file.
 
     Where "yes" and "no" are the choices it is always yes, or always no, whichever earns more over
@@ -89,4 +65,4 @@ def _constant_level(questions: Sequence[Question], constant: str) -> float:
         else:
             expected = float(exact_match(answer, choices) is not None) / len(choices)
         by_caption[question["id"]].append(expected)
-    return mean_over_prompts([sum(marks) / len(marks) for marks in by_caption.values()]).value
+    return mean_over_prompts([sum(shares) / len(shares) for shares in by_caption.values()]).value

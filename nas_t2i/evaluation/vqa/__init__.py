@@ -1,89 +1,77 @@
-"""Visual question answering back ends, one file each."""
+"""Visual question answering: VQA models, a module a kind, found by their names.
+
+No module of a kind imports this one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from pathlib import Path
+from typing import Any
 
-from nas_t2i.environment import cache_dir
+from nas_t2i import plugins
 from nas_t2i.errors import ConfigError, did_you_mean
 from nas_t2i.evaluation.tifa.types import Question, VqaModel
-from nas_t2i.files import expand_path
+from nas_t2i.evaluation.vqa.common.base import WHERE, Options, Vqa
 
-MODELS = ("blip", "vilt", "git", "blip2")  # kinds that are loaded from a folder or a hub
-_ALONE = ("shapes", "learned")  # kinds that need no more than their name
+_KIND = "vqa"
 
 
-def make_vqa_model(
-    name: str,
-    *,
-    revision: str | None = None,
-    device: str = "cpu",
-    dtype: Literal["fp32", "bf16"] = "fp32",
-    likelihood: Literal["sum", "mean"] | None = None,
-    choices_in_prompt: bool = False,
-    batch: int = 32,
-    new_tokens: int = 50,
-    recorded_model: str = "",
-) -> VqaModel:
-    """Return the VQA model that `name` says.
+def find_vqa(name: str, folder: Path | None = None) -> Vqa:
+    """Return the kind of VQA model that ``NAME``, ``NAME:ARGUMENT`` or ``module:Class`` says.
 
-    - ``recorded:FILE``: answers in a result file; `recorded_model` says whose, if the file doesn't
-    - ``shapes``, ``learned``: of the embedded benchmark
-    - ``blip:MODEL``, ``vilt:MODEL``, ``git:MODEL``, ``blip2:MODEL``: MODEL is a local folder or a
-      hub id, and the other arguments are as in `nas_t2i.evaluation.vqa.common.model.Options`
+    Raises:
+        ConfigError: no such kind; or an argument too many or too few.
+        PluginError: a plug-in that can't be used.
+    """
+    kind, colon, argument = name.partition(":")
+    if kind in plugins.names(_KIND):
+        cls = plugins.find(_KIND, kind).cls
+    elif plugins.is_known(_KIND, name) and (folder is not None or plugins.was_used(_KIND, name)):
+        cls, colon, argument = plugins.find(_KIND, name, folder).cls, "", ""
+    else:
+        raise ConfigError(
+            WHERE,
+            f"got {name!r}",
+            expected=", ".join(forms()),
+            hint=did_you_mean(kind, plugins.names(_KIND)),
+        )
+    if bool(cls.TAKES) != bool(argument) or (colon and not cls.TAKES):
+        raise ConfigError(WHERE, f"got {name!r}", expected=_form(kind, cls))
+    found: Vqa = cls(argument)
+    return found
+
+
+def forms() -> list[str]:
+    """Return how each built-in kind is named, for messages."""
+    return [_form(name, plugins.find(_KIND, name).cls) for name in plugins.builtin_names(_KIND)]
+
+
+def make_vqa_model(name: str, **options: Any) -> VqaModel:
+    """Load the VQA model that `name` says; `options` are those of `Options`.
 
     Raises:
         ConfigError: no such kind, file or model.
         MissingExtraError: the packages of the kind are not installed.
     """
-    kind, colon, model = name.partition(":")
-    if (kind in _ALONE and colon) or (kind in ("recorded", *MODELS) and not model):
-        takes = kind if kind in _ALONE else f"{kind}:{'FILE' if kind == 'recorded' else 'MODEL'}"
-        raise ConfigError("vqa", f"got {name!r}", expected=takes)
-    # Here, because those modules need this one, and a model's needs packages of its own.
-    if kind == "recorded":
-        from nas_t2i.evaluation.vqa.recorded import RecordedVqa
-
-        return RecordedVqa(expand_path(model, "vqa"), recorded_model)
-    if kind == "shapes":
-        from nas_t2i.evaluation.vqa.shapes import ShapesVqa
-
-        return ShapesVqa()
-    if kind == "learned":
-        from nas_t2i.evaluation.vqa.learned import make_learned
-
-        return make_learned(cache_dir())
-    if kind in MODELS:
-        from nas_t2i.evaluation.vqa.common.model import Options
-        from nas_t2i.evaluation.vqa.transformers_vqa import load_vqa_model
-
-        options = Options(
-            revision=revision,
-            device=device,
-            dtype=dtype,
-            likelihood=likelihood,
-            choices_in_prompt=choices_in_prompt,
-            batch=batch,
-            new_tokens=new_tokens,
-        )
-        return load_vqa_model(kind, model, options)
-    raise ConfigError(
-        "vqa",
-        f"got {name!r}",
-        expected=", ".join(["recorded:FILE", *_ALONE, *(f"{kind}:MODEL" for kind in MODELS)]),
-        hint=did_you_mean(kind, ("recorded", *_ALONE, *MODELS)),
-    )
+    return find_vqa(name).load(Options(**options))
 
 
 def check_answerable(name: str, questions: Sequence[Question]) -> None:
-    """Check that an embedded VQA model knows the questions; a model may be asked anything.
+    """Raise ConfigError where the VQA model that `name` says can't answer the questions."""
+    find_vqa(name).check_questions(questions)
 
-    Raises:
-        ConfigError: it does not.
-    """
-    if name in _ALONE:
-        from nas_t2i.evaluation.embedded.question_forms import parse_question
 
-        for question in questions:
-            parse_question(question["question"])
+def _form(name: str, cls: type[Vqa]) -> str:
+    return f"{name}:{cls.TAKES}" if cls.TAKES else name
+
+
+def is_embedded(name: str) -> bool:
+    """Whether `name` is a VQA model of the embedded benchmark; no model is looked for."""
+    return name in embedded_names()
+
+
+def embedded_names() -> list[str]:
+    """Return the names of the built-in VQA models that answer embedded questions only."""
+    names = plugins.builtin_names(_KIND)
+    return [name for name in names if plugins.find(_KIND, name).cls.EMBEDDED]

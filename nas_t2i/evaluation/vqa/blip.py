@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -12,11 +12,13 @@ from nas_t2i.evaluation.tifa.types import Question
 from nas_t2i.evaluation.vqa.common.decoding import Continued
 from nas_t2i.evaluation.vqa.common.model import (
     GenerativeVqaModel,
+    PretrainedVqa,
+    PretrainedVqaModel,
     reject_choices_in_prompt,
 )
 
 
-class BlipVqa(GenerativeVqaModel):
+class BlipVqaModel(GenerativeVqaModel):
     """``BlipForQuestionAnswering``, such as Salesforce/blip-vqa-base."""
 
     name = "blip"
@@ -69,3 +71,10 @@ class BlipVqa(GenerativeVqaModel):
     def _choice_tokens(self, choice: str) -> list[int]:
         tokens: list[int] = self._tokenizer(choice, add_special_tokens=False).input_ids
         return tokens
+
+
+class BlipVqa(PretrainedVqa):
+    """BLIP, such as Salesforce/blip-vqa-base."""
+
+    MODEL: ClassVar[type[PretrainedVqaModel]] = BlipVqaModel
+    READS: ClassVar[frozenset[str]] = PretrainedVqa.READS | {"--vqa-tokens"}

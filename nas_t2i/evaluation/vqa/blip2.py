@@ -7,7 +7,7 @@ answers: the prompt is part of the identity, and decoding is greedy.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,12 +17,16 @@ from nas_t2i.errors import ConfigError
 from nas_t2i.evaluation.tifa.types import Question
 from nas_t2i.evaluation.vqa.common.cached_prompt import CachedPrompt
 from nas_t2i.evaluation.vqa.common.decoding import Continued
-from nas_t2i.evaluation.vqa.common.model import GenerativeVqaModel
+from nas_t2i.evaluation.vqa.common.model import (
+    GenerativeVqaModel,
+    PretrainedVqa,
+    PretrainedVqaModel,
+)
 
 _LANGUAGE_MODELS = ("opt", "t5")
 
 
-class Blip2Vqa(GenerativeVqaModel):
+class Blip2VqaModel(GenerativeVqaModel):
     """``Blip2ForConditionalGeneration`` over OPT or T5, such as Salesforce/blip2-flan-t5-xl."""
 
     name = "blip2"
@@ -107,3 +111,10 @@ class Blip2Vqa(GenerativeVqaModel):
         text = choice if self._two_parts else f" {choice}"
         tokens: list[int] = self._tokenizer(text, add_special_tokens=False).input_ids
         return tokens
+
+
+class Blip2Vqa(PretrainedVqa):
+    """BLIP-2, such as Salesforce/blip2-flan-t5-xl."""
+
+    MODEL: ClassVar[type[PretrainedVqaModel]] = Blip2VqaModel
+    READS: ClassVar[frozenset[str]] = PretrainedVqa.READS | {"--vqa-tokens", "--vqa-choices"}

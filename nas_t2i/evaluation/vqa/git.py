@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -15,11 +15,13 @@ from nas_t2i.evaluation.vqa.common.cached_prompt import CachedPrompt
 from nas_t2i.evaluation.vqa.common.decoding import Continued
 from nas_t2i.evaluation.vqa.common.model import (
     GenerativeVqaModel,
+    PretrainedVqa,
+    PretrainedVqaModel,
     reject_choices_in_prompt,
 )
 
 
-class GitVqa(GenerativeVqaModel):
+class GitVqaModel(GenerativeVqaModel):
     """``GitForCausalLM`` fine-tuned to answer, such as microsoft/git-base-vqav2.
 
     The image's tokens look at themselves only, so that what the decoder keeps of them serves all
@@ -74,3 +76,10 @@ class GitVqa(GenerativeVqaModel):
     def _choice_tokens(self, choice: str) -> list[int]:
         tokens: list[int] = self._tokenizer(choice, add_special_tokens=False).input_ids
         return tokens
+
+
+class GitVqa(PretrainedVqa):
+    """GIT, such as microsoft/git-base-vqav2."""
+
+    MODEL: ClassVar[type[PretrainedVqaModel]] = GitVqaModel
+    READS: ClassVar[frozenset[str]] = PretrainedVqa.READS | {"--vqa-tokens"}

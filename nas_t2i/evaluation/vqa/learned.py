@@ -13,18 +13,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from nas_t2i.data.embedded.shapes import COLORS, NUMBERS, PLACES, SHAPES, SIZE
+from nas_t2i.environment import cache_dir
 from nas_t2i.evaluation.embedded.learned_data import PAIRS
 from nas_t2i.evaluation.embedded.learned_model import (
     Beliefs,
-    Eye,
     LearnedSettings,
     Saying,
+    ShapesNetwork,
     load_or_train,
 )
 from nas_t2i.evaluation.embedded.question_forms import (
@@ -34,10 +36,12 @@ from nas_t2i.evaluation.embedded.question_forms import (
     WhatColor,
     WhatShape,
     Where,
+    check_embedded,
     guess,
     parse_question,
 )
 from nas_t2i.evaluation.tifa.types import Answer, Question
+from nas_t2i.evaluation.vqa.common.base import Options, Vqa
 
 VERSION = 1  # raise when an answer may change though the weights do not: part of the identity
 
@@ -45,15 +49,16 @@ _FLOOR = 1e-6  # smallest probability that is told: a likelihood is finite
 _OPPOSITE = (1, 0, 3, 2)  # index into PLACES
 
 
-class LearnedVqa:
+class LearnedReader:
     """Answers the questions of the embedded benchmark about images of any size.
 
     Images are shrunk to the benchmark's size, each pixel the mean of a patch.
     """
 
-    def __init__(self, eye: Eye) -> None:
-        self._eye = eye
-        self.identity = f"learned-v{VERSION}:{eye.settings.key[:8]}:{eye.digest}:{SIZE}px:fp32"
+    def __init__(self, network: ShapesNetwork) -> None:
+        self._network = network
+        trained = f"{network.settings.key[:8]}:{network.digest}"
+        self.identity = f"learned-v{VERSION}:{trained}:{SIZE}px:fp32"
 
     def answer(self, image: Image.Image, questions: Sequence[Question]) -> list[Answer]:
         """Answer all questions about one image, in order.
@@ -80,7 +85,7 @@ class LearnedVqa:
         Raises:
             ConfigError: as `answer`.
         """
-        beliefs = self._eye.look(images)
+        beliefs = self._network.look(images)
         return [
             _answer(Beliefs(*(part[row] for part in beliefs)), images[row], question)
             for row, question in zip(rows.tolist(), questions, strict=True)
@@ -89,14 +94,14 @@ class LearnedVqa:
 
 def make_learned(
     cache: Path, settings: LearnedSettings | None = None, say: Saying | None = None
-) -> LearnedVqa:
+) -> LearnedReader:
     """The VQA model of ``settings``: the shipped one by default; others are kept in ``cache``, and
     trained first (a minute or two) if missing there.
 
     Raises:
         StorageError: the cache can't be written.
     """
-    return LearnedVqa(load_or_train(cache, settings, say))
+    return LearnedReader(load_or_train(cache, settings, say))
 
 
 def _answer(belief: Beliefs, image: npt.NDArray[np.uint8], question: Question) -> Answer:
@@ -130,3 +135,18 @@ def _told(belief: Beliefs, asked: Form) -> dict[str, float]:
             if first > second:
                 places = places[list(_OPPOSITE)]
             return dict(zip(PLACES, (both * places).tolist(), strict=True))
+
+
+class LearnedVqa(Vqa):
+    """The embedded benchmark's learned reader."""
+
+    EMBEDDED: ClassVar[bool] = True
+    LIKELIHOODS: ClassVar[bool] = True
+
+    def load(self, options: Options) -> LearnedReader:  # noqa: ARG002  it has no options
+        """Load the shipped network; see `Vqa.load`."""
+        return make_learned(cache_dir())
+
+    def check_questions(self, questions: Sequence[Question]) -> None:
+        """Raise ConfigError for a question that the embedded benchmark does not ask."""
+        check_embedded(questions)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import ClassVar
 
 from PIL import Image
 
 from nas_t2i.evaluation.tifa.files import read_result
 from nas_t2i.evaluation.tifa.types import Answer, Question
+from nas_t2i.evaluation.vqa.common.base import WHERE, Options, Vqa
+from nas_t2i.files import expand_path
 
 
-class RecordedVqa:
+class RecordedAnswers:
     """Answers a question as a result file does; it does not look at the image.
 
     The file knows questions by the id of their prompt and their text, so that it is only good for
@@ -44,3 +47,19 @@ class RecordedVqa:
         if said is not None and self._choices.get(key) != asked["choices"]:
             return Answer(said.text)
         return said
+
+
+class RecordedVqa(Vqa):
+    """The answers in a result file, TIFA's or ours."""
+
+    TAKES: ClassVar[str] = "FILE"
+    LOOKS: ClassVar[bool] = False
+    READS: ClassVar[frozenset[str]] = frozenset({"--recorded-model"})
+
+    def load(self, options: Options) -> RecordedAnswers:
+        """Read the file; see `Vqa.load`."""
+        return RecordedAnswers(expand_path(self.argument, WHERE), options.recorded_model)
+
+    def tells_likelihoods(self) -> bool:
+        """Whether the file has them."""
+        return bool(read_result(expand_path(self.argument, WHERE)).choices)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from nas_t2i.evaluation.tifa.types import Answer, Question, normalized
-from nas_t2i.evaluation.vqa.common.model import PretrainedVqaModel, reject_choices_in_prompt
+from nas_t2i.evaluation.vqa.common.model import (
+    PretrainedVqa,
+    PretrainedVqaModel,
+    reject_choices_in_prompt,
+)
 
 Patches = tuple[Tensor, Tensor]  # (1, patches + 1, width) features, (1, patches + 1) mask
 
 
-class ViltVqa(PretrainedVqaModel):
+class ViltVqaModel(PretrainedVqaModel):
     """``ViltForQuestionAnswering``, such as dandelin/vilt-b32-finetuned-vqa.
 
     Image and question go through every layer together, so that only the image's first layer,
@@ -88,3 +93,9 @@ class ViltVqa(PretrainedVqaModel):
         if self._options.likelihood is not None:
             manner.append("likelihood=label")
         return manner
+
+
+class ViltVqa(PretrainedVqa):
+    """ViLT, such as dandelin/vilt-b32-finetuned-vqa."""
+
+    MODEL: ClassVar[type[PretrainedVqaModel]] = ViltVqaModel

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
-from nas_t2i.conditioning.latents import Codec, codec_geometry, make_codec
-from nas_t2i.conditioning.text import TextEncoder, make_text_encoder, text_geometry
 from nas_t2i.data.embedded import shapes
-from nas_t2i.protocol.budget import Budget, PairsData, ShapesData, ShapesText
+from nas_t2i.protocol.budget import Budget
+from nas_t2i.protocol.conditioning import Codec, TextEncoder
+from nas_t2i.protocol.data import PairsData, ShapesData
 from nas_t2i.training.feeds.pairs import PairsInputs, check_pairs
 from nas_t2i.training.feeds.samples import Feed
 from nas_t2i.training.feeds.shapes import ShapesFeed, encode_shapes
@@ -32,9 +32,9 @@ def latent_geometry(budget: Budget) -> Geometry:
     Raises:
         ConfigError: a model of the budget is missing, or its latents don't fit the resolution.
     """
-    channels, downsampling = codec_geometry(budget.latents)
+    channels, downsampling = budget.latents.geometry()
     side = shapes.SIZE if isinstance(budget.data, ShapesData) else budget.data.resolution
-    tokens, width = text_geometry(budget.text)
+    tokens, width = budget.text.geometry()
     return Geometry(channels, side // downsampling, tokens, width)
 
 
@@ -91,12 +91,12 @@ class Inputs:
     @cached_property
     def encoder(self) -> TextEncoder:
         """The frozen text encoder."""
-        return make_text_encoder(self._budget.text, self.cache_dir, self.device)
+        return self._budget.text.load(self.cache_dir, self.device)
 
     @cached_property
     def codec(self) -> Codec:
         """The frozen latent codec."""
-        return make_codec(self._budget.latents, self.device)
+        return self._budget.latents.load(self.device)
 
     def make_feed(self, seed: int) -> Feed:
         """Return the stream of samples of the trial with this seed."""
@@ -110,7 +110,6 @@ def check_inputs(budget: Budget, cache_dir: Path, say: Callable[[str], None]) ->
         UserError: data, models or a cache that can't be used.
     """
     latent_geometry(budget)
-    if isinstance(budget.text, ShapesText):
-        make_text_encoder(budget.text, cache_dir)
+    budget.text.check(cache_dir)
     if isinstance(budget.data, PairsData):
         check_pairs(budget, cache_dir, say)

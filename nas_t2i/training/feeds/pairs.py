@@ -17,16 +17,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nas_t2i.conditioning.latents import Codec, Moments, codec_fingerprint
 from nas_t2i.conditioning.prepare import CachedPairs, encode_images, open_cache
-from nas_t2i.conditioning.text import TextEncoder, text_fingerprint
 from nas_t2i.data.cache.entries import read_latents, read_text
 from nas_t2i.data.images.ahead import Decoder, Image
 from nas_t2i.data.images.bad_samples import BadSamples
 from nas_t2i.data.index.pairs import PairIndex, open_index
 from nas_t2i.data.order import Order, permute
 from nas_t2i.errors import ConfigError
-from nas_t2i.protocol.budget import Budget, PairsData
+from nas_t2i.protocol.budget import Budget
+from nas_t2i.protocol.conditioning import Codec, Moments, TextEncoder
+from nas_t2i.protocol.data import PairsData
 from nas_t2i.streams import normal_rows, uniform_rows
 from nas_t2i.training.feeds.samples import Feed, Samples
 
@@ -294,8 +294,8 @@ class PairsInputs:
         self.null_text = null_text(self._encodings)
         self.fingerprints = {
             "data": index.fingerprint,
-            "text": text_fingerprint(budget.text),
-            "latents": codec_fingerprint(budget.latents),
+            "text": budget.text.fingerprint(),
+            "latents": budget.latents.fingerprint(),
         }
 
     def make_feed(self, seed: int) -> Feed:

@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nas_t2i.conditioning.latents import Codec
-from nas_t2i.conditioning.text import TextEncoder
 from nas_t2i.data.embedded import shapes
-from nas_t2i.protocol.budget import ShapesData
+from nas_t2i.protocol.conditioning import Codec, TextEncoder
+from nas_t2i.protocol.data import ShapesData
 from nas_t2i.streams import derive_seed, uniform_rows
 from nas_t2i.training.feeds.samples import Samples
 

@@ -10,13 +10,13 @@ import torch
 from diffusers import AutoencoderKL as Model
 from safetensors.torch import load_file, save_file
 
-from nas_t2i.conditioning.codecs.common.autoencoder import (
+from nas_t2i.conditioning.codecs.autoencoder_kl import (
     Autoencoder,
+    AutoencoderKL,
     autoencoder_fingerprint,
     autoencoder_geometry,
 )
 from nas_t2i.errors import ConfigError
-from nas_t2i.protocol.budget import AutoencoderKL
 from tests.conditioning.checkpoints import edit_json, tiny_vae
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -106,9 +106,7 @@ def test_a_image_is_the_same_whatever_its_batch(
     codec = Autoencoder(settings(tiny_vae(tmp_path / "vae")))
     together = codec.moments(make_images(5))
     decoded = codec.decode(together.mean)
-    monkeypatch.setattr(
-        "nas_t2i.conditioning.codecs.common.autoencoder._PIXELS_AT_ONCE", 2 * 32 * 32
-    )
+    monkeypatch.setattr("nas_t2i.conditioning.codecs.autoencoder_kl._PIXELS_AT_ONCE", 2 * 32 * 32)
     in_twos = codec.moments(make_images(5))
     torch.testing.assert_close(in_twos.mean, together.mean)
     torch.testing.assert_close(in_twos.std, together.std)

@@ -11,13 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nas_t2i.conditioning.text_encoders.common.openclip import (
+from nas_t2i.conditioning.text_encoders.openclip import (
     OpenClipEncoder,
+    OpenClipText,
     openclip_fingerprint,
     openclip_geometry,
 )
 from nas_t2i.errors import ConfigError
-from nas_t2i.protocol.budget import OpenClipText
 from tests.conditioning.checkpoints import edit_json, openclip_config, tiny_openclip
 
 TEXTS = ["a red circle", "", "Two BLUE squares, to the left of a very long row of things!"]

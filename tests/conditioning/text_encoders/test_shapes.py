@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nas_t2i.conditioning.text_encoders.common.shapes import (
+from nas_t2i.conditioning.text_encoders.shapes import (
     TOKENS,
     TextSettings,
     head_accuracy,

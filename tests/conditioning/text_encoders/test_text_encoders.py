@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from nas_t2i.conditioning.text import make_text_encoder, text_fingerprint, text_geometry
-from nas_t2i.protocol.budget import OpenClipText, ShapesText, TransformersText
+from nas_t2i.conditioning.text_encoders.openclip import OpenClipText
+from nas_t2i.conditioning.text_encoders.shapes import ShapesText
+from nas_t2i.conditioning.text_encoders.transformers import TransformersText
 from tests.conditioning.checkpoints import TEXT_WIDTH, tiny_clip, tiny_openclip, tiny_t5
 
 Settings = OpenClipText | ShapesText | TransformersText
@@ -50,10 +51,10 @@ ENCODERS: dict[str, Callable[[Path], Settings]] = {**PRETRAINED, "shapes": shape
 def test_the_contract(kind: str, tmp_path: Path) -> None:
     settings = ENCODERS[kind](tmp_path / "model")
     state = torch.get_rng_state()
-    encoder = make_text_encoder(settings, tmp_path)
+    encoder = settings.load(tmp_path)
     features = encoder.encode(TEXTS)
 
-    assert (encoder.tokens, encoder.width) == text_geometry(settings)
+    assert (encoder.tokens, encoder.width) == settings.geometry()
     assert features.shape == (len(TEXTS), encoder.tokens, encoder.width)
     assert features.dtype == torch.float32
     assert not features.requires_grad
@@ -63,7 +64,7 @@ def test_the_contract(kind: str, tmp_path: Path) -> None:
     assert encoder.lengths([]) == []
     assert encoder.lengths(TEXTS) == [encoder.tokens] * len(TEXTS)
     assert len({tuple(row.flatten().tolist()) for row in features}) == len(TEXTS)
-    assert encoder.fingerprint == text_fingerprint(settings)
+    assert encoder.fingerprint == settings.fingerprint()
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -71,7 +72,7 @@ def test_the_contract(kind: str, tmp_path: Path) -> None:
 def test_a_caption_has_the_same_features_whatever_else_is_in_the_batch(
     kind: str, tmp_path: Path
 ) -> None:
-    encoder = make_text_encoder(ENCODERS[kind](tmp_path / "model"), tmp_path)
+    encoder = ENCODERS[kind](tmp_path / "model").load(tmp_path)
     together = encoder.encode(TEXTS)
     for row, text in enumerate(TEXTS):
         torch.testing.assert_close(encoder.encode([text])[0], together[row], rtol=1e-5, atol=1e-5)
@@ -81,7 +82,7 @@ def test_a_caption_has_the_same_features_whatever_else_is_in_the_batch(
 def test_batches_larger_than_one_forward_pass_keep_their_order(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encoder = make_text_encoder(PRETRAINED[kind](tmp_path / "model", padding="zero"), tmp_path)
+    encoder = PRETRAINED[kind](tmp_path / "model", padding="zero").load(tmp_path)
     together = encoder.encode(TEXTS)
     monkeypatch.setattr(
         "nas_t2i.conditioning.text_encoders.common.tower._TOKENS_AT_ONCE", 2 * encoder.tokens
@@ -93,8 +94,8 @@ def test_batches_larger_than_one_forward_pass_keep_their_order(
 @pytest.mark.parametrize("kind", PRETRAINED)
 def test_zero_padding_is_zero_after_the_text_and_nothing_else(kind: str, tmp_path: Path) -> None:
     make = PRETRAINED[kind]
-    kept = make_text_encoder(make(tmp_path / "model"), tmp_path).encode(TEXTS)
-    encoder = make_text_encoder(make(tmp_path / "model", padding="zero"), tmp_path)
+    kept = make(tmp_path / "model").load(tmp_path).encode(TEXTS)
+    encoder = make(tmp_path / "model", padding="zero").load(tmp_path)
     features = encoder.encode(TEXTS)
     lengths = encoder.lengths(TEXTS)
     assert lengths[1] == min(lengths)
@@ -108,7 +109,7 @@ def test_zero_padding_is_zero_after_the_text_and_nothing_else(kind: str, tmp_pat
 
 @pytest.mark.parametrize("kind", PRETRAINED)
 def test_a_text_too_long_is_cut(kind: str, tmp_path: Path) -> None:
-    encoder = make_text_encoder(PRETRAINED[kind](tmp_path / "model", padding="zero"), tmp_path)
+    encoder = PRETRAINED[kind](tmp_path / "model", padding="zero").load(tmp_path)
     long = ["a red circle " * 40, "a red circle " * 50]
     first, second = encoder.encode(long)
     assert encoder.lengths(long) == [encoder.tokens] * 2
@@ -118,8 +119,8 @@ def test_a_text_too_long_is_cut(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", PRETRAINED)
 def test_bf16_is_close_and_comes_out_as_float32(kind: str, tmp_path: Path) -> None:
     make = PRETRAINED[kind]
-    exact = make_text_encoder(make(tmp_path / "model"), tmp_path).encode(TEXTS)
-    rounded = make_text_encoder(make(tmp_path / "model", precision="bf16"), tmp_path).encode(TEXTS)
+    exact = make(tmp_path / "model").load(tmp_path).encode(TEXTS)
+    rounded = make(tmp_path / "model", precision="bf16").load(tmp_path).encode(TEXTS)
     assert rounded.dtype == torch.float32
     assert not torch.equal(rounded, exact)
     assert float((rounded - exact).std() / exact.std()) < 0.02
@@ -128,10 +129,10 @@ def test_bf16_is_close_and_comes_out_as_float32(kind: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("kind", PRETRAINED)
 def test_the_fingerprint_follows_what_the_features_depend_on(kind: str, tmp_path: Path) -> None:
     make = PRETRAINED[kind]
-    here, there = (text_fingerprint(make(tmp_path / name)) for name in ("here", "there"))
+    here, there = (make(tmp_path / name).fingerprint() for name in ("here", "there"))
     assert here == there  # the same bytes in another place
     changes = [{"layer": "penultimate"}, {"padding": "zero"}, {"precision": "bf16"}]
-    others = [text_fingerprint(make(tmp_path / "here", **change)) for change in changes]
+    others = [make(tmp_path / "here", **change).fingerprint() for change in changes]
     assert len({here, *others}) == 4
 
 
@@ -140,14 +141,14 @@ def test_other_weights_have_another_fingerprint(
     writer: Callable[..., Path], tmp_path: Path
 ) -> None:
     folders = [writer(tmp_path / str(seed), seed=seed) for seed in (0, 1)]
-    first, second = (text_fingerprint(transformers(folder)) for folder in folders)
+    first, second = (transformers(folder).fingerprint() for folder in folders)
     assert first != second
 
 
 def test_the_embedded_encoder_has_the_key_of_its_settings(tmp_path: Path) -> None:
-    from nas_t2i.conditioning.text_encoders.common.shapes import TextSettings
+    from nas_t2i.conditioning.text_encoders.shapes import TextSettings
 
     settings = ShapesText(encoder="shapes", width=16, steps=3, seed=5)
-    encoder = make_text_encoder(settings, tmp_path)
+    encoder = settings.load(tmp_path)
     assert encoder.fingerprint == TextSettings(width=16, steps=3, seed=5).key
     assert (tmp_path / f"shapes-text-{encoder.fingerprint}.safetensors").is_file()

@@ -20,13 +20,13 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from nas_t2i.conditioning.text_encoders.common.transformers import (
+from nas_t2i.conditioning.text_encoders.transformers import (
     TransformersEncoder,
+    TransformersText,
     transformers_fingerprint,
     transformers_geometry,
 )
 from nas_t2i.errors import ConfigError, MissingExtraError
-from nas_t2i.protocol.budget import TransformersText
 from tests.conditioning.checkpoints import edit_json, tiny_clip, tiny_t5
 
 TEXTS = ["a red circle", "", "Two BLUE squares, and more of them"]

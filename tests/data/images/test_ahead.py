@@ -11,7 +11,7 @@ import pytest
 
 from nas_t2i.data.images.ahead import Decoder
 from nas_t2i.data.index.pairs import PairIndex, open_index
-from nas_t2i.protocol.budget import PairsData
+from nas_t2i.protocol.data import PairsData
 from tests.conditioning.tiny_pairs import PIXELS, broken, shapes_budget, shards_budget
 from tests.data.shard_maker import pair
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from nas_t2i.data.index.filters import Filters
 from nas_t2i.errors import ConfigError
 from nas_t2i.expressions import Expression, ExpressionError
-from nas_t2i.protocol.budget import FilterRule
+from nas_t2i.protocol.data import FilterRule
 
 PAIR = {
     "key": "000000012",

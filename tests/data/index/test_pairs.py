@@ -324,7 +324,7 @@ import sys
 from pathlib import Path
 from nas_t2i.data.index import scan
 from nas_t2i.data.index.pairs import open_index
-from nas_t2i.protocol.budget import PairsData
+from nas_t2i.protocol.data import PairsData
 data = PairsData.model_validate_json(sys.argv[1])
 scanned = scan.Scanner._scanned
 def slow(self, part):

@@ -7,16 +7,15 @@ from pathlib import Path
 import pytest
 
 from nas_t2i.data.index.scan import read_metadata
-from nas_t2i.data.sources.common import folder as folder_module
-from nas_t2i.data.sources.common.folder import folder_parts
+from nas_t2i.data.sources import folder as folder_module
 from nas_t2i.data.sources.common.parts import Part, Rejected, Sample
+from nas_t2i.data.sources.folder import FolderSource
 from nas_t2i.errors import ConfigError
-from nas_t2i.protocol.budget import FolderSource
 from tests.data.shard_maker import make_image
 
 
 def parts_of(folder: Path) -> list[Part]:
-    return folder_parts(FolderSource(source="folder", path=str(folder)), "data.sources[0]")
+    return FolderSource(source="folder", path=str(folder)).parts("data.sources[0]")
 
 
 def found(folder: Path) -> list[Sample | Rejected]:

@@ -9,7 +9,7 @@ import pytest
 
 from nas_t2i.data.images.bad_samples import BadSampleError
 from nas_t2i.data.sources.common.parts import Extent, Rejected, Sample
-from nas_t2i.data.sources.common.shards import CUT, ShardPart
+from nas_t2i.data.sources.shards import CUT, ShardPart
 from nas_t2i.errors import ConfigError
 from tests.data.shard_maker import make_image, pair, write_shard
 

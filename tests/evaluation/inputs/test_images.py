@@ -125,7 +125,7 @@ def test_a_blank_image_may_count():
     strict, lenient = (ImageSet.from_arrays(["a"], grey, blank_counts=b) for b in (False, True))
     assert strict.read("a") == Problem("blank", "all pixels are (128, 128, 128)")
     assert isinstance(lenient.read("a"), Image.Image)
-    assert strict.rule != lenient.rule
+    assert strict.provenance.rule != lenient.provenance.rule
 
 
 def test_a_digest_is_of_pixels_and_not_of_files(tmp_path):

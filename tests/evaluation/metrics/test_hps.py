@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 from nas_t2i.errors import ConfigError
-from nas_t2i.evaluation.metrics.common.hps import letterbox, make_hps
+from nas_t2i.evaluation.metrics.hps import letterbox, make_hps
 from tests.conditioning.checkpoints import tiny_openclip
 from tests.evaluation.metrics.images import make_image, make_images
-from tests.evaluation.metrics.test_clip_score import PROMPTS, hand_set
+from tests.evaluation.metrics.test_clip import PROMPTS, hand_set
 
 
 def tiny_hps(folder: Path, name: str = "HPS_v2.1_compressed.pt") -> tuple[Path, Path]:

@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from nas_t2i.errors import ConfigError
-from nas_t2i.evaluation.metrics.common.image_reward import (
+from nas_t2i.evaluation.metrics.common.per_image import ImageModel
+from nas_t2i.evaluation.metrics.image_reward import (
     BlipSizes,
     _RewardModel,
     make_image_reward,
     renamed,
 )
-from nas_t2i.evaluation.metrics.common.per_image import ImageMetric
 from tests.evaluation.metrics.images import make_images
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "circle", "##s", "of", "cat"]
@@ -114,7 +114,7 @@ def save(folder: Path, state: dict[str, Tensor] | None = None) -> tuple[Path, Pa
     return file, folder
 
 
-def make(folder: Path, state: dict[str, Tensor] | None = None) -> ImageMetric:
+def make(folder: Path, state: dict[str, Tensor] | None = None) -> ImageModel:
     file, words = save(folder, state)
     return make_image_reward(str(file), tokenizer=str(words), sizes=SIZES)
 

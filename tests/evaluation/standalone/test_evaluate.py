@@ -13,17 +13,19 @@ from nas_t2i.arch.families import arch_from_dict
 from nas_t2i.errors import ConfigError, IncomparableError, StorageError
 from nas_t2i.evaluation.answer_log import AnswerLog
 from nas_t2i.evaluation.at_rung import check_evaluation
-from nas_t2i.evaluation.inputs.image_folder import draw_images
 from nas_t2i.evaluation.inputs.images import ImageSet
 from nas_t2i.evaluation.inputs.prompts import Prompt
-from nas_t2i.evaluation.metrics.common.fid_run import reference_statistics, score_fid
-from nas_t2i.evaluation.metrics.common.image_scores import score_images
+from nas_t2i.evaluation.metric import Resources
+from nas_t2i.evaluation.metrics.clip import ClipMetric
+from nas_t2i.evaluation.metrics.common.per_image import ImageModel, PerImageMetric, PerImageScorer
+from nas_t2i.evaluation.metrics.fid import FidMetric, FidScorer
 from nas_t2i.evaluation.sampling.checkpoint import find_checkpoint_source, load_painter
+from nas_t2i.evaluation.sampling.image_folder import draw_images
 from nas_t2i.evaluation.standalone.evaluate import Evaluation, evaluate, result_data
 from nas_t2i.evaluation.standalone.request import Request, TifaOptions, make_plan
 from nas_t2i.evaluation.tifa.files import read_result
 from nas_t2i.events import read_events
-from nas_t2i.protocol.budget import Budget, ClipMetric
+from nas_t2i.protocol.budget import Budget
 from nas_t2i.records import RungEvent, Score
 from nas_t2i.search.trial_config import TrialConfig
 from nas_t2i.training.checkpoint import newest_checkpoint
@@ -231,22 +233,34 @@ class Brightness:
         return [float(np.asarray(i).mean()) + len(p) for i, p in zip(images, prompts, strict=True)]
 
 
+class Bright(PerImageMetric):
+    DISPLAY_NAME = "brightness"
+
+    def load_model(self, device: str) -> ImageModel:
+        return Brightness()
+
+
+def score_images(model, prompts, images, log):
+    scorer = PerImageScorer(Bright(metric="b"), model)
+    return scorer.score(images, prompts, Resources(log=log, report=Reports()))
+
+
 def noise_images(count: int = 40) -> ImageSet:
     return ImageSet.from_arrays([prompt.id for prompt in PROMPTS[:count]], NOISE[:count])
 
 
 def test_no_image_is_scored_twice_wherever_it_stops(tmp_path):
     with AnswerLog(None) as log:
-        whole = score_images("b", Brightness(), PROMPTS, noise_images(), log, Reports())
+        whole = score_images(Brightness(), PROMPTS, noise_images(), log)
     first, second, third = Brightness(calls=1), Brightness(), Brightness()
     with AnswerLog(tmp_path / "log.jsonl") as log, pytest.raises(KeyboardInterrupt):
-        score_images("b", first, PROMPTS, noise_images(), log, Reports())
+        score_images(first, PROMPTS, noise_images(), log)
     with AnswerLog(tmp_path / "log.jsonl") as log:
-        assert score_images("b", second, PROMPTS, noise_images(), log, Reports()) == whole
+        assert score_images(second, PROMPTS, noise_images(), log) == whole
     assert first.scored + second.scored == [prompt.caption for prompt in PROMPTS]
     assert first.scored and second.scored
     with AnswerLog(tmp_path / "log.jsonl") as log:
-        assert score_images("b", third, PROMPTS, noise_images(), log, Reports()) == whole
+        assert score_images(third, PROMPTS, noise_images(), log) == whole
     assert third.scored == []
     expected = [NOISE[i].mean() + len(PROMPTS[i].caption) for i in range(40)]
     assert whole.score.per_prompt == pytest.approx(expected, abs=1e-6)
@@ -266,7 +280,7 @@ def test_what_cannot_be_scored_is_left_out_and_counted():
     arrays = NOISE[:4].copy()
     arrays[2] = 7
     images = ImageSet.from_arrays(["p0", "p1", "p2", "stranger"], arrays)
-    found = score_images("b", Broken(), PROMPTS[:4], images, AnswerLog(None), Reports())
+    found = score_images(Broken(), PROMPTS[:4], images, AnswerLog(None))
     assert found.prompts == ["p0"] and found.score.n == 1 and found.score.n_missing == 3
     assert found.missing == {
         "p1": "no finite score",
@@ -276,10 +290,10 @@ def test_what_cannot_be_scored_is_left_out_and_counted():
     assert any("stranger" in note for note in found.notes)
     with pytest.raises(ConfigError, match="none of the 40 images has the id of a prompt"):
         others = [Prompt("q", "x")]
-        score_images("b", Broken(), others, noise_images(), AnswerLog(None), Reports())
-    images[:] = 7
-    nothing = ImageSet.from_arrays(["p0", "p1"], images[:2])
-    found = score_images("b", Broken(), PROMPTS[:2], nothing, AnswerLog(None), Reports())
+        score_images(Broken(), others, noise_images(), AnswerLog(None))
+    arrays[:] = 7
+    nothing = ImageSet.from_arrays(["p0", "p1"], arrays[:2])
+    found = score_images(Broken(), PROMPTS[:2], nothing, AnswerLog(None))
     assert found.score is None
 
 
@@ -292,7 +306,7 @@ def test_clip_score_of_a_folder_from_its_files_to_the_result_file(tmp_path, cach
     prompts = tmp_path / "prompts.json"
     prompts.write_text(json.dumps([{"id": p.id, "caption": p.caption} for p in PROMPTS[:3]]))
     clip = ClipMetric(metric="clip", model=str(config), checkpoint=str(weights))
-    request = Request(("clip",), folder, prompts=str(prompts), clip=clip)
+    request = Request(("clip",), folder, prompts=str(prompts), settings={"clip": clip})
     log = tmp_path / "log.jsonl"
     found = run(request, cache, log)
     score = score_of(found)
@@ -300,10 +314,12 @@ def test_clip_score_of_a_folder_from_its_files_to_the_result_file(tmp_path, cach
     assert len(log.read_text().splitlines()) == 3
     data = json.loads(json.dumps(result_data(found, make_plan(request, cache)), allow_nan=False))
     assert Score.model_validate(data["results"][0]["score"]) == score
-    assert data["config"]["clip"]["model"] == str(config)
+    assert data["config"]["settings"]["clip"]["model"] == str(config)
     missing = ClipMetric(metric="clip", model=str(config), checkpoint=str(weights) + ".pt")
     with pytest.raises(ConfigError, match="no file"):
-        make_plan(Request(("clip",), folder, prompts=str(prompts), clip=missing), cache)
+        make_plan(
+            Request(("clip",), folder, prompts=str(prompts), settings={"clip": missing}), cache
+        )
 
 
 # ---- FID ----------------------------------------------------------------------------------------
@@ -329,13 +345,17 @@ def saved(folder: Path, images: np.ndarray) -> Path:
     return folder
 
 
+def fid_scorer(reference: Path, extractor: Corners) -> FidScorer:
+    return FidScorer(FidMetric(metric="fid", reference=str(reference)), reference, extractor)
+
+
 def test_fid_by_hand_and_features_computed_once(tmp_path):
     real = saved(tmp_path / "real", NOISE)
     shifted = np.clip(NOISE[:, ::-1].astype(int) // 2 + 60, 0, 255).astype(np.uint8)
     fake = ImageSet.from_folder(saved(tmp_path / "fake", shifted))
-    extractor = Corners()
-    reference = reference_statistics(real, extractor, tmp_path / "cache", Reports())
-    found = score_fid(fake.ids, fake, extractor, reference, tmp_path / "cache", Reports())
+    extractor, resources = Corners(), Resources(cache=tmp_path / "cache")
+    scorer = fid_scorer(real, extractor)
+    found = scorer.score(fake, [], resources)
     assert extractor.seen == 80
     a, b = (Corners().features(list(x)) for x in (shifted, NOISE))
     sa, sb = np.cov(a.T), np.cov(b.T)
@@ -343,22 +363,24 @@ def test_fid_by_hand_and_features_computed_once(tmp_path):
     mean = a.mean(0) - b.mean(0)
     assert found.score.value == pytest.approx(mean @ mean + np.trace(sa + sb) - 2 * cross)
     assert found.score.stderr > 0 and found.better == "smaller"
-    again = score_fid(fake.ids, fake, extractor, reference, tmp_path / "cache", Reports())
+    again = scorer.score(fake, [], resources)
     assert extractor.seen == 80 and again == found
     # The same images: no distance. Statistics in a file: the same.
     own = ImageSet.from_folder(real)
-    same = score_fid(own.ids, own, extractor, reference, tmp_path / "cache", Reports())
+    same = scorer.score(own, [], resources)
     assert same.score.value == pytest.approx(0, abs=1e-9)
-    reference.save(tmp_path / "real.npz")
-    loaded = reference_statistics(tmp_path / "real.npz", extractor, tmp_path / "cache", Reports())
-    again = score_fid(fake.ids, fake, extractor, loaded, tmp_path / "cache", Reports())
+    scorer.reference.save(tmp_path / "real.npz")
+    again = fid_scorer(tmp_path / "real.npz", extractor).score(fake, [], resources)
     assert again == found
     other = Corners()
     other.identity = "corners-v2"
     with pytest.raises(ConfigError, match="statistics of the extractor"):
-        reference_statistics(tmp_path / "real.npz", other, tmp_path / "cache", Reports())
+        fid_scorer(tmp_path / "real.npz", other).prepare(resources)
+    mixed = fid_scorer(real, extractor)
+    mixed.prepare(resources)
+    mixed.extractor = other
     with pytest.raises(IncomparableError):
-        score_fid(fake.ids, fake, other, reference, tmp_path / "cache", Reports())
+        mixed.score(fake, [], resources)
 
 
 def test_recorded_answers_are_read_from_our_own_result_file(tmp_path, cache):

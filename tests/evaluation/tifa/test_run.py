@@ -18,10 +18,11 @@ from nas_t2i.evaluation.embedded.questions import questions_about
 from nas_t2i.evaluation.inputs.images import ImageSet
 from nas_t2i.evaluation.tifa.files import read_questions, read_result, reference_result
 from nas_t2i.evaluation.tifa.mapping.exact import ExactMapping
-from nas_t2i.evaluation.tifa.run import Looked, TifaOutcome, ask, result, score, write_result
+from nas_t2i.evaluation.tifa.run import Looked, TifaOutcome, ask, result, score
 from nas_t2i.evaluation.tifa.types import Answer, Mapped, Question
 from nas_t2i.evaluation.vqa import make_vqa_model
-from nas_t2i.evaluation.vqa.recorded import RecordedVqa
+from nas_t2i.evaluation.vqa.recorded import RecordedAnswers
+from nas_t2i.files import write_json
 from nas_t2i.records import Score
 
 FILES = Path(__file__).parents[2] / "fixtures" / "tifa"
@@ -38,7 +39,7 @@ class Counting:
     """The recorded answers, and how often each was asked for; may stop after so many captions."""
 
     def __init__(self, stop_after: int = 1000) -> None:
-        self._recorded = RecordedVqa(FILES / "result.json")
+        self._recorded = RecordedAnswers(FILES / "result.json")
         self.identity = self._recorded.identity
         self.asked: list[tuple[str, str]] = []
         self._left = stop_after
@@ -148,7 +149,7 @@ def test_another_mapping_asks_nothing(tmp_path):
     assert first.score.signature != second.score.signature
     with AnswerLog(tmp_path / "log.jsonl") as log:  # and needs no VQA model at all
         looked = Looked(
-            {name: make_images().digest(name) for name in IDS}, {}, [], make_images().rule
+            {name: make_images().digest(name) for name in IDS}, {}, [], make_images().provenance
         )
         assert score(QUESTIONS, looked, vqa_model.identity, Synonyms(), log) == second
 
@@ -165,9 +166,9 @@ def test_answers_belong_to_image_question_and_vqa_model(tmp_path):
         for arguments, count in (
             ({"questions": changed}, 1),
             ({"images": other_images}, 2),
-            ({"answerer": other_vqa_model}, 6),
+            ({"vqa_model": other_vqa_model}, 6),
         ):
-            vqa_model = arguments.setdefault("answerer", Counting())
+            vqa_model = arguments.setdefault("vqa_model", Counting())
             run(log=log, **arguments)
             assert len(vqa_model.asked) == count
 
@@ -221,7 +222,7 @@ def test_a_caption_needs_all_its_answers(tmp_path):
     content = json.loads((FILES / "result.json").read_text())
     del content["question_details"]["own_1"]["where are the goats?"]
     (tmp_path / "r.json").write_text(json.dumps(content))
-    outcome = run(vqa_model=RecordedVqa(tmp_path / "r.json"))
+    outcome = run(vqa_model=RecordedAnswers(tmp_path / "r.json"))
     assert outcome.missing == {"own_1": "no answer"}
     assert outcome.score.per_prompt == [0.5, 1]
     assert outcome.notes[0] == "1 caption not scored, questions without an answer: own_1"
@@ -273,7 +274,7 @@ def test_questions_of_a_caption_need_not_stand_together():
 def test_our_result_can_be_read_back(tmp_path):
     with AnswerLog(None) as log:
         outcome = run(mapping=Synonyms(), log=log)
-    write_result(tmp_path / "result.json", outcome)
+    write_json(tmp_path / "result.json", result(outcome))
     data = json.loads((tmp_path / "result.json").read_text())
     assert Score.model_validate(data["score"]) == outcome.score
     assert data["prompts"] == IDS
@@ -323,7 +324,7 @@ def test_likelihoods_survive_the_log(tmp_path):
     assert outcomes[0] == outcomes[1]
     (first, *_) = outcomes[0].details
     assert first.answer == Answer("?", (-3.0, -math.inf))
-    write_result(tmp_path / "r.json", outcomes[0])
+    write_json(tmp_path / "r.json", result(outcomes[0]))
     row = json.loads((tmp_path / "r.json").read_text())["question_details"]["own_1"]
     assert row["are there goats?"]["likelihoods"] == [-3.0, "-inf"]
     assert row["are there goats?"]["margin"] is None
@@ -339,10 +340,10 @@ def test_something_else_in_the_log_is_one_line(tmp_path):
     assert str(caught.value) == f"{file}: got 0.5 for an answer to a question"
 
 
-def test_progress_is_told_in_captions():
-    told = []
-    ask(QUESTIONS, make_images(), Counting(), AnswerLog(None), lambda *step: told.append(step))
-    assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
+def test_progress_is_reported_in_captions():
+    reported = []
+    ask(QUESTIONS, make_images(), Counting(), AnswerLog(None), lambda *step: reported.append(step))
+    assert reported == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 
 def test_the_embedded_benchmark_scores_as_it_does_in_a_search():

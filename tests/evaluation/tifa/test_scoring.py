@@ -2,7 +2,7 @@ import statistics
 
 import pytest
 
-from nas_t2i.evaluation.tifa.scoring import blind_level, score_of_marks, tifa_score
+from nas_t2i.evaluation.tifa.scoring import no_image_baseline, score_correct
 
 
 def ask(caption_id: str, answer: str, kind: str = "color"):
@@ -22,7 +22,7 @@ def test_captions_weigh_the_same_whatever_their_number_of_questions():
         ask("a", "red"),
         ask("b", "yes", "object"),
     ]
-    score = tifa_score(questions, ["red", "two", "blue", "no"], chance=0.25, signature="s")
+    score = score_correct(questions, [True, True, False, False], chance=0.25, signature="s")
     assert score.per_prompt == pytest.approx([2 / 3, 0.0], abs=1e-6)
     assert score.value == pytest.approx(1 / 3)
     assert score.stderr == pytest.approx(statistics.stdev([2 / 3, 0.0]) / 2**0.5)
@@ -32,11 +32,11 @@ def test_captions_weigh_the_same_whatever_their_number_of_questions():
 
 def test_every_question_needs_an_answer():
     with pytest.raises(ValueError, match="shorter"):
-        tifa_score([ask("a", "red"), ask("b", "red")], ["red"], chance=None, signature="s")
+        score_correct([ask("a", "red"), ask("b", "red")], [True], chance=None, signature="s")
 
 
 def test_captions_without_a_score_are_only_counted():
-    score = score_of_marks([ask("a", "x")], [True], chance=None, signature="s", n_missing=3)
+    score = score_correct([ask("a", "x")], [True], chance=None, signature="s", n_missing=3)
     assert (score.value, score.n, score.n_missing) == (1, 1, 3)
 
 
@@ -52,9 +52,9 @@ def test_who_does_not_look_still_knows_what_is_mostly_true():
         asked("b", "no", "no", "yes"),
     ]
     # Always yes: (1 + 1/4) / 2 and (1 + 0) / 2. Always no earns (0 + 1/4) / 2 and 1/2.
-    assert blind_level(questions) == pytest.approx((0.625 + 0.5) / 2)
+    assert no_image_baseline(questions) == pytest.approx((0.625 + 0.5) / 2)
     opposite = [
         {**q, "answer": {"yes": "no", "no": "yes"}.get(q["answer"], q["answer"])} for q in questions
     ]
-    assert blind_level(opposite) == blind_level(questions)
-    assert blind_level([asked("a", "pink", "red", "blue")]) == 0
+    assert no_image_baseline(opposite) == no_image_baseline(questions)
+    assert no_image_baseline([asked("a", "pink", "red", "blue")]) == 0

@@ -1,4 +1,4 @@
-"""The learned VQA model: its lessons, its training, its answers, and how it stands to the eye."""
+"""The learned VQA model: lessons, training, answers, and agreement with human labels."""
 
 import itertools
 import math
@@ -30,12 +30,17 @@ from nas_t2i.evaluation.embedded.learned_data import (
     to_tensor,
     warp,
 )
-from nas_t2i.evaluation.embedded.learned_model import Eye, LearnedSettings, load_or_train, train_eye
+from nas_t2i.evaluation.embedded.learned_model import (
+    LearnedSettings,
+    ShapesNetwork,
+    load_or_train,
+    train_network,
+)
 from nas_t2i.evaluation.embedded.questions import questions_about
 from nas_t2i.evaluation.sampling.contact_sheet import save_sheet
 from nas_t2i.evaluation.tifa.types import Question
-from nas_t2i.evaluation.vqa.learned import LearnedVqa, make_learned
-from tests.fixtures import labelled_images as eye
+from nas_t2i.evaluation.vqa.learned import LearnedReader, make_learned
+from tests.fixtures import labelled_images as labelled
 
 PLURAL = dict(zip(shapes.SHAPES, shapes.PLURALS, strict=True))
 TINY = LearnedSettings(width=4, hidden=16, steps=3, batch=16)
@@ -51,9 +56,9 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def vqa_model() -> LearnedVqa:
+def vqa_model() -> LearnedReader:
     """Barely trained: what its answers are like does not depend on how right they are."""
-    return LearnedVqa(train_eye(TINY))
+    return LearnedReader(train_network(TINY))
 
 
 def asked(scenes: shapes.Scenes) -> tuple[list[Question], np.ndarray]:
@@ -61,7 +66,7 @@ def asked(scenes: shapes.Scenes) -> tuple[list[Question], np.ndarray]:
     return questions, np.array([int(question["id"]) for question in questions])
 
 
-def accuracy(vqa_model: LearnedVqa, images: np.ndarray, scenes: shapes.Scenes) -> float:
+def accuracy(vqa_model: LearnedReader, images: np.ndarray, scenes: shapes.Scenes) -> float:
     questions, rows = asked(scenes)
     said = vqa_model.answer_all(images, rows, questions)
     return float(
@@ -162,12 +167,12 @@ def test_blur_keeps_flat_images_and_means() -> None:
 
 def test_same_settings_same_weights_and_the_cache_holds_them(tmp_path: Path) -> None:
     first = load_or_train(tmp_path / "new", TINY)
-    file = tmp_path / "new" / f"shapes-eye-{TINY.key}.safetensors"
+    file = tmp_path / "new" / f"shapes-vqa-{TINY.key}.safetensors"
     assert list((tmp_path / "new").iterdir()) == [file]
     before = file.stat().st_mtime_ns
     again = load_or_train(tmp_path / "new", TINY)
     assert file.stat().st_mtime_ns == before
-    assert first.digest == again.digest == train_eye(TINY).digest
+    assert first.digest == again.digest == train_network(TINY).digest
     assert not first.training
     assert not any(p.requires_grad for p in first.parameters())
 
@@ -175,21 +180,21 @@ def test_same_settings_same_weights_and_the_cache_holds_them(tmp_path: Path) -> 
 def test_another_process_trains_the_same_weights(tmp_path: Path) -> None:
     program = (
         "import sys, torch; from pathlib import Path\n"
-        "from nas_t2i.evaluation.embedded.learned_model import LearnedSettings, train_eye\n"
+        "from nas_t2i.evaluation.embedded.learned_model import LearnedSettings, train_network\n"
         "torch.set_num_threads(2); torch.manual_seed(9)\n"
-        "print(train_eye(LearnedSettings(width=4, hidden=16, steps=3, batch=16)).digest)"
+        "print(train_network(LearnedSettings(width=4, hidden=16, steps=3, batch=16)).digest)"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], env=os.environ, capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == train_eye(TINY).digest
+    assert done.stdout.strip() == train_network(TINY).digest
 
 
 def test_the_shipped_weights_are_those_of_the_default_settings(tmp_path: Path) -> None:
     shipped = load_or_train(tmp_path / "new", say=lambda _step, _of: pytest.fail("trained"))
     assert not (tmp_path / "new").exists()
     scenes = shapes.sample_scenes(6, "shipped", 200)
-    assert accuracy(LearnedVqa(shipped), shapes.render(scenes), scenes) > 0.995
+    assert accuracy(LearnedReader(shipped), shapes.render(scenes), scenes) > 0.995
 
 
 def test_key_follows_the_settings() -> None:
@@ -202,7 +207,7 @@ def test_training_leaves_the_global_state_alone_and_tells_its_steps() -> None:
     threads = torch.get_num_threads()
     torch.manual_seed(5)
     steps: list[tuple[int, int]] = []
-    train_eye(TINY, lambda step, of: steps.append((step, of)))
+    train_network(TINY, lambda step, of: steps.append((step, of)))
     assert torch.equal(torch.rand(3), expected)
     assert torch.get_num_threads() == threads
     assert steps == [(1, 3), (2, 3), (3, 3)]
@@ -220,19 +225,19 @@ def test_a_cache_that_can_not_be_written_is_one_line(tmp_path: Path) -> None:
 
 def test_training_teaches_to_answer() -> None:
     scenes = shapes.sample_scenes(5, "lessons over", 300)
-    images, early = shapes.render(scenes), LearnedVqa(train_eye(SMALL))
+    images, early = shapes.render(scenes), LearnedReader(train_network(SMALL))
     assert accuracy(early, images, scenes) > 0.38  # chance is 0.31
 
 
 @pytest.mark.slow
 def test_the_default_training_is_enough() -> None:
     scenes = shapes.sample_scenes(5, "lessons over", 500)
-    learned = LearnedVqa(train_eye(LearnedSettings()))
+    learned = LearnedReader(train_network(LearnedSettings()))
     assert accuracy(learned, shapes.render(scenes), scenes) > 0.99
     assert accuracy(learned, distorted_scenes(5, "lessons over", scenes), scenes) > 0.96
 
 
-def test_images_without_evidence_give_chance(vqa_model: LearnedVqa) -> None:
+def test_images_without_evidence_give_chance(vqa_model: LearnedReader) -> None:
     scenes = shapes.sample_scenes(6, "nothing to see", 600)
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (len(scenes), 16, 16, 3), dtype=np.uint8)
@@ -240,7 +245,7 @@ def test_images_without_evidence_give_chance(vqa_model: LearnedVqa) -> None:
 
 
 def test_likelihoods_are_a_distribution_whose_best_choice_is_the_answer(
-    vqa_model: LearnedVqa,
+    vqa_model: LearnedReader,
 ) -> None:
     scenes = shapes.sample_scenes(7, "likelihoods", 60)
     questions, rows = asked(scenes)
@@ -253,7 +258,7 @@ def test_likelihoods_are_a_distribution_whose_best_choice_is_the_answer(
         assert said.text == question["choices"][int(np.argmax(said.likelihoods))]
 
 
-def test_one_image_at_a_time_gives_the_same_answers(vqa_model: LearnedVqa) -> None:
+def test_one_image_at_a_time_gives_the_same_answers(vqa_model: LearnedReader) -> None:
     scenes = shapes.sample_scenes(8, "alone", 20)
     questions, rows = asked(scenes)
     images = distorted_scenes(8, "alone", scenes)
@@ -268,7 +273,7 @@ def test_one_image_at_a_time_gives_the_same_answers(vqa_model: LearnedVqa) -> No
     assert alone == together
 
 
-def test_larger_images_are_shrunk(vqa_model: LearnedVqa) -> None:
+def test_larger_images_are_shrunk(vqa_model: LearnedReader) -> None:
     scenes = shapes.sample_scenes(9, "size", 5)
     questions, rows = asked(scenes)
     for i, array in enumerate(shapes.render(scenes)):
@@ -278,7 +283,7 @@ def test_larger_images_are_shrunk(vqa_model: LearnedVqa) -> None:
         assert vqa_model.answer(large, own) == vqa_model.answer(image, own)
 
 
-def test_only_text_and_choices_are_read(vqa_model: LearnedVqa) -> None:
+def test_only_text_and_choices_are_read(vqa_model: LearnedReader) -> None:
     scenes = shapes.sample_scenes(10, "blind", 20)
     questions, rows = asked(scenes)
     blind = [
@@ -301,7 +306,7 @@ def question(text: str, *choices: str) -> Question:
     )  # fmt: skip
 
 
-def test_a_guess_depends_on_image_and_question_not_on_the_run(vqa_model: LearnedVqa) -> None:
+def test_a_guess_depends_on_image_and_question_not_on_the_run(vqa_model: LearnedReader) -> None:
     empty = [np.full((16, 16, 3), 40 + i, dtype=np.uint8) for i in range(40)]
     ask = question("What color is the cross?", *shapes.COLORS)
     said = [vqa_model.answer(Image.fromarray(image), [ask])[0].text for image in empty]
@@ -310,7 +315,7 @@ def test_a_guess_depends_on_image_and_question_not_on_the_run(vqa_model: Learned
 
 
 def test_foreign_choices_get_no_likelihood_and_foreign_questions_are_errors(
-    vqa_model: LearnedVqa,
+    vqa_model: LearnedReader,
 ) -> None:
     scenes = shapes.sample_scenes(0, "foreign", 1, mixture=shapes.Mixture(0.0, 0.0))
     image = Image.fromarray(shapes.render(scenes)[0])
@@ -325,20 +330,20 @@ def test_foreign_choices_get_no_likelihood_and_foreign_questions_are_errors(
         vqa_model.answer(image, [question("What is the weather like?", "fine", "foul")])
 
 
-def test_identity_names_settings_and_weights(tmp_path: Path, vqa_model: LearnedVqa) -> None:
+def test_identity_names_settings_and_weights(tmp_path: Path, vqa_model: LearnedReader) -> None:
     other = make_learned(tmp_path, TINY)
     assert other.identity.startswith(f"learned-v1:{TINY.key[:8]}:")
     assert other.identity == make_learned(tmp_path, TINY).identity == vqa_model.identity
-    changed = Eye(TINY).eval()
-    assert LearnedVqa(changed).identity != other.identity
+    changed = ShapesNetwork(TINY).eval()
+    assert LearnedReader(changed).identity != other.identity
 
 
-# What was seen by eye.
+# Human labels.
 
 
 @given(st.integers(1, 999), st.lists(st.tuples(
     st.integers(1, 9), st.sampled_from([*shapes.COLORS, None]),
-    st.sampled_from([*shapes.SHAPES, None]), st.sampled_from([*eye.SIDES, None]),
+    st.sampled_from([*shapes.SHAPES, None]), st.sampled_from([*labelled.SIDES, None]),
 ), min_size=1, max_size=4))  # fmt: skip
 def test_labels_are_read_as_written(
     number: int, seen: list[tuple[int, str | None, str | None, str | None]]
@@ -347,38 +352,47 @@ def test_labels_are_read_as_written(
         " ".join(filter(None, [str(count), color or "?", PLURAL.get(shape or "", "?"), place]))
         for count, color, shape, place in seen
     )
-    assert eye.parse_label(f"{number}: {text}", "here") == (number, [eye.Thing(*s) for s in seen])
+    assert labelled.parse_label(f"{number}: {text}", "here") == (
+        number,
+        [labelled.Thing(*s) for s in seen],
+    )
 
 
 def test_short_labels() -> None:
-    assert eye.parse_label("3: red circle", "") == (3, [eye.Thing(1, "red", "circle", None)])
-    assert eye.parse_label("3: a ? cross alone", "") == (3, [eye.Thing(1, None, "cross", None)])
-    assert eye.parse_label("4: nothing", "") == (4, [])
-    assert eye.parse_label("5: unclear", "") == (5, None)
+    assert labelled.parse_label("3: red circle", "") == (
+        3,
+        [labelled.Thing(1, "red", "circle", None)],
+    )
+    assert labelled.parse_label("3: a ? cross alone", "") == (
+        3,
+        [labelled.Thing(1, None, "cross", None)],
+    )
+    assert labelled.parse_label("4: nothing", "") == (4, [])
+    assert labelled.parse_label("5: unclear", "") == (5, None)
 
 
 @pytest.mark.parametrize("text", ["red circle", "x: red circle", "1: red", "1: pink circle",
                                   "1: red circle nearby", "1:", "1: 0 red circles"])  # fmt: skip
 def test_other_labels_are_errors_with_their_place(text: str) -> None:
     with pytest.raises(ConfigError, match=r"labels\.txt:7"):
-        eye.parse_label(text, "labels.txt:7")
+        labelled.parse_label(text, "labels.txt:7")
 
 
-def test_the_eye_answers_scenes_as_their_questions_want() -> None:
-    scenes = shapes.sample_scenes(4, "eye", 200)
+def test_human_answers_to_scenes_are_what_their_questions_want() -> None:
+    scenes = shapes.sample_scenes(4, "network", 200)
     questions, rows = asked(scenes)
     for row, ask in zip(rows.tolist(), questions, strict=True):
         things = [
-            eye.Thing(
+            labelled.Thing(
                 int(scenes.count[row, group]),
                 shapes.COLORS[scenes.color[row, group]],
                 shapes.SHAPES[scenes.shape[row, group]],
-                eye.SIDES[int(scenes.relation[row]) ^ group] if scenes.count[row, 1] else None,
+                labelled.SIDES[int(scenes.relation[row]) ^ group] if scenes.count[row, 1] else None,
             )
             for group in (0, 1)
             if scenes.count[row, group]
         ]
-        assert eye.answer_by_eye(things, ask) == ask["answer"]
+        assert labelled.human_answer(things, ask) == ask["answer"]
 
 
 @pytest.mark.parametrize(
@@ -402,12 +416,12 @@ def test_the_eye_answers_scenes_as_their_questions_want() -> None:
         ("red cross left", "Where is the circle, seen from the cross?", shapes.PLACES, None),
     ],
 )  # fmt: skip
-def test_what_the_eye_can_and_can_not_tell(
+def test_what_human_labels_can_and_can_not_tell(
     label: str, text: str, choices: tuple[str, ...], expected: str | None
 ) -> None:
-    _, things = eye.parse_label(f"1: {label}", "")
+    _, things = labelled.parse_label(f"1: {label}", "")
     assert things is not None
-    assert eye.answer_by_eye(things, question(text, *choices)) == expected
+    assert labelled.human_answer(things, question(text, *choices)) == expected
 
 
 def test_sheets_are_cut_exactly(tmp_path: Path) -> None:
@@ -415,31 +429,31 @@ def test_sheets_are_cut_exactly(tmp_path: Path) -> None:
     images = rng.integers(0, 256, (48, 16, 16, 3), dtype=np.uint8)
     texts = shapes.captions(shapes.sample_scenes(0, "sheet", 48))
     save_sheet(tmp_path / "sheet.png", images, texts)
-    assert np.array_equal(eye.cut_sheet(tmp_path / "sheet.png"), images)
+    assert np.array_equal(labelled.cut_sheet(tmp_path / "sheet.png"), images)
     save_sheet(tmp_path / "large.png", images.repeat(2, axis=1).repeat(2, axis=2), texts)
     save_sheet(tmp_path / "other.png", rng.integers(0, 256, (48, 32, 32, 3), dtype=np.uint8), texts)
-    assert np.array_equal(eye.cut_sheet(tmp_path / "large.png"), images)
+    assert np.array_equal(labelled.cut_sheet(tmp_path / "large.png"), images)
     with pytest.raises(ConfigError, match="image 1 is not"):
-        eye.cut_sheet(tmp_path / "other.png")
+        labelled.cut_sheet(tmp_path / "other.png")
 
 
 def test_grids_hold_images_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.random.default_rng(0).integers(0, 256, (7, 16, 16, 3), dtype=np.uint8)
-    monkeypatch.setattr(eye, "FOLDER", tmp_path)
-    eye.write_grid(tmp_path / "grid.png", images, 3)
-    assert np.array_equal(eye.read_grid("grid.png", 7), images)
+    monkeypatch.setattr(labelled, "FOLDER", tmp_path)
+    labelled.write_grid(tmp_path / "grid.png", images, 3)
+    assert np.array_equal(labelled.read_grid("grid.png", 7), images)
 
 
 def test_the_files_fit_together() -> None:
     origin, labels, last = (
-        eye.read_rows("images.jsonl"),
-        eye.read_labels(),
-        eye.read_rows("last_rung.jsonl"),
+        labelled.read_rows("images.jsonl"),
+        labelled.read_labels(),
+        labelled.read_rows("last_rung.jsonl"),
     )
     assert [row["number"] for row in origin] == list(range(1, len(origin) + 1))
-    assert len(eye.read_grid("images.png")) >= len(origin) >= 120
+    assert len(labelled.read_grid("images.png")) >= len(origin) >= 120
     assert labels.keys() <= {row["number"] for row in origin}
     assert len(labels) >= 120
-    assert len(eye.read_grid("last_rung.png")) == 48 * len(last)
+    assert len(labelled.read_grid("last_rung.png")) == 48 * len(last)
     near = itertools.pairwise(row["prompt"] for row in origin)
     assert all(a != b for a, b in near)

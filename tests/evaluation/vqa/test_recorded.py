@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nas_t2i import plugins
 from nas_t2i.data.embedded import shapes
 from nas_t2i.errors import ConfigError
 from nas_t2i.evaluation.embedded import pixels as shapes_vqa
 from nas_t2i.evaluation.embedded.questions import questions_about
 from nas_t2i.evaluation.tifa.files import read_questions
 from nas_t2i.evaluation.tifa.types import Answer
-from nas_t2i.evaluation.vqa import MODELS, make_vqa_model
-from nas_t2i.evaluation.vqa.recorded import RecordedVqa
-from nas_t2i.evaluation.vqa.shapes import ShapesVqa
-from nas_t2i.evaluation.vqa.transformers_vqa import KINDS
+from nas_t2i.evaluation.vqa import embedded_names, make_vqa_model
+from nas_t2i.evaluation.vqa.recorded import RecordedAnswers
+from nas_t2i.evaluation.vqa.shapes import PixelReader
 
 FILES = Path(__file__).parents[2] / "fixtures" / "tifa"
 IMAGE = Image.new("RGB", (4, 4))
@@ -36,7 +36,7 @@ def test_likelihoods_are_of_the_choices_that_were_asked(tmp_path):
     file = tmp_path / "r.json"
     file.write_text(json.dumps({"question_details": {"0": {"how many?": row}}}))
     asked = {**read_questions(FILES / "questions.json")[0], "id": "0", "question": "how many?"}
-    vqa_model = RecordedVqa(file)
+    vqa_model = RecordedAnswers(file)
     same, others = asked | {"choices": ["one", "two"]}, asked | {"choices": ["two", "one"]}
     assert vqa_model.answer(IMAGE, [same]) == [Answer("two", (-1.0, float("-inf")))]
     assert vqa_model.answer(IMAGE, [others]) == [Answer("two")]
@@ -44,17 +44,17 @@ def test_likelihoods_are_of_the_choices_that_were_asked(tmp_path):
 
 def test_who_answered_is_told_by_the_file_or_by_the_user(tmp_path):
     content = json.loads((FILES / "result.json").read_text())
-    unnamed = RecordedVqa(FILES / "result.json")
+    unnamed = RecordedAnswers(FILES / "result.json")
     assert unnamed.identity.startswith("recorded-")
-    assert RecordedVqa(FILES / "result.json", "mplug-large").identity == "recorded mplug-large"
+    assert RecordedAnswers(FILES / "result.json", "mplug-large").identity == "recorded mplug-large"
     # The same answers are the same VQA model, whatever else the file holds.
     (tmp_path / "r.json").write_text(json.dumps(content | {"tifa_average": 0}))
-    assert RecordedVqa(tmp_path / "r.json").identity == unnamed.identity
+    assert RecordedAnswers(tmp_path / "r.json").identity == unnamed.identity
     content["question_details"]["own_3"]["what does the boy fly?"]["free_form_vqa"] = "a bird"
     (tmp_path / "r.json").write_text(json.dumps(content))
-    assert RecordedVqa(tmp_path / "r.json").identity != unnamed.identity
+    assert RecordedAnswers(tmp_path / "r.json").identity != unnamed.identity
     (tmp_path / "r.json").write_text(json.dumps(content | {"answerer": "blip-123"}))
-    assert RecordedVqa(tmp_path / "r.json").identity == "blip-123"
+    assert RecordedAnswers(tmp_path / "r.json").identity == "blip-123"
 
 
 def test_the_embedded_vqa_model_says_what_it_says_in_company():
@@ -78,11 +78,12 @@ def test_the_embedded_vqa_model_says_what_it_says_in_company():
 def test_the_embedded_vqa_model_is_asked_what_it_knows():
     questions = read_questions(FILES / "questions.json")
     with pytest.raises(ConfigError, match="not a question of the embedded benchmark"):
-        ShapesVqa().answer(IMAGE, questions)
+        PixelReader().answer(IMAGE, questions)
 
 
-def test_kinds_of_models_are_those_there_are():
-    assert MODELS == KINDS
+def test_the_embedded_kinds_are_those_that_answer_nothing_else():
+    assert embedded_names() == ["learned", "shapes"]
+    assert set(plugins.builtin_names("vqa")) > set(embedded_names())
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,10 @@ from transformers import (
 
 from nas_t2i.errors import ConfigError, MissingExtraError
 from nas_t2i.evaluation.tifa.types import Answer, Question
+from nas_t2i.evaluation.vqa import find_vqa
+from nas_t2i.evaluation.vqa.common.base import Options
 from nas_t2i.evaluation.vqa.common.decoding import greedy
 from nas_t2i.evaluation.vqa.common.model import PretrainedVqaModel
-from nas_t2i.evaluation.vqa.transformers_vqa import Options, load_vqa_model
 from tests.conditioning.checkpoints import edit_json
 from tests.evaluation.vqa.models import (
     LABELS,
@@ -95,7 +96,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def load(name: str, folder: Path, **options: Any) -> PretrainedVqaModel:
     options = {"new_tokens": NEW_TOKENS, **options}
-    return load_vqa_model(name.partition("-")[0], str(folder), Options(**options))
+    return find_vqa(f"{name.partition('-')[0]}:{folder}").load(Options(**options))
 
 
 # The library's way, one image and one question at a time.

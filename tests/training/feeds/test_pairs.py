@@ -10,9 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from nas_t2i.conditioning.latents import make_codec
 from nas_t2i.conditioning.prepare import cached_pairs, prepare
-from nas_t2i.conditioning.text import make_text_encoder
 from nas_t2i.data.cache import entries as cache
 from nas_t2i.data.cache.entries import read_latents
 from nas_t2i.data.cache.shards import CacheError
@@ -47,8 +45,8 @@ def inputs(budget: Budget, folder: Path, **options: Any) -> PairsInputs:
     return PairsInputs(
         budget,
         folder,
-        lambda: make_text_encoder(budget.text, folder),
-        lambda: make_codec(budget.latents),
+        lambda: budget.text.load(folder),
+        lambda: budget.latents.load(),
         **options,
     )
 
@@ -151,7 +149,7 @@ def test_a_pair_has_its_own_caption_unless_the_control_shuffles_them(tmp_path: P
     budget = lossless(tmp_path, [pair(n, f"number {n}") for n in range(20)])
     cached, _ = both(budget, tmp_path)
     captions = [f"number {n}" for n in range(20)]
-    features = make_text_encoder(budget.text, tmp_path).encode(captions)
+    features = budget.text.load(tmp_path).encode(captions)
 
     def captions_of(text: torch.Tensor) -> list[int]:
         distance = torch.cdist(text.flatten(1), features.flatten(1))
@@ -173,7 +171,7 @@ def test_a_pair_has_its_own_caption_unless_the_control_shuffles_them(tmp_path: P
 def test_the_empty_caption_is_the_encoders(tmp_path: Path) -> None:
     budget = shards_budget(tmp_path)
     for source in both(budget, tmp_path):
-        expected = make_text_encoder(budget.text, tmp_path).encode([""])[0]
+        expected = budget.text.load(tmp_path).encode([""])[0]
         torch.testing.assert_close(source.null_text, expected, rtol=1e-3, atol=1e-3)
         assert torch.equal(source.make_feed(0).null_text, source.null_text)
 

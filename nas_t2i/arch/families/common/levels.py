@@ -1,4 +1,4 @@
-"""What the UNet families share: levels, where attention sits, the checks, the stand-in.
+"""What the UNet families share: levels, where attention sits, the checks, the proxy.
 
 Level i works on latents down-sampled by the rate 2**i and is ``channels * channel_mult[i]`` wide.
 """
@@ -205,7 +205,7 @@ class LevelledUNet(Arch):
         return text
 
     def proxy(self, rule: ProxyRule, *, latent_channels: int, text_dim: int) -> Self:
-        """Return the stand-in: narrower and shallower by `rule`, levels as they are."""
+        """Return the proxy: narrower and shallower by `rule`, levels as they are."""
         data = {
             "channels": rule.scale_channels(self.channels),
             "channel_mult": self.channel_mult,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nas_t2i.protocol.budget import Padding
+from nas_t2i.protocol.conditioning import Padding
 
 # Of one forward pass, which bounds its memory: 212 captions of 77 tokens.
 _TOKENS_AT_ONCE = 2**14

@@ -25,7 +25,7 @@ from nas_t2i.conditioning.openclip_files import (
     find_weights,
 )
 from nas_t2i.conditioning.weights import read_tensors
-from nas_t2i.evaluation.metrics.common.per_image import batches, check_tensors, weights_digest
+from nas_t2i.evaluation.metrics.common.weights import batches, check_tensors, weights_digest
 
 _IMAGE_KEYS = ("mean", "std", "interpolation", "resize_mode")
 # Scale and bias turn cosines into probabilities of a batch; a mask is no weight.
@@ -79,7 +79,7 @@ class ClipModel:
 
 @dataclass
 class CosineMetric:
-    """An `ImageMetric`: the cosine of image and prompt, by some model.
+    """An `ImageModel`: the cosine of image and prompt, by some model.
 
     The score is ``scale * cosine``, for `clamp` not below 0, of ``prefix + prompt``.
     """

@@ -20,7 +20,7 @@ from PIL import Image
 
 from nas_t2i.conditioning.weights import one_line, read_tensors
 from nas_t2i.errors import ConfigError, MissingExtraError
-from nas_t2i.evaluation.metrics.common.per_image import identity_of, weights_digest, weights_file
+from nas_t2i.evaluation.metrics.common.weights import identity_of, weights_digest, weights_file
 
 _WHERE = "fid.inception"
 # Of one forward pass, which bounds its memory.

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
@@ -35,11 +34,13 @@ from nas_t2i.conditioning.weights import (
     DTYPES,
     fingerprint_of,
     lasting,
+    local_folder,
     one_line,
     read_json,
 )
 from nas_t2i.errors import ConfigError
 from nas_t2i.evaluation.tifa.types import Answer, Question
+from nas_t2i.evaluation.vqa.common.base import Options, Vqa
 from nas_t2i.evaluation.vqa.common.decoding import (
     Continued,
     equal_batches,
@@ -67,25 +68,21 @@ _IMAGE_FACTS = (
 )
 
 
-@dataclass(frozen=True)
-class Options:
-    """How a model is loaded and asked."""
+class PretrainedVqa(Vqa):
+    """A kind of model in the format of transformers: a local folder or a hub id."""
 
-    revision: str | None = None  # of a hub id
-    device: str = "cpu"
-    dtype: Literal["fp32", "bf16"] = "fp32"
-    batch: int = 32  # questions of one forward pass; decides speed and memory, no answer
-    # Log-likelihood of every choice: summed over its tokens and the end of the text, or their mean.
-    likelihood: Literal["sum", "mean"] | None = None
-    choices_in_prompt: bool = False  # BLIP-2 only: the prompt lists the choices
-    new_tokens: int = 50  # longer answers are cut there
+    TAKES: ClassVar[str] = "MODEL"
+    LIKELIHOODS: ClassVar[bool] = True
+    READS: ClassVar[frozenset[str]] = frozenset({"--vqa-revision", "--vqa-dtype", "--likelihood"})
+    MODEL: ClassVar[type[PretrainedVqaModel]]
 
-    def __post_init__(self) -> None:
-        for name in ("batch", "new_tokens"):
-            if getattr(self, name) < 1:
-                raise ConfigError(
-                    f"{_WHERE}.{name}", f"got {getattr(self, name)}", expected="at least 1"
-                )
+    def load(self, options: Options) -> PretrainedVqaModel:
+        """Load the model; see `Vqa.load`."""
+        return self.MODEL(self.argument, options)
+
+    def check(self, where: str) -> None:
+        """Check that a local folder is there; a hub id is looked up when it is loaded."""
+        local_folder(self.argument, None, where)
 
 
 class PretrainedVqaModel(ABC):

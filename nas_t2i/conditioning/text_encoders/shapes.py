@@ -1,0 +1,286 @@
+"""The embedded benchmark's text encoder: a small transformer that parses captions.
+
+It is trained once, in seconds, to tell from every word of a noun phrase what the phrase says
+(shape, colour, number, and on which side of the other object it stands), and from every word of a
+relation which relation it is. Then it is frozen; all architectures read the same features. The
+features describe words in their context, one vector a token, as CLIP's do; nothing pooled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nas_t2i.data.embedded.shapes import (
+    COLORS,
+    NUMBERS,
+    PLURALS,
+    RELATIONS,
+    SHAPES,
+    Mixture,
+    Scenes,
+    captions,
+    sample_scenes,
+)
+from nas_t2i.protocol.conditioning import TextEncoderSettings
+
+TOKENS = 12  # longest caption: "a red circle to the left of two blue squares" is 10 words
+_VERSION = 1  # raise when training or the architecture changes: part of the cache key
+_PAD = ""
+_WORDS = sorted(
+    {_PAD, "a", *COLORS, *SHAPES, *PLURALS, *NUMBERS}
+    | {word for relation in RELATIONS for word in relation.split()}
+)
+_INDEX = {word: i for i, word in enumerate(_WORDS)}
+_NONE = -100  # a target that is not asked for
+# What a phrase's words are to tell: shape, colour, number, side of the other (or that it is alone).
+_PHRASE_HEADS = (len(SHAPES), len(COLORS), len(NUMBERS), len(RELATIONS) + 1)
+_RELATION_HEAD = len(RELATIONS)
+
+
+@dataclass(frozen=True)
+class TextSettings:
+    """Everything the encoder's weights depend on."""
+
+    width: int = 64
+    layers: int = 2
+    heads: int = 4
+    steps: int = 250
+    batch: int = 128
+    learning_rate: float = 3e-3
+    scale: float = 2.0  # features have this standard deviation: louder text is heard sooner
+    seed: int = 0
+
+    @property
+    def key(self) -> str:
+        """Content hash: settings, vocabulary and code version."""
+        text = json.dumps([_VERSION, asdict(self), _WORDS, TOKENS], sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
+
+
+def tokenize(texts: list[str]) -> Tensor:
+    """(N, TOKENS) int64 word indices, padded at the end; the empty caption is all padding."""
+    rows = torch.full((len(texts), TOKENS), _INDEX[_PAD])
+    for row, text in zip(rows, texts, strict=True):
+        words = re.findall(r"\S+", text)
+        unknown = [word for word in words if word not in _INDEX]
+        if unknown or len(words) > TOKENS:
+            raise ValueError(f"not a caption of the embedded benchmark: {text!r}")
+        row[: len(words)] = torch.tensor([_INDEX[word] for word in words], dtype=torch.int64)
+    return rows
+
+
+class _Block(nn.Module):
+    """Pre-norm self-attention and feed-forward."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_attention = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.norm_mlp = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, tokens, width = x.shape
+        qkv = self.qkv(self.norm_attention(x)).view(n, tokens, 3, self.heads, -1)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        seen = functional.scaled_dot_product_attention(query, key, value)
+        x = x + self.out(seen.transpose(1, 2).reshape(n, tokens, width))
+        out: Tensor = x + self.mlp(self.norm_mlp(x))
+        return out
+
+
+class ShapesTextEncoder(nn.Module):
+    """Frozen after `train_encoder`; use `load_or_train` to get one."""
+
+    def __init__(self, settings: TextSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.words = nn.Embedding(len(_WORDS), settings.width)
+        self.places = nn.Parameter(torch.randn(TOKENS, settings.width) * 0.5)
+        self.blocks = nn.ModuleList(
+            _Block(settings.width, settings.heads) for _ in range(settings.layers)
+        )
+        # No learned scale or shift: the variance of the features does not depend on training.
+        self.norm = nn.LayerNorm(settings.width, elementwise_affine=False)
+        self.heads = nn.Linear(settings.width, sum(_PHRASE_HEADS) + _RELATION_HEAD)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of an encoded caption."""
+        return TOKENS
+
+    @property
+    def width(self) -> int:
+        """Features of a token."""
+        return self.settings.width
+
+    @property
+    def fingerprint(self) -> str:
+        """What the features depend on: all that the weights depend on."""
+        return self.settings.key
+
+    def lengths(self, texts: list[str]) -> list[int]:
+        """For each text, the first position from which all its features are zero: none is."""
+        return [TOKENS] * len(texts)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(N, TOKENS, width) features, unit variance, of (N, TOKENS) word indices."""
+        x = self.words(tokens) + self.places
+        for block in self.blocks:
+            x = block(x)
+        out: Tensor = self.norm(x)
+        return out
+
+    @torch.no_grad()  # not inference mode: a backbone keeps the features for its backward pass
+    def encode(self, texts: list[str], batch: int = 1024) -> Tensor:
+        """(N, TOKENS, width) float32 features; each distinct caption is computed once."""
+        distinct = list(dict.fromkeys(texts))
+        place = {text: i for i, text in enumerate(distinct)}
+        tokens = tokenize(distinct)
+        parts = [self(tokens[i : i + batch]) for i in range(0, len(tokens), batch)]
+        features = torch.cat(parts) if parts else torch.empty(0, TOKENS, self.width)
+        features = features * self.settings.scale
+        return features[torch.tensor([place[text] for text in texts], dtype=torch.int64)]
+
+
+def _targets(scenes: Scenes, tokens: Tensor) -> Tensor:
+    """(N, TOKENS, heads) class indices, `_NONE` where a word is not asked."""
+    lengths = (tokens != _INDEX[_PAD]).sum(dim=1, keepdim=True)
+    place = torch.arange(TOKENS)
+    paired = torch.from_numpy(scenes.count[:, 1] > 0)[:, None]
+    relation = torch.from_numpy(scenes.relation)[:, None]
+    facts = [torch.from_numpy(f) for f in (scenes.shape, scenes.color, scenes.count - 1)]
+    out = torch.full((len(scenes), TOKENS, len(_PHRASE_HEADS) + 1), _NONE)
+    for group in (0, 1):
+        # a noun phrase is three words: the first three, and the last three of two groups
+        inside = (place < 3) if group == 0 else paired & (place >= lengths - 3)
+        inside = inside & (place < lengths)
+        side = torch.where(paired, relation ^ group, len(RELATIONS))
+        for head, fact in enumerate([*(f[:, group : group + 1] for f in facts), side]):
+            out[..., head] = torch.where(inside, fact, out[..., head])
+    between = paired & (place >= 3) & (place < lengths - 3)
+    out[..., -1] = torch.where(between, relation, out[..., -1])
+    return out
+
+
+class ShapesText(TextEncoderSettings):
+    """The embedded text encoder: trained once on captions, frozen, cached."""
+
+    EMBEDDED: ClassVar[bool] = True
+
+    encoder: Literal["shapes"]
+    width: int = Field(ge=8, description="features per token")
+    steps: int = Field(ge=1, description="training steps of the encoder")
+    seed: int = Field(ge=0, description="seed of the encoder; one encoder for all trials")
+
+    def geometry(self) -> tuple[int, int]:
+        """Return (tokens, features a token)."""
+        return TOKENS, self.width
+
+    def fingerprint(self) -> str:
+        """Return the key of the settings, which decide the weights."""
+        return self._trained.key
+
+    def load(self, cache_dir: Path, device: str = "cpu") -> ShapesTextEncoder:  # noqa: ARG002
+        """Load it from the cache, trained first where it is missing there.
+
+        It always runs on the CPU, which gives the same features everywhere.
+        """
+        return load_or_train(cache_dir, self._trained)
+
+    def check(self, cache_dir: Path) -> None:
+        """Train it once, before trials that all need it."""
+        self.load(cache_dir)
+
+    @property
+    def _trained(self) -> TextSettings:
+        return TextSettings(width=self.width, steps=self.steps, seed=self.seed)
+
+
+def train_encoder(settings: TextSettings) -> ShapesTextEncoder:
+    """A trained, frozen encoder: a function of ``settings`` alone."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums in one order: the same weights on any machine's core count
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            model = ShapesTextEncoder(settings)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, fused=True)
+        count = settings.steps * settings.batch
+        scenes = sample_scenes(settings.seed, "text", count, mixture=Mixture(0.6, 0.2))
+        tokens = tokenize(captions(scenes))
+        targets = _targets(scenes, tokens)
+        for step in range(settings.steps):
+            for group in optimizer.param_groups:
+                group["lr"] = settings.learning_rate * (1 - step / settings.steps)
+            rows = slice(step * settings.batch, (step + 1) * settings.batch)
+            loss = _loss(model.heads(model(tokens[rows])), targets[rows])
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    finally:
+        torch.set_num_threads(threads)
+    return model.eval().requires_grad_(False)
+
+
+def _loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Sum over the heads of their mean cross-entropies."""
+    parts = torch.split(logits, [*_PHRASE_HEADS, _RELATION_HEAD], dim=-1)
+    terms = [
+        functional.cross_entropy(part.flatten(0, 1), targets[..., i].flatten(), ignore_index=_NONE)
+        for i, part in enumerate(parts)
+    ]
+    return torch.stack(terms).sum()
+
+
+def head_accuracy(model: ShapesTextEncoder, count: int = 2000, seed: int = 1) -> float:
+    """Share of the asked facts that the encoder's heads get right on fresh captions."""
+    scenes = sample_scenes(seed, "text-check", count, mixture=Mixture(0.6, 0.2))
+    tokens = tokenize(captions(scenes))
+    targets = _targets(scenes, tokens)
+    with torch.inference_mode():
+        logits = model.heads(model(tokens))
+        parts = torch.split(logits, [*_PHRASE_HEADS, _RELATION_HEAD], dim=-1)
+    said = torch.stack([part.argmax(dim=-1) for part in parts], dim=-1)
+    asked = targets != _NONE
+    return float((said == targets)[asked].float().mean())
+
+
+def load_or_train(cache: Path, settings: TextSettings | None = None) -> ShapesTextEncoder:
+    """The encoder from ``cache``/shapes-text-<key>.safetensors, trained and written if missing."""
+    settings = settings or TextSettings()
+    path = cache / f"shapes-text-{settings.key}.safetensors"
+    if path.exists():
+        with torch.random.fork_rng(devices=[]):
+            model = ShapesTextEncoder(settings)
+        model.load_state_dict(load_file(path))
+        return model.eval().requires_grad_(False)
+    model = train_encoder(settings)
+    cache.mkdir(parents=True, exist_ok=True)
+    # Written beside and moved: a reader never sees half a file, and of two writers the last wins
+    # with the same bytes.
+    handle, temporary = tempfile.mkstemp(dir=cache, suffix=".tmp")
+    os.close(handle)
+    try:
+        save_file(model.state_dict(), temporary)
+        Path(temporary).replace(path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return model

@@ -1,0 +1,61 @@
+"""How candidates are chosen, and when one is stopped."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from nas_t2i.protocol.part import Named, Part
+
+
+class StoppingRule(Part, ABC):
+    """A rule of early stopping: what a plug-in of the kind ``stopping`` derives from."""
+
+    rule: str
+
+    @abstractmethod
+    def goes_on(
+        self,
+        candidate: str,
+        at_rung: Mapping[str, Sequence[float]],
+        rung_index: int,
+    ) -> bool:
+        """Decide whether a candidate goes on past the `rung_index`-th rung of the budget.
+
+        `at_rung` holds, for every candidate that has reached the rung so far (this one included),
+        its score a prompt, the same prompts in the same order; larger is better, whatever the
+        metric.
+        """
+
+    def expected_shares(self, rungs: Sequence[int], trials: int) -> Sequence[float]:  # noqa: ARG002
+        """Return the share of `trials` that likely goes on past each rung but the last.
+
+        It is for estimates of a search's length; by default all go on.
+        """
+        return [1.0] * (len(rungs) - 1)
+
+    @abstractmethod
+    def described(self, rungs: Sequence[int]) -> str:
+        """Say the rule in one line, for records."""
+
+    def check(self, rungs: Sequence[int]) -> None:
+        """Raise ValueError, ``key: got X; expected Y``, where the settings don't fit the rungs."""
+
+
+class SearchPlan(Part):
+    """How candidates are chosen. Not part of the id: it changes who is tried, not any score."""
+
+    trials: int = Field(ge=1, description="distinct architectures to try, included ones first")
+    seeds_per_architecture: int = Field(
+        ge=1, description="trials per architecture; scores are means"
+    )
+    parallel: int = Field(ge=0, description="trials side by side; 0: one per `threads` cores")
+    sampler: Literal["tpe", "random", "gp", "qmc"]
+    sampler_options: dict[str, Any] = Field(description="keyword arguments of Optuna's sampler")
+    early_stopping: (
+        Annotated[StoppingRule, Named("stopping", "rule", default="best_share")] | None
+    ) = Field(description="null: every trial runs to the end")
+    stall_minutes: float = Field(gt=0, description="a trial silent for so long is killed")

@@ -1,0 +1,76 @@
+"""How a trial trains, and how it runs while it does."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from nas_t2i.protocol.part import Part
+
+Betas = Annotated[tuple[float, float], Field(strict=False)]
+
+
+class Objective(Part):
+    """The diffusion objective on LDM's schedule (1000 steps, scaled-linear 0.00085..0.012)."""
+
+    prediction: Literal["epsilon", "v", "sample"]
+    weighting: Literal["uniform", "min_snr", "min_snr_plus_one"]
+    snr_clip: float = Field(gt=0, description="clip of the min-SNR weight (Hang et al. 2023)")
+    caption_drop: float = Field(ge=0, lt=1, description="share of captions replaced by the null")
+
+
+class Optimizer(Part):
+    """AdamW and its learning rate: linear warm-up, constant, optional linear decay to zero."""
+
+    learning_rate: float = Field(gt=0)
+    betas: Betas
+    weight_decay: float = Field(ge=0)
+    eps: float = Field(gt=0)
+    warmup_steps: int = Field(ge=0)
+    decay_share: float = Field(ge=0, le=1, description="last share of the steps with linear decay")
+    grad_clip: float = Field(ge=0, description="global gradient norm; 0: no clipping")
+
+
+class Training(Part):
+    """One trial's training run."""
+
+    steps: int = Field(ge=1, description="optimiser steps of a full trial")
+    batch: int = Field(ge=1, description="global batch, images per optimiser step")
+    optimizer: Optimizer
+    ema_decay: float = Field(ge=0, lt=1, description="0: evaluate the raw weights")
+    device: Literal["cpu", "cuda"]
+    precision: Literal["fp32", "bf16"] = Field(
+        description="bf16: with fp32 master weights and fp32 gradient accumulation"
+    )
+    zero_stage: Literal[0, 1, 2, 3] = Field(description="DeepSpeed's ZeRO stage")
+    threads: int = Field(
+        ge=1, description="CPU threads per trial; part of the id: sums depend on it"
+    )
+
+
+class Execution(Part):
+    """How a trial runs: speed, memory and rounding, not what is computed. Not part of the id."""
+
+    ranks: int = Field(default=1, ge=1, description="processes (one a device) that train a trial")
+    hostfile: str | None = Field(
+        default=None, description="DeepSpeed hostfile of a trial's nodes; null: this machine"
+    )
+    include: str | None = Field(
+        default=None, description="DeepSpeed's --include, for example node1:0,1@node2:0,1"
+    )
+    micro_batch: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        default="auto", description="images of one rank's forward pass; auto: as many as fit"
+    )
+    offload: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="'optimizer' and 'param': DeepSpeed's offload settings, passed through",
+    )
+    gradient_checkpointing: bool = False
+    channels_last: bool = False
+    compile: bool = Field(default=False, description="torch.compile the denoiser")
+    workers: int = Field(default=2, ge=0, description="threads of a rank that read and decode")
+    checkpoint_minutes: float = Field(
+        default=10.0, gt=0, description="between two checkpoints; rungs are always saved"
+    )
+    keep_checkpoints: int = Field(default=2, ge=1, description="older ones are removed")
