@@ -6,11 +6,10 @@ import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from nas_t2i.errors import StorageError, Where, did_you_mean
 from nas_t2i.files import (
+    Closing,
     check_version,
     is_json,
     json_object,
@@ -42,7 +41,7 @@ class TornTail:
         return f"{self.where}: the last line is cut off after {self.size} bytes"
 
 
-class EventLog:
+class EventLog(Closing):
     """Appends events to one events.jsonl; one writer at a time.
 
     A torn tail found on opening is moved to ``events.jsonl.torn``. Rungs and ends are on the disk
@@ -82,17 +81,6 @@ class EventLog:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class EventTail:

@@ -6,8 +6,10 @@ import json
 import os
 import re
 import tempfile
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -16,6 +18,25 @@ from nas_t2i.errors import ConfigError, RecordError, StorageError, Where
 from nas_t2i.records import RECORD_VERSION
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+class Closing(ABC):
+    """Something that a ``with`` block closes at its end, whatever happened in it."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of what is held."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
 
 def write_atomically(file: str | Path, content: str | bytes) -> None:
@@ -129,6 +150,25 @@ def read_bytes(file: Path) -> bytes:
         raise record_error(str(file), "no such file", expected="a study's folder") from None
     except OSError as error:
         raise record_error(str(file), f"can't be read: {error.strerror}") from None
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a JSON object. Raises ConfigError with the place of what is wrong."""
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(str(file), "no such file") from None
+    except OSError as error:
+        raise ConfigError(str(file), f"can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(str(file), "not UTF-8 text", expected="JSON") from None
+    except json.JSONDecodeError as error:
+        raise ConfigError(
+            Where(str(file), error.lineno, error.colno), f"not whole JSON ({error.msg})"
+        ) from None
+    if not isinstance(data, dict):
+        raise ConfigError(str(file), f"got {data!r:.60}", expected="a JSON object")
+    return data
 
 
 def json_object(content: bytes, file: Path, first_line: int = 1) -> dict[str, Any]:

@@ -9,18 +9,17 @@ import os
 import socket
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from nas_t2i.errors import StorageError
-from nas_t2i.files import make_folder
+from nas_t2i.files import Closing, make_folder
 
 LOCK_FILE = ".lock"
 # A reader that asks whether a study is locked holds the lock for an instant.
 _LOCK_PATIENCE_SECONDS = 1.0
 
 
-class FolderLock:
+class FolderLock(Closing):
     """A lock on what lies in a folder; the system lets go of it when its process ends.
 
     Use as a context manager. `held` says in messages what another process does meanwhile.
@@ -59,12 +58,8 @@ class FolderLock:
         self._descriptor = descriptor
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Let the lock go."""
         # The file stays: unlinking it would let two processes lock two files of one name.
         os.ftruncate(self._descriptor, 0)
         os.close(self._descriptor)

@@ -7,7 +7,6 @@ import sys
 import time
 from enum import StrEnum
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
@@ -26,6 +25,7 @@ from rich.text import Text
 
 from nas_t2i.cli.numbers import compact, duration
 from nas_t2i.errors import ConfigError
+from nas_t2i.files import Closing
 
 if TYPE_CHECKING:
     from nas_t2i.data.index.build import Report
@@ -240,7 +240,7 @@ def _say(text: str) -> None:
     print(f"nas-t2i: note: {text}", file=sys.stderr)
 
 
-class _Bars:
+class _Bars(Closing):
     """Shows how far work is: bars on a terminal, elsewhere now and then a line. On stderr."""
 
     def __init__(self) -> None:
@@ -261,12 +261,8 @@ class _Bars:
         self._progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """End the progress lines."""
         self._progress.stop()
 
     def say(self, text: str) -> None:

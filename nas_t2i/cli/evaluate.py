@@ -332,7 +332,9 @@ def _set_by_key(metrics: tuple[str, ...], given: list[str] | None) -> dict[str, 
             raise ConfigError(
                 "--set", f"got {text!r}", expected="METRIC.KEY=VALUE of a --metric METRIC"
             )
-        values.setdefault(name, {})[key] = parse_document(value, f"--set {key_path}").data
+        values.setdefault(name, {})[key] = parse_document(
+            f"value: {value}", f"--set {key_path}"
+        ).data["value"]
     outside = [
         name
         for name in metrics

@@ -14,6 +14,7 @@ from nas_t2i.cli.compare import compare_command
 from nas_t2i.cli.data import data_app
 from nas_t2i.cli.evaluate import evaluate_command
 from nas_t2i.cli.export import export_command
+from nas_t2i.cli.plugins import plugins_command
 from nas_t2i.cli.profile import profile_command
 from nas_t2i.cli.reliability import reliability_command
 from nas_t2i.cli.results import results_app
@@ -39,6 +40,7 @@ app.add_typer(data_app, name="data")
 app.command("evaluate", short_help="Score images: TIFA, CLIP, FID, ...")(evaluate_command)
 app.command("export", short_help="Write trained weights for diffusers.")(export_command)
 app.command("validate")(validate_command)
+app.command("plugins", short_help="What can be named in YAML, and its checks.")(plugins_command)
 app.command("schema", short_help="Print a JSON Schema, for editors.")(schema_command)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from nas_t2i.conditioning.weights import local_file, one_line, read_json
+from nas_t2i.conditioning.weights import local_file, one_line
 from nas_t2i.errors import ConfigError, did_you_mean
-from nas_t2i.files import expand_path
+from nas_t2i.files import expand_path, read_json
 
 _WEIGHTS = (".safetensors", ".pt", ".pth", ".bin")
 _ANY_FILE = f"a file that ends in {', '.join(_WEIGHTS)}"

@@ -17,11 +17,11 @@ from nas_t2i.conditioning.weights import (
     DTYPES,
     fetch,
     one_line,
-    read_json,
     weights_files,
     weights_patterns,
 )
 from nas_t2i.errors import ConfigError, MissingExtraError
+from nas_t2i.files import read_json
 
 ENCODER, TOKENIZER = "text_encoder", "tokenizer"  # folders of a diffusers pipeline
 _STEM = "model"

@@ -21,8 +21,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from nas_t2i.errors import ConfigError, Where, did_you_mean
-from nas_t2i.files import expand_path
+from nas_t2i.errors import ConfigError, did_you_mean
+from nas_t2i.files import expand_path, read_json
 
 CONFIG = "config.json"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -102,25 +102,6 @@ def fetch(model: str, revision: str | None, files: Iterable[str], where: str) ->
             f"({type(error).__name__}: {one_line(error)})",
             expected="a local folder or a hub id",
         ) from None
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Read a JSON object. Raises ConfigError with the place of what is wrong."""
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(str(file), "no such file") from None
-    except OSError as error:
-        raise ConfigError(str(file), f"can't be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(str(file), "not UTF-8 text", expected="JSON") from None
-    except json.JSONDecodeError as error:
-        raise ConfigError(
-            Where(str(file), error.lineno, error.colno), f"not whole JSON ({error.msg})"
-        ) from None
-    if not isinstance(data, dict):
-        raise ConfigError(str(file), f"got {data!r:.60}", expected="a JSON object")
-    return data
 
 
 def lasting(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,12 +9,12 @@ import hashlib
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from nas_t2i.files import Closing
 from nas_t2i.protocol.data import CaptionField
 
 TEXT = "txt"  # the field that stands for the text beside an image
@@ -80,7 +80,7 @@ def draw(
     return place
 
 
-class CaptionWriter:
+class CaptionWriter(Closing):
     """Writes each distinct caption once and tells its row, in the order they first come.
 
     It remembers a digest of every caption: some 200 bytes of memory for each distinct one.
@@ -93,15 +93,8 @@ class CaptionWriter:
         self._rows: dict[bytes, int] = {}
         self._ends = array("q", [0])
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the files, the ends of captions written."""
         self._stream.close()
         np.save(self._folder / _ENDS_FILE, np.frombuffer(self._ends, dtype=np.int64))
 

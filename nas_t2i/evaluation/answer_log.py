@@ -12,11 +12,10 @@ import fcntl
 import json
 import os
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from nas_t2i.errors import StorageError
-from nas_t2i.files import make_folder, repair_torn_tail
+from nas_t2i.files import Closing, make_folder, repair_torn_tail
 
 _BEGINNING = b'{"image": "'
 
@@ -29,7 +28,7 @@ class Key(NamedTuple):
     identity: str  # of the model that answered
 
 
-class AnswerLog:
+class AnswerLog(Closing):
     """Answers in a file, or in memory only; use as a context manager, or `close` it.
 
     What an interrupted write left at the end of the file is moved to ``FILE.torn``, unless another
@@ -94,17 +93,6 @@ class AnswerLog:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _open(file: Path, notes: list[str]) -> int:

@@ -111,16 +111,5 @@ class Named:
         self, _core: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         """Offer the settings of all built-in plug-ins, told apart by the name."""
-        offered = {
-            name: handler(cls.__pydantic_core_schema__)
-            for name, cls in self.builtin_classes().items()
-        }
-        if len(offered) == 1:
-            return next(iter(offered.values()))
-        return {
-            "discriminator": {
-                "mapping": {name: schema["$ref"] for name, schema in offered.items()},
-                "propertyName": self.key,
-            },
-            "oneOf": list(offered.values()),
-        }
+        offered = [handler(cls.__pydantic_core_schema__) for cls in self.builtin_classes().values()]
+        return offered[0] if len(offered) == 1 else {"oneOf": offered}

@@ -23,7 +23,6 @@ from nas_t2i.files import expand_path, write_atomically
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.protocol.training import Training
 
-TRIAL_MODULE = "nas_t2i.search.trial"
 ENVIRONMENT_FILE = "rank_environment"
 _HOSTFILE_LINE = re.compile(r"(\S+)\s+slots=(\d+)(\s.*)?")
 _NODE = re.compile(r"([^:@,\s]+)(?::(\d+(?:,\d+)*))?")

@@ -22,9 +22,10 @@ from nas_t2i.files import write_atomically
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.records import EndEvent, StartEvent, TrialEvent, TrialState
 from nas_t2i.search.decisions import DecisionLog
-from nas_t2i.search.launch import TRIAL_MODULE, Launch, Machines, find_machines, make_launch
+from nas_t2i.search.launch import Launch, Machines, find_machines, make_launch
 from nas_t2i.search.trial_config import TrialConfig
 
+TRIAL_MODULE = "nas_t2i.search.trial"  # what each of a trial's processes runs
 _LEAVE_SECONDS = 90.0  # between asking a trial to save and leave, and SIGTERM
 _TERM_SECONDS = 20.0  # between SIGTERM, or its last word, and killing it
 # What DeepSpeed's launcher says of itself is not why a trial died.

@@ -82,7 +82,7 @@ def test_labels_tell_architectures_apart(one: Arch, other: Arch) -> None:
 # ---- refusals ----------------------------------------------------------------------------------
 
 REFUSED = [
-    ({"family": "unett"}, 'family: got "unett"; expected one of unet, if_unet, pixart; did you'),
+    ({"family": "unett"}, 'family: got "unett"; expected one of if_unet, pixart, unet; did you'),
     ({"family": None}, "family: got null; expected one of"),
     ({"channels": 0}, "channels: got 0; expected at least 1"),
     ({"channels": "320"}, 'channels: got "320"; expected a valid integer'),
@@ -134,7 +134,7 @@ def test_a_refusal_is_one_line_that_says_what_was_expected(
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({}, "the key 'family' is missing; expected one of unet, if_unet, pixart"),
+        ({}, "the key 'family' is missing; expected one of if_unet, pixart, unet"),
         ({"family": "unet"}, "the key 'channels' is missing; (and 2 more)"),
         (
             {"family": "pixart", "hidden": 1000, "depth": 2},

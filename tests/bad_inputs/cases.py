@@ -32,7 +32,7 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "an unknown family": (
         "name: s\nfamily: unett\nparameters: {channels: 320}\n",
-        'space.yaml:2:1: family: got "unett"; expected one of unet, if_unet, pixart; did you '
+        'space.yaml:2:1: family: got "unett"; expected one of if_unet, pixart, unet; did you '
         "mean 'unet'?",
     ),
     "a family that is no text": (

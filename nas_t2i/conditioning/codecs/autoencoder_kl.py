@@ -30,11 +30,11 @@ from nas_t2i.conditioning.weights import (
     fingerprint_of,
     lasting,
     one_line,
-    read_json,
     weights_files,
     weights_patterns,
 )
 from nas_t2i.errors import ConfigError
+from nas_t2i.files import read_json
 from nas_t2i.protocol.conditioning import CodecSettings, Moments
 
 _WHERE = "latents.model"

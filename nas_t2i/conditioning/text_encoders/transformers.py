@@ -30,15 +30,9 @@ from nas_t2i.conditioning.pretrained import (
     transformers_library,
 )
 from nas_t2i.conditioning.text_encoders.common.tower import TextTower, Tokens
-from nas_t2i.conditioning.weights import (
-    CONFIG,
-    DTYPES,
-    fetch,
-    fingerprint_of,
-    lasting,
-    read_json,
-)
+from nas_t2i.conditioning.weights import CONFIG, DTYPES, fetch, fingerprint_of, lasting
 from nas_t2i.errors import ConfigError
+from nas_t2i.files import read_json
 from nas_t2i.protocol.conditioning import LAYER, PADDING, Layer, Padding, TextEncoderSettings
 
 _WHERE = "text.model"

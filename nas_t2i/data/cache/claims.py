@@ -7,16 +7,15 @@ import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from nas_t2i.errors import StorageError
-from nas_t2i.files import make_folder
+from nas_t2i.files import Closing, make_folder
 
 CLAIMS_FILE = ".claims"
 
 
-class Claims:
+class Claims(Closing):
     """Numbered items of work in a folder, each claimed by one process at a time.
 
     A claim is a lock on one byte of a file in the folder: the system lets go of it when its
@@ -40,12 +39,8 @@ class Claims:
             raise StorageError(f"{self.file}: can't be opened: {error.strerror}") from None
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the file of claims."""
         os.close(self._descriptor)
         self._descriptor = -1
 

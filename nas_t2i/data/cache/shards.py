@@ -13,7 +13,6 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -21,7 +20,7 @@ import numpy.typing as npt
 from safetensors.numpy import save
 
 from nas_t2i.errors import UserError
-from nas_t2i.files import write_atomically
+from nas_t2i.files import Closing, write_atomically
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "F16": np.dtype("<f2"),
@@ -45,7 +44,7 @@ class Layout(NamedTuple):
     shape: tuple[int, ...]
 
 
-class ShardFile:
+class ShardFile(Closing):
     """An open shard. Use as a context manager.
 
     Raises:
@@ -72,12 +71,8 @@ class ShardFile:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the file."""
         os.close(self._descriptor)
 
     def rows(self, name: str, start: int, stop: int) -> Array:

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from nas_t2i.conditioning.weights import read_json
 from nas_t2i.errors import ConfigError
 from nas_t2i.evaluation.inputs.prompts import Prompt
+from nas_t2i.files import read_json
 from nas_t2i.streams import uniform_rows
 
 _EXPECTED = "captions as in captions_val2014.json"

@@ -19,11 +19,11 @@ from nas_t2i import plugins
 from nas_t2i.arch.families import arch_from_dict
 from nas_t2i.arch.resolve import resolve_arch
 from nas_t2i.arch.spec import Arch
-from nas_t2i.conditioning.weights import read_json
 from nas_t2i.errors import ConfigError
 from nas_t2i.evaluation.inputs.provenance import Drawn
 from nas_t2i.evaluation.sampling.ddim import sample
 from nas_t2i.evaluation.sampling.generate import Images
+from nas_t2i.files import read_json
 from nas_t2i.plugins import Origin
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.protocol.conditioning import Codec, TextEncoder

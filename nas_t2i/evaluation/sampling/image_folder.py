@@ -21,12 +21,11 @@ from typing import Any
 
 from PIL import Image
 
-from nas_t2i.conditioning.weights import read_json
 from nas_t2i.errors import StorageError
 from nas_t2i.evaluation.inputs.prompts import Prompt, prompts_digest
 from nas_t2i.evaluation.result import Report
 from nas_t2i.evaluation.sampling.checkpoint import Painter
-from nas_t2i.files import make_folder, write_atomically, write_json
+from nas_t2i.files import make_folder, read_json, write_atomically, write_json
 
 DRAWN_FILE = "drawn.json"
 MAP_FILE = "images.json"

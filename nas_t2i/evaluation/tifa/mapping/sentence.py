@@ -19,10 +19,11 @@ from nas_t2i.conditioning.pretrained import (
     load_weights,
     transformers_library,
 )
-from nas_t2i.conditioning.weights import CONFIG, fingerprint_of, lasting, read_json
+from nas_t2i.conditioning.weights import CONFIG, fingerprint_of, lasting
 from nas_t2i.errors import ConfigError
 from nas_t2i.evaluation.tifa.types import Answer, Mapped, exact_match
 from nas_t2i.evaluation.vqa.common.decoding import equal_batches
+from nas_t2i.files import read_json
 
 DEFAULT_MODEL = "sentence-transformers/all-mpnet-base-v2"
 _WHERE = "mapping"

@@ -36,7 +36,6 @@ from nas_t2i.conditioning.weights import (
     lasting,
     local_folder,
     one_line,
-    read_json,
 )
 from nas_t2i.errors import ConfigError
 from nas_t2i.evaluation.tifa.types import Answer, Question
@@ -47,6 +46,7 @@ from nas_t2i.evaluation.vqa.common.decoding import (
     greedy,
     log_likelihood,
 )
+from nas_t2i.files import read_json
 
 _WHERE = "vqa"
 _PACKAGES = ("transformers", "torch", "pillow")  # whose versions answers may depend on

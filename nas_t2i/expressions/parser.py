@@ -1,14 +1,4 @@
-"""Small expressions over a mapping, such as ``aesthetic >= 5 and punsafe < 0.5``.
-
-They look like Python and are parsed by Python's own parser, but nothing of them is run as Python: a
-fixed list of kinds of syntax is turned into look-ups and comparisons here, and whatever is not on
-the list is an error that shows its column.
-
-What there is: field names (``exif.Model`` looks inside), numbers, quoted text, ``true`` and
-``false``, lists of them; ``< <= > >= == !=``, ``in``, ``not in``; ``and``, ``or``, ``not``,
-parentheses; ``+ - * /``; ``len(x)`` of text or a list, ``lower(x)`` of text. No value is converted:
-a comparison of two kinds of value counts as a missing field.
-"""
+"""One expression, parsed by Python's own parser and turned into a term; nothing of it is run."""
 
 from __future__ import annotations
 
@@ -16,11 +6,19 @@ import ast
 import math
 import operator
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from nas_t2i.errors import did_you_mean
+from nas_t2i.expressions.terms import (
+    ExpressionError,
+    MissingFieldError,
+    Term,
+    all_values,
+    kind_of,
+    look_up,
+    of_another_kind,
+)
 
 _MOST_CHARACTERS = 2000
 _MOST_LEVELS = 50
@@ -49,54 +47,10 @@ _SYNTAX = (
     "a comparison of fields, numbers and quoted text, joined by and, or, not; "
     "for example aesthetic >= 5"
 )
+_SCALARS = ("number", "text", "truth value")
 
 
-class ExpressionError(ValueError):
-    """An expression that can't be read: where in it, what came, what was expected."""
-
-
-class Expression:
-    """A condition on the fields of a mapping.
-
-    Raises:
-        ExpressionError: the text is not one.
-    """
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        parser = _Parser(text)
-        self._term = parser.whole()
-        self.fields = frozenset(parser.fields)  # as written: ``exif.Model``
-
-    def holds(self, data: Mapping[str, Any]) -> bool:
-        """Say whether the condition holds.
-
-        All of it is looked at: a field that is lacking is noticed also where another part decides.
-
-        Raises:
-            MissingFieldError: `data` lacks a field.
-        """
-        return self._term.value(data) is True
-
-
-class MissingFieldError(Exception):
-    """The data lack what an expression asks for: no such field, null, NaN, or another kind."""
-
-    def __init__(self, problem: str, field: str, expected: str = "") -> None:
-        super().__init__(problem)
-        self.field, self.expected = field, expected
-
-
-@dataclass(frozen=True, slots=True)
-class _Term:
-    """A part of an expression: how to get its value from a pair's metadata."""
-
-    value: Callable[[Mapping[str, Any]], Any]
-    kind: str | None  # of every value it can have; None: a field's, known with the value
-    text: str  # as written
-
-
-class _Parser:
+class Parser:
     """One expression turned into a term."""
 
     def __init__(self, text: str) -> None:
@@ -104,7 +58,7 @@ class _Parser:
         self._level = 0
         self.fields: set[str] = set()
 
-    def whole(self) -> _Term:
+    def whole(self) -> Term:
         """Return the whole expression, which is true or false. Raises ExpressionError."""
         if not self._text.strip():
             raise self._error("got nothing")
@@ -127,7 +81,7 @@ class _Parser:
             raise self._error("got no field", body, expected="a condition on a pair's metadata")
         return term
 
-    def _term(self, node: ast.expr) -> _Term:
+    def _term(self, node: ast.expr) -> Term:
         self._level += 1
         if self._level > _MOST_LEVELS:
             raise self._error("nested too deeply", node, expected=f"at most {_MOST_LEVELS} levels")
@@ -136,7 +90,7 @@ class _Parser:
         finally:
             self._level -= 1
 
-    def _dispatch(self, node: ast.expr) -> _Term:
+    def _dispatch(self, node: ast.expr) -> Term:
         match node:
             case ast.Constant():
                 return self._constant(node)
@@ -160,7 +114,7 @@ class _Parser:
 
     # ---- values ---------------------------------------------------------------------------------
 
-    def _constant(self, node: ast.Constant) -> _Term:
+    def _constant(self, node: ast.Constant) -> Term:
         if node.value is None:
             raise self._error(
                 "got None", node, expected="the rule's 'missing' to say what becomes of such pairs"
@@ -169,10 +123,10 @@ class _Parser:
             raise self._error(f"got {self._source(node)}", node, expected="a number or quoted text")
         return self._literal(node, node.value)
 
-    def _literal(self, node: ast.expr, value: Any) -> _Term:
-        return _Term(lambda _: value, _kind(value), self._source(node))
+    def _literal(self, node: ast.expr, value: Any) -> Term:
+        return Term(lambda _: value, kind_of(value), self._source(node))
 
-    def _field(self, node: ast.Name | ast.Attribute) -> _Term:
+    def _field(self, node: ast.Name | ast.Attribute) -> Term:
         parts: list[str] = []
         inner: ast.expr = node
         while isinstance(inner, ast.Attribute):
@@ -183,9 +137,9 @@ class _Parser:
         path = (inner.id, *parts)
         name = ".".join(path)
         self.fields.add(name)
-        return _Term(lambda metadata: _look_up(metadata, path, name), None, name)
+        return Term(lambda metadata: look_up(metadata, path, name), None, name)
 
-    def _list(self, node: ast.List | ast.Tuple) -> _Term:
+    def _list(self, node: ast.List | ast.Tuple) -> Term:
         items = [self._term(item) for item in node.elts]
         kinds = {item.kind for item in items}
         if len(kinds) > 1 or not kinds <= {"number", "text"}:
@@ -193,32 +147,32 @@ class _Parser:
                 f"got {self._source(node)}", node, expected="a list of numbers, or of quoted text"
             )
         values = tuple(item.value({}) for item in items)
-        return _Term(lambda _: values, f"list of {items[0].kind}", self._source(node))
+        return Term(lambda _: values, f"list of {items[0].kind}", self._source(node))
 
     # ---- operators ------------------------------------------------------------------------------
 
-    def _bool(self, node: ast.BoolOp) -> _Term:
+    def _bool(self, node: ast.BoolOp) -> Term:
         values = [self._wanted(operand, "truth value").value for operand in node.values]
         combine = all if isinstance(node.op, ast.And) else any
-        return _Term(
-            lambda metadata: combine(_all_values(values, metadata)),
+        return Term(
+            lambda metadata: combine(all_values(values, metadata)),
             "truth value",
             self._source(node),
         )
 
-    def _unary(self, node: ast.UnaryOp) -> _Term:
+    def _unary(self, node: ast.UnaryOp) -> Term:
         source = self._source(node)
         if isinstance(node.op, ast.Not):
             value = self._wanted(node.operand, "truth value").value
-            return _Term(lambda metadata: not value(metadata), "truth value", source)
+            return Term(lambda metadata: not value(metadata), "truth value", source)
         if isinstance(node.op, ast.Invert):
             raise self._error("got '~'", node, expected="not")
         value = self._wanted(node.operand, "number").value
         if isinstance(node.op, ast.UAdd):
-            return _Term(value, "number", source)
-        return _Term(lambda metadata: -value(metadata), "number", source)
+            return Term(value, "number", source)
+        return Term(lambda metadata: -value(metadata), "number", source)
 
-    def _arithmetic(self, node: ast.BinOp) -> _Term:
+    def _arithmetic(self, node: ast.BinOp) -> Term:
         source = self._source(node)
         if isinstance(node.op, (ast.BitAnd, ast.BitOr)):
             sign, word = ("&", "and") if isinstance(node.op, ast.BitAnd) else ("|", "or")
@@ -238,9 +192,9 @@ class _Parser:
                 pass
             raise MissingFieldError(f"{source} is no number", source, "a number")
 
-        return _Term(value, "number", source)
+        return Term(value, "number", source)
 
-    def _comparison(self, node: ast.Compare) -> _Term:
+    def _comparison(self, node: ast.Compare) -> Term:
         operands = [node.left, *node.comparators]
         terms = [self._term(operand) for operand in operands]
         links = [
@@ -248,15 +202,15 @@ class _Parser:
             for i, sign in enumerate(node.ops)
         ]
         if len(links) == 1:
-            return _Term(links[0], "truth value", self._source(node))
-        return _Term(
-            lambda metadata: all(_all_values(links, metadata)),
+            return Term(links[0], "truth value", self._source(node))
+        return Term(
+            lambda metadata: all(all_values(links, metadata)),
             "truth value",
             self._source(node),
         )
 
     def _link(
-        self, sign: ast.cmpop, left: _Term, right: _Term, node: ast.expr
+        self, sign: ast.cmpop, left: Term, right: Term, node: ast.expr
     ) -> Callable[[Mapping[str, Any]], bool]:
         if isinstance(sign, (ast.In, ast.NotIn)):
             return self._membership(isinstance(sign, ast.In), left, right, node)
@@ -279,18 +233,18 @@ class _Parser:
 
         def value(metadata: Mapping[str, Any]) -> bool:
             first, second = left.value(metadata), right.value(metadata)
-            wanted = kind or _kind(first)
+            wanted = kind or kind_of(first)
             if wanted not in kinds:
-                raise _of_another_kind(left, first, " or ".join(kinds))
+                raise of_another_kind(left, first, " or ".join(kinds))
             for term, got in ((left, first), (right, second)):
-                if _kind(got) != wanted:
-                    raise _of_another_kind(term, got, wanted)
+                if kind_of(got) != wanted:
+                    raise of_another_kind(term, got, wanted)
             return compare(first, second)
 
         return value
 
     def _membership(
-        self, inside: bool, left: _Term, right: _Term, node: ast.expr
+        self, inside: bool, left: Term, right: Term, node: ast.expr
     ) -> Callable[[Mapping[str, Any]], bool]:
         if right.kind not in (None, "text", "list of number", "list of text"):
             raise self._error(
@@ -311,15 +265,15 @@ class _Parser:
         def value(metadata: Mapping[str, Any]) -> bool:
             item, items = left.value(metadata), right.value(metadata)
             if not isinstance(items, (str, list, tuple)):
-                raise _of_another_kind(right, items, "list or text")
+                raise of_another_kind(right, items, "list or text")
             wanted = "text" if isinstance(items, str) else item_kind
-            if wanted and _kind(item) != wanted:
-                raise _of_another_kind(left, item, wanted)
+            if wanted and kind_of(item) != wanted:
+                raise of_another_kind(left, item, wanted)
             return (item in items) == inside
 
         return value
 
-    def _call(self, node: ast.Call) -> _Term:
+    def _call(self, node: ast.Call) -> Term:
         name = node.func.id if isinstance(node.func, ast.Name) else self._source(node.func)
         if name not in _FUNCTIONS:
             raise self._error(
@@ -332,7 +286,7 @@ class _Parser:
             raise self._error(f"got {self._source(node)!r}", node, expected=f"{name}(x)")
         if name == "lower":
             text = self._wanted(node.args[0], "text").value
-            return _Term(lambda metadata: text(metadata).lower(), "text", self._source(node))
+            return Term(lambda metadata: text(metadata).lower(), "text", self._source(node))
         inner = self._term(node.args[0])
         if inner.kind in ("number", "truth value"):
             raise self._error(f"got len of {inner.text}", node, expected="text or a list")
@@ -340,12 +294,12 @@ class _Parser:
         def length(metadata: Mapping[str, Any]) -> int:
             value = inner.value(metadata)
             if not isinstance(value, (str, list, tuple)):
-                raise _of_another_kind(inner, value, "text or list")
+                raise of_another_kind(inner, value, "text or list")
             return len(value)
 
-        return _Term(length, "number", self._source(node))
+        return Term(length, "number", self._source(node))
 
-    def _wanted(self, node: ast.expr, kind: str) -> _Term:
+    def _wanted(self, node: ast.expr, kind: str) -> Term:
         """Return a term whose every value is of a kind."""
         term = self._term(node)
         if term.kind == kind:
@@ -359,11 +313,11 @@ class _Parser:
 
         def value(metadata: Mapping[str, Any]) -> Any:
             got = term.value(metadata)
-            if _kind(got) != kind:
-                raise _of_another_kind(term, got, kind)
+            if kind_of(got) != kind:
+                raise of_another_kind(term, got, kind)
             return got
 
-        return _Term(value, kind, term.text)
+        return Term(value, kind, term.text)
 
     # ---- problems -------------------------------------------------------------------------------
 
@@ -408,40 +362,3 @@ class _Parser:
         return ExpressionError(
             f"in {shown!r}{at}: {problem}; expected {expected}" + (f"; {hint}" if hint else "")
         )
-
-
-_SCALARS = ("number", "text", "truth value")
-
-
-def _all_values(
-    terms: Sequence[Callable[[Mapping[str, Any]], bool]], metadata: Mapping[str, Any]
-) -> list[bool]:
-    """Return every value: what is missing is found also where another value decides."""
-    return [term(metadata) for term in terms]
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, bool):
-        return "truth value"
-    if isinstance(value, (int, float)):
-        return "number"
-    if isinstance(value, str):
-        return "text"
-    return "list" if isinstance(value, (list, tuple)) else "mapping"
-
-
-def _look_up(metadata: Mapping[str, Any], path: tuple[str, ...], name: str) -> Any:
-    """Return a field's value. A key that has the dots itself comes before a mapping's inside."""
-    value: Any = metadata.get(name)
-    if value is None and len(path) > 1:
-        value = metadata
-        for part in path:
-            value = value.get(part) if isinstance(value, Mapping) else None
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        problem = f"has no value in the field {name!r}" if name in metadata else f"has no {name!r}"
-        raise MissingFieldError(problem, name)
-    return value
-
-
-def _of_another_kind(term: _Term, value: Any, expected: str) -> MissingFieldError:
-    return MissingFieldError(f"{term.text} is {value!r:.60}", term.text, expected)

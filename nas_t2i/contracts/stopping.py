@@ -1,0 +1,28 @@
+"""What a rule of early stopping keeps to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from nas_t2i.contracts import Check
+from nas_t2i.protocol.search import StoppingRule
+
+_PROMPTS = 64
+
+
+def checks(rule: StoppingRule) -> Iterator[Check]:
+    """Check a rule with its settings."""
+    noise = np.random.default_rng(0).normal(0, 0.1, _PROMPTS)
+    scores = {str(i): (0.1 * i + noise).tolist() for i in range(9)}
+    yield Check("the best goes on", "" if rule.goes_on("8", scores, 0) else "it is stopped")
+    alone = rule.goes_on("0", {"0": scores["0"]}, 0)
+    yield Check("whoever is alone goes on", "" if alone else "it is stopped")
+    decisions = [rule.goes_on(name, scores, 0) for name in scores]
+    again = [rule.goes_on(name, scores, 0) for name in scores]
+    yield Check("a decision is a function of the scores", "" if decisions == again else "no")
+    monotone = decisions == sorted(decisions)
+    yield Check("nobody stops who is better than one that goes on", "" if monotone else "no")
+    line = rule.described([1, 2])
+    yield Check("it is described in a line", "" if line and "\n" not in line else f"{line!r:.60}")
