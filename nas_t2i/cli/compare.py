@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nas_t2i.results.compare import Comparison, Result, compare, load_results
+from nas_t2i.results.comparands import Result, load_results
+from nas_t2i.results.compare import Comparison, compare
 from nas_t2i.results.exports import showable
 from nas_t2i.results.metrics import display_name
 from nas_t2i.statistics import Difference

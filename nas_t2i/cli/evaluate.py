@@ -193,8 +193,8 @@ def evaluate_command(
     }
     options: dict[str, dict[str, Any]] = {
         "clip": {
-            "model": clip_model,
             "checkpoint": clip_checkpoint,
+            "model": clip_model,
             "prefix": clip_prefix,
             "scale": clip_scale,
             "clamp": clip_clamp,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from nas_t2i.evaluation.answer_log import AnswerLog
 from nas_t2i.evaluation.evaluator import Evaluator, Measured, RungInputs
 from nas_t2i.evaluation.inputs.prompts import Prompt
-from nas_t2i.evaluation.metric import Metric, RankedBy, Resources, Scorer
+from nas_t2i.evaluation.metric import Content, Metric, RankedBy, Resources, Scorer
 from nas_t2i.evaluation.prompt_evaluator import PromptEvaluator, score_at_rung
 from nas_t2i.evaluation.sampling.ddim import Denoiser
 from nas_t2i.protocol.budget import Budget
@@ -125,11 +125,8 @@ def chance_level(budget: Budget) -> float | None:
     return ranked_by(budget).chance(budget.data)
 
 
-def content_parts(budget: Budget) -> dict[str, str]:
-    """Return, by metric, the part of signatures that says what the files that it names hold.
-
-    A budget's id holds the paths of files only; these parts change with their content.
-    """
-    parts = {budget.evaluation.metric: ranked_by(budget).content_part(budget.data)}
-    parts |= {metric.metric: metric.content_part() for metric in additional_metrics(budget)}
-    return {name: part for name, part in parts.items() if part}
+def contents(budget: Budget) -> dict[str, Content]:
+    """Return, by metric, the files whose content decides its scores."""
+    found = {budget.evaluation.metric: ranked_by(budget).content(budget.data)}
+    found |= {metric.metric: metric.content() for metric in additional_metrics(budget)}
+    return {name: content for name, content in found.items() if content is not None}

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from nas_t2i import plugins
 from nas_t2i.evaluation.answer_log import AnswerLog
@@ -37,6 +37,13 @@ class Resources:
     report: Report = silent
     cache: Path | None = None  # for what can be made again; None: keep nothing
     batch: int = 32  # images, or questions, of one pass of a model
+
+
+class Content(NamedTuple):
+    """A file whose content decides scores: a budget's id holds its path only."""
+
+    part: str  # of signatures, that changes with the content
+    file: str
 
 
 class Scorer(Protocol):
@@ -97,9 +104,9 @@ class Metric(MetricSettings, ABC):
         """Return the prompts to draw for this metric; None: it scores what is drawn anyway."""
         return None
 
-    def content_part(self) -> str:
-        """Return the part of its signatures that says what its files hold; "": nothing does."""
-        return ""
+    def content(self) -> Content | None:
+        """Return what says in its signatures what a file holds; None: no file decides a score."""
+        return None
 
 
 class RankedBy(EvaluationSettings, ABC):
@@ -122,9 +129,9 @@ class RankedBy(EvaluationSettings, ABC):
         """Return what an uninformed model scores, None where there is no such level."""
         return None
 
-    def content_part(self, data: ShapesData | PairsData) -> str:  # noqa: ARG002
-        """Return the part of its signatures that says what its files hold; "": nothing does."""
-        return ""
+    def content(self, data: ShapesData | PairsData) -> Content | None:  # noqa: ARG002
+        """Return what says in its signatures what a file holds; None: no file decides a score."""
+        return None
 
     @property
     def asks_a_model(self) -> bool:

@@ -19,7 +19,7 @@ from nas_t2i.arch.reach import check_reachable
 from nas_t2i.arch.space import Space
 from nas_t2i.environment import cache_dir, describe_environment
 from nas_t2i.errors import StorageError
-from nas_t2i.evaluation.at_rung import chance_level, check_evaluation, content_parts
+from nas_t2i.evaluation.at_rung import chance_level, check_evaluation, contents
 from nas_t2i.locks import StudyLock
 from nas_t2i.plugins import Origin
 from nas_t2i.protocol.budget import Budget
@@ -232,17 +232,16 @@ def _check_same_content(request: SearchRequest) -> None:
     """
     if not (request.folder / STUDY_FILE).exists():
         return
-    now = content_parts(request.budget)
+    now = contents(request.budget)
     for trial in read_contents(request.folder).trials if now else []:
         for point in trial.curve:
-            both = now.keys() & point.scores.keys()
-            changed = [name for name in both if not point.scores[name].is_of(now[name])]
-            if changed:
-                raise StorageError(
-                    f"study {request.study!r} in {request.results_dir}: the questions of "
-                    f"{' and '.join(sorted(changed))} changed since it began; choose another "
-                    "--study, or restore the file"
-                )
+            for name in now.keys() & point.scores.keys():
+                if not point.scores[name].is_of(now[name].part):
+                    raise StorageError(
+                        f"study {request.study!r} in {request.results_dir}: the questions of "
+                        f"{name} in {now[name].file} changed since it began; choose another "
+                        "--study, or restore the file"
+                    )
 
 
 def _study_record(request: SearchRequest) -> StudyRecord:

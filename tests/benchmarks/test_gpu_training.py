@@ -45,7 +45,7 @@ class Watched:
     """An architecture that remembers the model that was built of it."""
 
     def __init__(self, arch) -> None:
-        self._arch = arch
+        self._arch, self.call = arch, arch.call
 
     def build(self, latent_size):
         self.model = self._arch.build(latent_size)

@@ -98,7 +98,7 @@ def test_a_rung_asks_no_question_twice(cache, tmp_path, monkeypatch):
     ("evaluation", "expected"),
     [
         ({"vqa": "blip:somewhere"}, "evaluation.vqa: got 'blip:somewhere' for the embedded"),
-        ({"mapping": "likelihood"}, "evaluation.mapping: got 'likelihood'"),
+        ({"mapping": "likelihood"}, r"evaluation\.mapping\s+Value error, got 'likelihood'"),
         ({"metrics": [{"metric": "fidd"}]}, "does not match any of the expected tags"),
         (
             {"metrics": [{"metric": "clip", "model": "a", "checkpoint": "b"}] * 2},

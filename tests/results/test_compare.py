@@ -8,7 +8,8 @@ import pytest
 
 from nas_t2i.errors import IncomparableError, RecordError, UserError
 from nas_t2i.records import TrialState
-from nas_t2i.results.compare import Result, compare, load_results, unlike_parts
+from nas_t2i.results.comparands import Result, load_results
+from nas_t2i.results.compare import compare, unlike_parts
 from tests.results.record_factory import HELD_OUT, prompt_scores, score, study, trial, write_records
 
 

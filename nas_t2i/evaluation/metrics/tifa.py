@@ -12,7 +12,7 @@ from nas_t2i.errors import ConfigError
 from nas_t2i.evaluation.embedded.prompts import embedded_questions
 from nas_t2i.evaluation.evaluator import Evaluator, RungInputs
 from nas_t2i.evaluation.inputs.prompts import Prompt
-from nas_t2i.evaluation.metric import Metric, RankedBy
+from nas_t2i.evaluation.metric import Content, Metric, RankedBy
 from nas_t2i.evaluation.prompt_evaluator import PromptEvaluator
 from nas_t2i.evaluation.tifa.files import questions_part, read_questions
 from nas_t2i.evaluation.tifa.mapping.registry import check_mapping, make_mapping
@@ -83,9 +83,11 @@ class TifaEvaluation(RankedBy):
         """Return what is scored without a look at the images."""
         return no_image_baseline(self.asked(data))
 
-    def content_part(self, data: ShapesData | PairsData) -> str:
+    def content(self, data: ShapesData | PairsData) -> Content | None:
         """Return the digest of the questions in a file."""
-        return "" if self.questions is None else questions_part(self.asked(data))
+        if self.questions is None:
+            return None
+        return Content(questions_part(self.asked(data)), self.questions)
 
     @property
     def asks_a_model(self) -> bool:
@@ -130,9 +132,9 @@ class TifaMetric(Metric):
         """Return the captions that the questions are about."""
         return prompts_of(self._asked())
 
-    def content_part(self) -> str:
+    def content(self) -> Content | None:
         """Return the digest of the questions."""
-        return questions_part(self._asked())
+        return Content(questions_part(self._asked()), self.questions)
 
     def load(self, device: str = "cpu") -> TifaScorer:
         """Load the VQA model and the mapping."""

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from nas_t2i.data.images import decode
+from nas_t2i.data.images.decode import decode
 from nas_t2i.data.index.duplicates import SIDE, kept, parse_hash, perceptual_hash
 from tests.data.shard_maker import encoded, pixels
 

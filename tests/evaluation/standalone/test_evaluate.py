@@ -145,7 +145,7 @@ def test_a_trials_checkpoint_is_named_by_its_folder_or_by_its_step(trial):
     first = folder / "checkpoints" / "step-00000002"
     by_folder = find_checkpoint_source(first, None, None)
     by_step = find_checkpoint_source(folder, None, 2)
-    assert by_folder.weights.samefile(by_step.weights) and by_folder.told == by_step.told
+    assert by_folder.weights.samefile(by_step.weights) and by_folder.origin == by_step.origin
     with pytest.raises(ConfigError, match="no model"):
         find_checkpoint_source(folder / "checkpoints", None, None)
 

@@ -114,12 +114,12 @@ def test_nothing_is_asked_twice_wherever_it_stops(tmp_path):
 def test_a_killed_run_goes_on(tmp_path):
     code = (
         "import os\n"
-        "from tests.evaluation import test_tifa_run as t\n"
+        "from tests.evaluation.tifa import test_run as t\n"
         "class Dying(t.Counting):\n"
         "    def answer(self, image, questions):\n"
         "        if questions[0]['id'] == 'own_3': os._exit(9)\n"
         "        return super().answer(image, questions)\n"
-        f"t.run(VQA model=Dying(), log=t.AnswerLog({str(tmp_path / 'log.jsonl')!r}))\n"
+        f"t.run(vqa_model=Dying(), log=t.AnswerLog({str(tmp_path / 'log.jsonl')!r}))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=FILES.parents[2], capture_output=True, text=True

@@ -456,7 +456,7 @@ def refused(name: str, folder: Path, message: str, **options: Any) -> None:
 
 def test_kinds_and_options(folders: dict[str, Path]) -> None:
     blip = folders["blip"]
-    refused("blop", blip, "vqa: got the kind of model 'blop'; expected blip, .*; did you mean 'bl")
+    refused("blop", blip, "vqa: got 'blop:.*'; expected blip:MODEL, .*; did you mean 'bl")
     refused("git", blip, "config.json: got a model of type 'blip'; expected git")
     refused("git", blip.parent / "gitt", "vqa: no folder '.*gitt'; .*; did you mean 'git'")
     refused("git", blip, "vqa: got the revision 'main' of", revision="main")
