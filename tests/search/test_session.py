@@ -130,9 +130,7 @@ def test_a_study_does_not_go_on_after_its_questions_changed(request_, tmp_path):
     run_search(request, lambda *_: Watcher(), print)
     answer = {"yes": "no", "no": "yes"}[questions[0]["answer"]]
     file.write_text(json.dumps([questions[0] | {"answer": answer}, *questions[1:]]))
-    with pytest.raises(
-        StorageError, match=r"tifa in .*questions.json changed since"
-    ):
+    with pytest.raises(StorageError, match=r"tifa in .*questions.json changed since"):
         run_search(request, lambda *_: Watcher(), print)
     assert len(read_contents(request.folder).trials) == 1
 

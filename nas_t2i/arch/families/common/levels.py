@@ -205,8 +205,13 @@ class LevelledUNet(Arch):
         return text
 
     def proxy(self, rule: ProxyRule, *, latent_channels: int, text_dim: int) -> Self:
-        """Return the proxy: narrower and shallower by `rule`, levels as they are."""
+        """Return the proxy: narrower and shallower by `rule`, levels as they are.
+
+        So is what a subclass has beside these parameters.
+        """
+        own = type(self).model_fields.keys() - LevelledUNet.model_fields.keys()
         data = {
+            **self.model_dump(include=own),
             "channels": rule.scale_channels(self.channels),
             "channel_mult": self.channel_mult,
             "res_blocks": _divided(self.res_blocks, rule.res_block_divisor),

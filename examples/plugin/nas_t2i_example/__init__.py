@@ -1,0 +1,1 @@
+"""A family and a metric for nas-t2i."""
