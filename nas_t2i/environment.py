@@ -8,8 +8,8 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from nas_t2i import __version__
 from nas_t2i.records import Environment
+from nas_t2i.version import __version__
 
 _PACKAGES = (
     "torch",

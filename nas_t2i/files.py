@@ -13,9 +13,9 @@ from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from nas_t2i import __version__
 from nas_t2i.errors import ConfigError, RecordError, StorageError, Where
 from nas_t2i.records import RECORD_VERSION
+from nas_t2i.version import __version__
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 

@@ -73,9 +73,18 @@ class Score(_Record):
     chance: float | None = Field(default=None, description="value of uninformed answers")
     by_type: dict[str, float] = Field(default_factory=dict, description="accuracy by element type")
     signature: str = Field(description="what must be equal for two scores to be comparable")
+    better: Literal["larger", "smaller"] = Field(default="larger", description="which values are")
     per_prompt: list[float] = Field(
         default_factory=list, description="one score a prompt, in order"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_older_release(cls, data: Any) -> Any:
+        """A FID of a release that did not say it was better when smaller, as any is."""
+        if isinstance(data, dict) and data.get("metric") == "fid":
+            return {"better": "smaller", **data}
+        return data
 
     def is_of(self, part: str) -> bool:
         """Whether `part` is one of the parts, between bars, of the signature."""
@@ -222,7 +231,6 @@ class StudyRecord(_Record):
     seeds_per_arch: int
     rungs: list[int] = Field(description="training steps at which a trial is evaluated")
     metric: str = Field(description="the score that is ranked by, at the last rung")
-    better: Literal["larger", "smaller"] = Field(default="larger", description="of that score")
     chance: float | None = Field(default=None, description="the metric for uninformed answers")
     stop_rule: str = Field(default="", description="how trials are stopped early, in words")
     note: str = Field(default="", description="what was trained and what is shown, in words")

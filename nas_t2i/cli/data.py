@@ -23,7 +23,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from nas_t2i.cli.numbers import compact, duration
+from nas_t2i.cli.output.numbers import compact, duration
 from nas_t2i.errors import ConfigError
 from nas_t2i.files import Closing
 

@@ -10,7 +10,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from nas_t2i.cli.evaluate_output import progress, show
+from nas_t2i.cli.output.evaluation import progress, show
 from nas_t2i.environment import cache_dir
 from nas_t2i.errors import ConfigError, StorageError, did_you_mean
 from nas_t2i.files import write_json

@@ -9,7 +9,6 @@ from typing import NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from nas_t2i import __version__
 from nas_t2i.cli.compare import compare_command
 from nas_t2i.cli.data import data_app
 from nas_t2i.cli.evaluate import evaluate_command
@@ -22,6 +21,7 @@ from nas_t2i.cli.schema import schema_command
 from nas_t2i.cli.search import search_command
 from nas_t2i.cli.validate import validate_command
 from nas_t2i.errors import UserError
+from nas_t2i.version import __version__
 
 app = typer.Typer(
     name="nas-t2i",

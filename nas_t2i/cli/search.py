@@ -14,7 +14,6 @@ from nas_t2i.errors import UserError
 from nas_t2i.shipped import find_file
 
 if TYPE_CHECKING:
-    from nas_t2i.protocol.budget import Budget
     from nas_t2i.search.session import SearchRequest
 
 
@@ -82,7 +81,7 @@ def search_command(
     """
     from nas_t2i.arch.space import load_space
     from nas_t2i.protocol.budget import load_budget
-    from nas_t2i.search.session import SearchRequest
+    from nas_t2i.search.session import SearchRequest, with_plan
 
     loaded_space = load_space(find_file(space, "search_spaces"))
     loaded_budget = load_budget(find_file(budget, "budgets"))
@@ -101,7 +100,7 @@ def search_command(
         changes["early_stopping"] = None
     request = SearchRequest(
         space=loaded_space,
-        budget=_with_plan(loaded_budget, changes),
+        budget=with_plan(loaded_budget, changes),
         study=_study_name(study or f"{loaded_space.name}-{loaded_budget.name}"),
         results_dir=results_dir,
         storage=storage,
@@ -117,7 +116,7 @@ def search_command(
 
 
 def _dry_run(request: SearchRequest) -> None:
-    from nas_t2i.cli.plan import print_plan
+    from nas_t2i.cli.output.plan import print_plan
     from nas_t2i.search.plan import plan_search
 
     print_plan(request, plan_search(request), Console())
@@ -125,7 +124,7 @@ def _dry_run(request: SearchRequest) -> None:
 
 def _search(request: SearchRequest) -> int:
     """Run the search with a display; return the exit status."""
-    from nas_t2i.cli.progress import Progress
+    from nas_t2i.cli.output.progress import Progress
     from nas_t2i.records import TrialState
     from nas_t2i.results.exports import render_leaderboard, write_leaderboard
     from nas_t2i.results.leaderboard import rank_trials
@@ -166,21 +165,6 @@ def _search(request: SearchRequest) -> int:
     console.print(progress.summary(), highlight=False, markup=False, soft_wrap=True)
     states = [end.state for candidate in candidates for end in candidate.ends.values()]
     return 0 if TrialState.COMPLETE in states or TrialState.STOPPED in states else 1
-
-
-def _with_plan(budget: Budget, changes: dict[str, Any]) -> Budget:
-    """Return the budget with another search plan, checked like a file's."""
-    from pydantic import ValidationError
-
-    from nas_t2i.protocol.search import SearchPlan
-
-    try:
-        plan = SearchPlan.model_validate(budget.search.model_dump() | changes)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        option = "--" + str(first["loc"][0]).replace("_", "-")
-        raise UserError(f"{option}: got {first['input']!r}; {first['msg']}") from None
-    return budget.model_copy(update={"search": plan})
 
 
 def _options(pairs: list[str]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import typer
 from nas_t2i.arch.reach import check_reachable, sizes
 from nas_t2i.arch.space import Space, space_from_document
 from nas_t2i.arch.space_file import SpaceKeys
-from nas_t2i.cli.numbers import compact, gmacs_text
+from nas_t2i.cli.output.numbers import compact, gmacs_text
 from nas_t2i.errors import UserError
 from nas_t2i.yaml_files import Document, load_document
 

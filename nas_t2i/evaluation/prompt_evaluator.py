@@ -57,4 +57,5 @@ def _on_record(result: MetricResult) -> Score:
         n=0,
         n_missing=len(result.missing),
         signature=result.signature,
+        better=result.better,
     )

@@ -71,7 +71,7 @@ class Entry:
         """Return the scores of the counted seeds at a rung, by the ranked metric or another one."""
         return [point.scores[metric or self.metric] for point in self.points(step)]
 
-    def further(self, step: int) -> list[str]:
+    def additional(self, step: int) -> list[str]:
         """Return the metrics beside the ranked one by which every counted seed has a score."""
         points = self.points(step)
         named = [metric for metric in points[0].scores if metric != self.metric] if points else []
@@ -98,6 +98,11 @@ class Entry:
             # Seeds share their prompts: without the single scores, take them as fully correlated.
             stderr = sum(score.stderr for score in scores) / len(scores)
         return value, stderr if math.isfinite(stderr) else None
+
+    def merit(self, step: int) -> float:
+        """Return the score at a rung, negated where smaller ones are better: larger is better."""
+        value = self.mean(step)[0]
+        return value if self.scores(step)[0].better == "larger" else -value
 
 
 def group_entries(trials: Iterable[TrialRecord]) -> list[Entry]:
@@ -126,7 +131,7 @@ def group_entries(trials: Iterable[TrialRecord]) -> list[Entry]:
 def shared_metric(trials: Iterable[TrialRecord]) -> str:
     """Return the one metric that trials are ranked by, "" where none has a score yet.
 
-    It is the first of every rung's scores; further metrics of a budget stand behind it.
+    It is the first of every rung's scores; additional metrics of a budget stand behind it.
 
     Raises:
         IncomparableError: there are two; names both.

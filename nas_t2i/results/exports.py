@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +16,13 @@ from nas_t2i.files import write_atomically
 from nas_t2i.records import StudyRecord, TrialState
 from nas_t2i.results.leaderboard import LeaderboardRow, rank_trials
 from nas_t2i.results.metrics import display_name
+from nas_t2i.results.tabular import additional_metrics, parameter, parameters, to_csv, to_json
 from nas_t2i.statistics import MIN_SEED_DOF
 from nas_t2i.store import Study, read_contents
 
 Format = Literal["csv", "json", "md"]
 FORMATS: tuple[Format, ...] = ("csv", "json", "md")
 
-# A spreadsheet runs a cell that begins like this as a formula.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 # Widths of the column of names, in characters: at most, before columns are dropped, at least.
 _NAME_WIDTH, _NAME_WIDTH_TIGHT, _NAME_WIDTH_LEAST = 40, 24, 12
 
@@ -89,40 +85,11 @@ def export(rows: Sequence[LeaderboardRow], kind: Format, *, studies: Sequence[St
     return to_markdown(rows, study=studies[0].record if len(studies) == 1 else None)
 
 
-def to_json(rows: Sequence[LeaderboardRow]) -> str:
-    """Return a JSON list with one object a row, as LeaderboardRow names its fields."""
-    data = [row.model_dump(mode="json") for row in rows]
-    return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def to_csv(rows: Sequence[LeaderboardRow]) -> str:
-    """Return CSV: lists joined by "; ", `by_type` as "type=value", absent values empty.
-
-    Further metrics have columns of their own at the end: METRIC, METRIC_stderr, METRIC_n and
-    METRIC_signature. Text that a spreadsheet would take for a formula gets an apostrophe in front.
-    """
-    metrics = _further_metrics(rows)
-    titles = [name for name in LeaderboardRow.model_fields if name != "further"]
-    for metric in metrics:
-        titles += [metric, f"{metric}_stderr", f"{metric}_n", f"{metric}_signature"]
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(titles)
-    for row in rows:
-        values = row.model_dump(mode="json")
-        further = values.pop("further")
-        cells = [*values.values()]
-        for metric in metrics:
-            cells += further[metric].values() if metric in further else [None] * 4
-        writer.writerow([_csv_cell(value) for value in cells])
-    return stream.getvalue()
-
-
 def to_markdown(
     rows: Sequence[LeaderboardRow], *, title: str = "", study: StudyRecord | None = None
 ) -> str:
-    """Return the table of the screen in Markdown, with its notes."""
-    columns = _columns(rows)
+    """Return the table of the screen in Markdown, with the parameters, and its notes."""
+    columns = [*_columns(rows), *map(_parameter_column, parameters(rows))]
     cells = [[_markdown_cell(column.cell(row)) for column in columns] for row in rows]
     lines = [f"**{line}**\n" for line in _headings(rows, title)]
     lines.append("| " + " | ".join(column.title for column in columns) + " |")
@@ -193,11 +160,12 @@ def _columns(rows: Sequence[LeaderboardRow]) -> list[_Column]:
         return ", ".join(part for part in (known, f"{hidden} not shown" if hidden else "") if part)
 
     unit, scale = _flops_unit(rows)
+    alike = [metric for metric in additional_metrics(rows) if _alike(rows, metric)]
     return [
         _Column("#", lambda row: str(row.rank)),
         _Column("name", lambda row: row.name, right=False),
         _Column(f"{_metric(rows)} ± SE", _score),
-        *(_further_column(metric) for metric in _further_metrics(rows) if _alike(rows, metric)),
+        *map(_additional_column, alike),
         _Column("tied with", tied, right=False, drop=3),
         _Column("params", lambda row: _count(row.params), drop=2),
         _Column("GMACs", _gmacs, drop=1),
@@ -211,6 +179,10 @@ def _columns(rows: Sequence[LeaderboardRow]) -> list[_Column]:
         _Column("step", lambda row: str(row.step or row.steps_done), drop=5),
         _Column("state", lambda row: str(row.state), right=False),
     ]
+
+
+def _parameter_column(name: str) -> _Column:
+    return _Column(name, lambda row: str(parameter(row.arch[name])) if name in row.arch else "")
 
 
 def rank_ranges(ranks: Iterable[int]) -> str:
@@ -237,7 +209,7 @@ def _with_error(value: float, stderr: float | None) -> str:
     return f"{value:.{digits}f}" + ("" if stderr is None else f" ± {stderr:.{digits}f}")
 
 
-def _further_column(metric: str) -> _Column:
+def _additional_column(metric: str) -> _Column:
     def cell(row: LeaderboardRow) -> str:
         found = row.further.get(metric)
         if found is None:
@@ -247,12 +219,8 @@ def _further_column(metric: str) -> _Column:
     return _Column(f"{display_name(metric)} ± SE", cell, drop=4)
 
 
-def _further_metrics(rows: Sequence[LeaderboardRow]) -> list[str]:
-    return list(dict.fromkeys(metric for row in rows for metric in row.further))
-
-
 def _alike(rows: Sequence[LeaderboardRow], metric: str) -> bool:
-    """Whether a further metric was measured alike in every row that has it."""
+    """Whether an additional metric was measured alike in every row that has it."""
     signatures = {row.further[metric].signature for row in rows if metric in row.further}
     return len(signatures) == 1 and "" not in signatures
 
@@ -302,10 +270,10 @@ def _notes(rows: Sequence[LeaderboardRow], study: StudyRecord | None) -> list[st
     if not rows:
         return []
     unit, _ = _flops_unit(rows)
-    trained = "smaller stand-in that was trained" if _proxied(rows) else "same architecture"
-    told = study.note if study else ""
+    trained = "smaller proxy that was trained" if _proxied(rows) else "same architecture"
+    note = study.note if study else ""
     notes = [
-        told
+        note
         or f"params, GMACs and attn are of the full architecture, {unit} and s of the {trained}.",
         f"attn: attention's share of the GMACs. {unit}, s: training compute and seconds up to the "
         "step, one seed.",
@@ -314,16 +282,16 @@ def _notes(rows: Sequence[LeaderboardRow], study: StudyRecord | None) -> list[st
         "tied with: at the last rung both reached, the 95 % interval of the difference (paired "
         f"bootstrap over prompts, {_seed_noise_text(rows)}) includes 0."
     )
-    notes += _further_notes(rows)
+    notes += _additional_notes(rows)
     budgets = ", ".join(dict.fromkeys(row.budget_id for row in rows))
     stopping = f"; early stopping: {study.stop_rule}" if study and study.stop_rule else ""
     notes.append(f"budget {budgets}; {_seeds_text(rows)}{stopping}")
-    notes += [f"#{row.rank} {row.name}: {_shortened(row.reason)}" for row in rows if _told(row)]
+    notes += [f"#{row.rank} {row.name}: {_shortened(row.reason)}" for row in rows if _is_shown(row)]
     return notes
 
 
-def _further_notes(rows: Sequence[LeaderboardRow]) -> list[str]:
-    metrics = _further_metrics(rows)
+def _additional_notes(rows: Sequence[LeaderboardRow]) -> list[str]:
+    metrics = additional_metrics(rows)
     shown = [display_name(metric) for metric in metrics if _alike(rows, metric)]
     notes = []
     if shown:
@@ -345,7 +313,7 @@ def _further_notes(rows: Sequence[LeaderboardRow]) -> list[str]:
     return notes
 
 
-def _told(row: LeaderboardRow) -> bool:
+def _is_shown(row: LeaderboardRow) -> bool:
     """Whether the reason of a row belongs under the table: that a trial was stopped is in it."""
     return bool(row.reason) and (row.state is not TrialState.STOPPED or "left out" in row.reason)
 
@@ -376,19 +344,6 @@ def _shortened(text: str, length: int = 160) -> str:
 
 def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 2] + ".."
-
-
-def _csv_cell(value: object) -> object:
-    if isinstance(value, dict):
-        value = [f"{key}={item}" for key, item in value.items()]
-    if isinstance(value, list):
-        joined = "; ".join(str(item) for item in value)
-        if all(isinstance(item, (int, float)) for item in value):
-            return joined  # scores may begin with a minus, which makes them no formula
-        value = joined
-    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
-        return f"'{value}"
-    return value
 
 
 def _markdown_cell(text: str) -> str:

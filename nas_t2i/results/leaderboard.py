@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -34,7 +34,7 @@ COSTS: tuple[Cost, ...] = ("params", "gmacs", "training_flops")
 _LARGEST_FIRST = ("score", "chance")
 
 
-class FurtherScore(BaseModel):
+class AdditionalScore(BaseModel):
     """A metric on record beside the ranked one, at the step of the row's score, mean over seeds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -103,8 +103,10 @@ class LeaderboardRow(BaseModel):
     reason: str
     """Why it did not complete, or which seeds are left out and why."""
     signature: str
-    further: dict[str, FurtherScore]
-    """The budget's further metrics by name; none where they were not measured at `step`."""
+    further: dict[str, AdditionalScore]
+    """The budget's additional metrics by name; none where they were not measured at `step`."""
+    arch: dict[str, Any]
+    """The full architecture's parameters by name, in canonical form, without the family."""
 
 
 def rank_trials(trials: Iterable[TrialRecord]) -> list[LeaderboardRow]:
@@ -187,7 +189,7 @@ def _beats(entry: Entry, other: Entry) -> bool:
     if entry.state in BROKEN:
         return False
     common = set(entry.steps) & set(other.steps)
-    return bool(common) and entry.mean(max(common))[0] >= other.mean(max(common))[0]
+    return bool(common) and entry.merit(max(common)) >= other.merit(max(common))
 
 
 def _standing(entry: Entry) -> tuple[bool, int, float, int, int]:
@@ -196,10 +198,10 @@ def _standing(entry: Entry) -> tuple[bool, int, float, int, int]:
     An entry that was stopped at a rung was worse there than those that went on, so it stands below
     them whatever they score later on. Running ones stand, for now, where they have got to.
     """
-    score = entry.mean(entry.step)[0] if entry.counted else -math.inf
+    merit = entry.merit(entry.step) if entry.counted else -math.inf
     broken = entry.state in BROKEN
     steps_done = max(trial.steps_done for trial in entry.trials)
-    return (broken, -entry.step, -score, -steps_done, entry.first.number)
+    return (broken, -entry.step, -merit, -steps_done, entry.first.number)
 
 
 def _front(entries: Sequence[Entry], cost: Cost) -> set[int]:
@@ -217,9 +219,7 @@ def _front(entries: Sequence[Entry], cost: Cost) -> set[int]:
     if cost != "training_flops" and candidates:
         furthest = max(entries[i].step for i in candidates)
         candidates = [i for i in candidates if entries[i].step == furthest]
-    values = {
-        i: (_cost(entries[i], cost), -entries[i].mean(entries[i].step)[0]) for i in candidates
-    }
+    values = {i: (_cost(entries[i], cost), -entries[i].merit(entries[i].step)) for i in candidates}
     return {
         i
         for i, (price, loss) in values.items()
@@ -279,17 +279,18 @@ def _row(
         steps_done=max(trial.steps_done for trial in entry.trials),
         reason=_reason(entry),
         signature=scores[0].signature if scores else "",
-        further={metric: _further(entry, metric) for metric in entry.further(entry.step)},
+        further={metric: _additional(entry, metric) for metric in entry.additional(entry.step)},
+        arch={key: value for key, value in first.arch.items() if key != "family"},
     )
 
 
-def _further(entry: Entry, metric: str) -> FurtherScore:
+def _additional(entry: Entry, metric: str) -> AdditionalScore:
     value, stderr = entry.mean(entry.step, metric)
     scores = entry.scores(entry.step, metric)
     signatures = {score.signature for score in scores}
     alike = signatures.pop() if len(signatures) == 1 else ""
     finite = value if math.isfinite(value) else None
-    return FurtherScore(value=finite, stderr=stderr, n=scores[0].n, signature=alike)
+    return AdditionalScore(value=finite, stderr=stderr, n=scores[0].n, signature=alike)
 
 
 def _reason(entry: Entry) -> str:

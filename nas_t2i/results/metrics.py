@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from nas_t2i import plugins
+
 _NAMES = {
     "tifa": "TIFA",
     "heldout_r2": "held-out R²",
@@ -16,5 +18,14 @@ _NAMES = {
 
 
 def display_name(metric: str) -> str:
-    """Return what tables and images call a metric; "score" for "" (nothing is scored yet)."""
-    return _NAMES.get(metric, metric) or "score"
+    """Return what tables and images call a metric; "score" for "" (nothing is scored yet).
+
+    Those of plug-ins have their own name where they are installed, else that of the record.
+    """
+    if metric in _NAMES or metric not in plugins.names("metrics"):
+        return _NAMES.get(metric, metric) or "score"
+    try:
+        name: str = plugins.find("metrics", metric).cls.DISPLAY_NAME
+    except plugins.PluginError:
+        return metric
+    return name

@@ -5,24 +5,27 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
-from typing import cast
+from typing import Any, cast
+
+from pydantic import ValidationError
 
 from nas_t2i import plugins
 from nas_t2i.arch.families import arch_from_dict
 from nas_t2i.arch.reach import check_reachable
 from nas_t2i.arch.space import Space
 from nas_t2i.environment import cache_dir, describe_environment
-from nas_t2i.errors import StorageError
+from nas_t2i.errors import StorageError, UserError
 from nas_t2i.evaluation.at_rung import chance_level, check_evaluation, contents
 from nas_t2i.locks import StudyLock
 from nas_t2i.plugins import Origin
 from nas_t2i.protocol.budget import Budget
+from nas_t2i.protocol.search import SearchPlan
 from nas_t2i.records import (
     BudgetUsed,
     EndEvent,
@@ -85,6 +88,17 @@ class SearchRequest:
     def parallel(self) -> int:
         """How many trials run side by side."""
         return trials_at_once(self.budget, find_machines(self.budget), self.cores)
+
+
+def with_plan(budget: Budget, changes: Mapping[str, Any]) -> Budget:
+    """Return the budget with another search plan, checked like a file's. Raises UserError."""
+    try:
+        plan = SearchPlan.model_validate(budget.search.model_dump() | dict(changes))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        option = "--" + str(first["loc"][0]).replace("_", "-")
+        raise UserError(f"{option}: got {first['input']!r}; {first['msg']}") from None
+    return budget.model_copy(update={"search": plan})
 
 
 def make_factory(budget: Budget, seeds: tuple[int, ...]) -> CandidateFactory:
@@ -267,7 +281,6 @@ def _study_record(request: SearchRequest) -> StudyRecord:
         seeds_per_arch=len(request.seeds),
         rungs=list(budget.rungs),
         metric=budget.evaluation.metric,
-        better=budget.evaluation.BETTER,
         chance=chance_level(budget),
         stop_rule=rule,
         note=(

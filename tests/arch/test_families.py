@@ -1,4 +1,4 @@
-"""What is accepted, what is refused and how, what is built, and the stand-ins."""
+"""What is accepted, what is refused and how, what is built, and the proxies."""
 
 import subprocess
 import sys
@@ -261,7 +261,7 @@ def test_families_are_loaded_without_torch() -> None:
     assert {family(name).FAMILY for name in family_names()} == set(family_names())
 
 
-# ---- stand-ins ---------------------------------------------------------------------------------
+# ---- proxies ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", CATALOG)

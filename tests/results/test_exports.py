@@ -82,7 +82,7 @@ CLIP = {"metric": "clip_score", "signature": "clip|a", "chance": None, "by_type"
 FID = {**CLIP, "metric": "fid", "value": 123.456, "stderr": 1.5, "n": 48, "signature": "fid|a"}
 
 
-def with_further_metrics(other_clip: str = "clip|a") -> list[LeaderboardRow]:
+def with_additional_metrics(other_clip: str = "clip|a") -> list[LeaderboardRow]:
     """A complete trial with CLIP score and FID, and a stopped one that lacks the FID."""
     clip = [0.2, 0.3, 0.25]
     fid = score([0.0, 0.0], **FID).model_copy(update={"per_prompt": []})
@@ -92,8 +92,8 @@ def with_further_metrics(other_clip: str = "clip|a") -> list[LeaderboardRow]:
     return rank_trials([first, second])
 
 
-def test_further_metrics_have_columns_of_their_own() -> None:
-    rows = with_further_metrics()
+def test_additional_metrics_have_columns_of_their_own() -> None:
+    rows = with_additional_metrics()
     table = list(csv.DictReader(io.StringIO(to_csv(rows))))
     assert [float(row["clip_score"]) for row in table] == pytest.approx([0.25, 0.25])
     assert [row["fid"] for row in table] == ["123.456", ""]
@@ -115,8 +115,8 @@ def test_further_metrics_have_columns_of_their_own() -> None:
     assert "123.46" not in narrow and "tied with" in narrow
 
 
-def test_further_metrics_that_were_measured_otherwise_are_not_put_side_by_side() -> None:
-    rows = with_further_metrics("clip|b")
+def test_additional_metrics_that_were_measured_otherwise_are_not_put_side_by_side() -> None:
+    rows = with_additional_metrics("clip|b")
     text = to_markdown(rows)
     assert "CLIP score ± SE" not in text and "FID ± SE" in text
     assert "CLIP score is not shown: not measured alike in all rows" in text
@@ -134,14 +134,14 @@ def test_seeds_that_were_measured_otherwise_have_no_common_signature() -> None:
     assert "CLIP score ± SE" not in to_markdown([row])
 
 
-def test_a_further_score_that_is_no_finite_number_does_not_stop_a_ranking() -> None:
+def test_an_additional_score_that_is_no_finite_number_does_not_stop_a_ranking() -> None:
     (row,) = rank_trials([beside(trial("A"), score([0.0, 0.0], **FID | {"value": float("nan")}))])
     assert row.further["fid"].value is None
     assert json.loads(to_json([row]))[0]["further"]["fid"]["value"] is None
     assert "| not finite |" in to_markdown([row])
 
 
-def test_a_further_metric_that_a_seed_lacks_is_left_out() -> None:
+def test_an_additional_metric_that_a_seed_lacks_is_left_out() -> None:
     (row,) = rank_trials([beside(trial("A"), score([0.2, 0.3], **CLIP)), trial("A", seed=1)])
     assert (row.seeds, row.further) == ([0, 1], {})
 
@@ -199,7 +199,7 @@ def test_long_names_are_cut_and_few_seeds_are_said() -> None:
 
 def test_a_table_without_its_study_still_says_what_was_trained() -> None:
     text = to_markdown(rank_trials([trial("A")]))
-    assert "TFLOPs and s of the smaller stand-in that was trained" in text
+    assert "TFLOPs and s of the smaller proxy that was trained" in text
 
 
 def test_no_trials_yet_is_no_crash() -> None:

@@ -40,7 +40,7 @@ def test_the_axis_names_the_metric_and_chance_is_drawn_where_it_is(tmp_path: Pat
     assert "chance" not in text and "TIFA" not in text
 
 
-def test_a_further_metric_is_drawn_where_it_was_measured(tmp_path: Path) -> None:
+def test_an_additional_metric_is_drawn_where_it_was_measured(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     import matplotlib
 

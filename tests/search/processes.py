@@ -26,7 +26,7 @@ def follow(trial, *, on_event=lambda trial, event: None):
 
 
 def rank(folder, number: int) -> dict:
-    """What a rank of a stand-in left: pid and environment. Waits until it is there."""
+    """What a rank of a proxy left: pid and environment. Waits until it is there."""
     file = folder / f"rank{number}.json"
     wait_until(file.exists)
     return json.loads(file.read_text())

@@ -43,7 +43,7 @@ def stand_in_config(name: str = "whole", *, seed: int = 0, steps: int = 3, **exe
     words = {"name": name, "arch_id": arch.arch_id, "family": "unet"}
     profile = Profile(**(numbers | words | {"uncounted_ops": {}, "levels": []}))
     return TrialConfig(
-        study="stand-in",
+        study="proxy",
         number=0,
         optuna_number=None,
         name=name,

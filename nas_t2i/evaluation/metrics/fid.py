@@ -141,6 +141,7 @@ class FidScorer:
                 n=len(found.scored),
                 n_missing=len(found.missing),
                 signature=signed,
+                better=self._settings.BETTER,
             )
             cautions = (
                 _merged(found.sums(self.extractor)).caution,

@@ -126,6 +126,7 @@ class PerImageScorer:
                 n=mean.n,
                 n_missing=len(found.missing),
                 signature=signed,
+                better=self._settings.BETTER,
                 per_prompt=[round(value, 6) for value in values],
             )
         return MetricResult(

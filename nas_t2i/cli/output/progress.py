@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nas_t2i.cli.numbers import compact, duration, gmacs_text
+from nas_t2i.cli.output.numbers import compact, duration, gmacs_text
 from nas_t2i.records import CurvePoint, EndEvent, ProgressEvent, Score, TrialState
 from nas_t2i.results.exports import showable, write_leaderboard
 from nas_t2i.results.metrics import display_name

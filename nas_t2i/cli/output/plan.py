@@ -6,7 +6,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from nas_t2i.cli.numbers import compact, duration, gmacs_text
+from nas_t2i.cli.output.numbers import compact, duration, gmacs_text
 from nas_t2i.search.plan import Plan
 from nas_t2i.search.session import SearchRequest
 

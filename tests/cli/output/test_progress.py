@@ -10,7 +10,7 @@ from rich.console import Console
 
 from nas_t2i.arch.catalog import lookup
 from nas_t2i.arch.space import load_space
-from nas_t2i.cli.progress import Progress
+from nas_t2i.cli.output.progress import Progress
 from nas_t2i.protocol.budget import Budget, load_budget
 from nas_t2i.records import EndEvent, TrialState
 from nas_t2i.search.candidates import Candidate
@@ -18,7 +18,7 @@ from nas_t2i.search.session import SearchRequest
 from tests.conditioning.tiny_pairs import shapes_budget
 from tests.results.record_factory import HELD_OUT, point, profile, score, study, write_records
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def search(
@@ -88,7 +88,7 @@ def test_a_rung_is_told_by_the_studys_metric(
     assert "stopped early" in text_of(progress.console)
 
 
-def test_a_rung_tells_further_metrics_behind_the_ranked_one(tmp_path: Path) -> None:
+def test_a_rung_tells_additional_metrics_behind_the_ranked_one(tmp_path: Path) -> None:
     budget = load_budget(ROOT / "budgets/embedded.yaml")
     progress, (first,) = search(tmp_path, budget, "SDXL-TD2")
     progress.started(first, 0)

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from nas_t2i.cli.numbers import duration
+from nas_t2i.cli.output.numbers import duration
 from nas_t2i.results.exports import showable
 from nas_t2i.results.metrics import display_name
 

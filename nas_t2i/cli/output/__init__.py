@@ -1,0 +1,1 @@
+"""What commands print: progress, plans, tables of an evaluation, numbers for people."""

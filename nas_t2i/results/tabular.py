@@ -1,0 +1,87 @@
+"""A ranking as plain rows and columns: JSON, CSV, records for a data frame."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from nas_t2i.results.leaderboard import LeaderboardRow
+
+# A spreadsheet runs a cell that begins like this as a formula.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def to_json(rows: Sequence[LeaderboardRow]) -> str:
+    """Return a JSON list with one object a row, as LeaderboardRow names its fields."""
+    data = [row.model_dump(mode="json") for row in rows]
+    return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def to_csv(rows: Sequence[LeaderboardRow]) -> str:
+    """Return CSV: lists joined by "; ", `by_type` as "type=value", absent values empty.
+
+    Additional metrics have columns of their own at the end: METRIC, METRIC_stderr, METRIC_n and
+    METRIC_signature. After them stand the architecture's parameters, each a column; lists as in
+    YAML: [1, 2, 4]. Text that a spreadsheet would take for a formula gets an apostrophe in front.
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    records = to_records(rows)
+    writer.writerow(_titles(rows))
+    lists = parameters(rows)
+    for record in records:
+        cells = [parameter(v) if name in lists else v for name, v in record.items()]
+        writer.writerow([_csv_cell(value) for value in cells])
+    return stream.getvalue()
+
+
+def to_records(rows: Sequence[LeaderboardRow]) -> list[dict[str, Any]]:
+    """Return the rows flat, with the columns of `to_csv` in their order; values as they are."""
+    titles = _titles(rows)
+    records = []
+    for row in rows:
+        values = row.model_dump(mode="json")
+        additional, arch = values.pop("further"), values.pop("arch")
+        for metric, found in additional.items():
+            values[metric] = found["value"]
+            values |= {f"{metric}_{key}": found[key] for key in ("stderr", "n", "signature")}
+        records.append({title: (values | arch).get(title) for title in titles})
+    return records
+
+
+def _titles(rows: Sequence[LeaderboardRow]) -> list[str]:
+    titles = [name for name in LeaderboardRow.model_fields if name not in ("further", "arch")]
+    for metric in additional_metrics(rows):
+        titles += [metric, f"{metric}_stderr", f"{metric}_n", f"{metric}_signature"]
+    return titles + parameters(rows)
+
+
+def parameters(rows: Sequence[LeaderboardRow]) -> list[str]:
+    """Return the parameters that some row's architecture has, in order of first appearance."""
+    return list(dict.fromkeys(name for row in rows for name in row.arch))
+
+
+def parameter(value: object) -> object:
+    """Return a parameter as a cell of a table: lists as in YAML."""
+    return json.dumps(value) if isinstance(value, (list, bool)) else value
+
+
+def additional_metrics(rows: Sequence[LeaderboardRow]) -> list[str]:
+    """Return the metrics on record beside the ranked one, in order of first appearance."""
+    return list(dict.fromkeys(metric for row in rows for metric in row.further))
+
+
+def _csv_cell(value: object) -> object:
+    if isinstance(value, dict):
+        value = [f"{key}={item}" for key, item in value.items()]
+    if isinstance(value, list):
+        joined = "; ".join(str(item) for item in value)
+        if all(isinstance(item, (int, float)) for item in value):
+            return joined  # scores may begin with a minus, which makes them no formula
+        value = joined
+    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
+        return f"'{value}"
+    return value
