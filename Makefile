@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: search test test-slow test-postgres check format schemas clean
+.PHONY: search test test-slow test-gpu test-postgres check format schemas clean
 
 search: $(STAMP)  ## the main job on the embedded default: no GPU, data or weights needed
 	$(BIN)/nas-t2i search search_spaces/sdxl.yaml --budget budgets/embedded.yaml
@@ -13,6 +13,9 @@ test: $(STAMP)  ## the tests, without those marked slow, gpu or postgres
 
 test-slow: $(STAMP)  ## the tests that train for minutes
 	$(BIN)/python -m pytest -m slow
+
+test-gpu: $(STAMP)  ## what only a machine with a CUDA device can show
+	$(BIN)/python -m pytest -m gpu tests/gpu
 
 test-postgres: $(STAMP)  ## storage tests; NAS_T2I_TEST_POSTGRES=postgresql+psycopg://user:password@host
 	$(BIN)/python -m pytest -m postgres

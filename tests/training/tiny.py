@@ -102,5 +102,5 @@ def trainer_on(
         seed=seed,
         precision=budget.training.precision,
     )
-    denoiser.prepare(budget.execution)
+    denoiser.to(ranks.device).prepare(budget.execution)
     return Trainer(denoiser, feed, budget, seed, ranks, micro_batch)

@@ -1,0 +1,79 @@
+"""Training steps on a GPU: the options that only mean something there, and its memory."""
+
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from nas_t2i.training.micro_batch import find_micro_batch, read_answer
+from nas_t2i.training.ranks import join_ranks
+from tests.training.ranks import ROOT
+from tests.training.tiny import NoiseFeed, tiny_arch, tiny_budget, trainer_on
+
+# What torch, DeepSpeed and the driver warn of differs by device; it is shown, not an error.
+pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]
+
+
+def train(steps=3, execution=None, **training):
+    """Train a tiny model on noise; return the trainer and the loss of each step."""
+    budget = tiny_budget(steps, execution, device="cuda", **training)
+    trainer = trainer_on(NoiseFeed(0), budget, join_ranks("cuda"))
+    losses = []
+    trainer.train_to(steps, lambda _, loss: losses.append(loss))
+    return trainer, losses
+
+
+def test_steps_are_those_of_the_cpu_up_to_rounding():
+    trainer, losses = train()
+    assert {weight.device.type for weight in trainer.denoiser.parameters()} == {"cuda"}
+    code = (
+        "import json; from nas_t2i.training.ranks import join_ranks; "
+        "from tests.training.tiny import NoiseFeed, tiny_budget, trainer_on; losses = []; "
+        "trainer = trainer_on(NoiseFeed(0), tiny_budget(3), join_ranks('cpu')); "
+        "trainer.train_to(3, lambda _, loss: losses.append(loss)); print(json.dumps(losses))"
+    )
+    # In a process of its own: DeepSpeed trains on one kind of device in a process.
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT, check=True
+    )
+    assert losses == pytest.approx(json.loads(done.stdout.splitlines()[-1]), rel=0.02)
+
+
+def test_bfloat16_rounds_the_products_and_keeps_weights_and_moments_in_float32():
+    _, exact = train()
+    trainer, rounded = train(precision="bf16")
+    assert rounded != exact
+    assert rounded == pytest.approx(exact, rel=0.05)
+    assert {weight.dtype for weight in trainer.denoiser.parameters()} == {torch.float32}
+    moments = trainer.state_dict()["engine"]["adam"]
+    assert {value.dtype for state in moments for value in state.values()} == {torch.float32}
+
+
+def test_a_compiled_model_takes_the_same_steps():
+    _, eager = train(precision="bf16")
+    _, compiled = train(precision="bf16", execution={"compile": True})
+    assert all(map(math.isfinite, compiled))
+    assert compiled == pytest.approx(eager, rel=0.05)
+
+
+def test_a_device_short_of_memory_gets_a_smaller_micro_batch(tmp_path):
+    budget = tiny_budget(batch=1 << 14, execution={"micro_batch": "auto"}, device="cuda")
+    file = tmp_path / "config.json"
+    arch = tiny_arch().canonical()
+    file.write_text(json.dumps({"budget": budget.model_dump(mode="json"), "trained_arch": arch}))
+    assert find_micro_batch(file) == 1 << 14
+    code = (
+        "import sys, torch; from nas_t2i.training import micro_batch; "
+        "share = (200 << 20) / torch.cuda.get_device_properties(0).total_memory; "
+        "torch.cuda.set_per_process_memory_fraction(share); "
+        "sys.exit(micro_batch.main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, file], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0
+    assert 1 <= read_answer(done.returncode, done.stdout) < 1 << 14
+    assert '"micro_batch"' in done.stdout  # it found one: 1 is also what stands for none
