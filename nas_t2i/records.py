@@ -91,6 +91,33 @@ class Score(_Record):
         return part in self.signature.split("|")
 
 
+class Estimate(_Record):
+    """A number and its standard error over pairs; None: fewer than two pairs."""
+
+    value: float
+    stderr: float | None
+
+
+class Signal(_Record):
+    """A smooth quantity of one checkpoint on held-out pairs (nas_t2i.evaluation.signals).
+
+    Gains are in nats; the held-out loss is in the unit of the training loss, smaller is better.
+    """
+
+    name: Literal["heldout_loss", "text_gain", "caption_gain"]
+    value: float
+    stderr: float = Field(description="standard error over pairs")
+    n: int = Field(description="held-out pairs")
+    by_noise: dict[str, Estimate] = Field(
+        default_factory=dict, description="the same over the time steps FIRST-LAST"
+    )
+    signature: str = Field(description="what must be equal for two signals to be comparable")
+    per_pair: list[float] = Field(
+        default_factory=list,
+        description="what each pair contributes, in order: their mean is the value",
+    )
+
+
 class CurvePoint(_Record):
     """One point of a learning curve, at a rung."""
 
@@ -102,7 +129,11 @@ class CurvePoint(_Record):
     evaluation_seconds: float = Field(description="evaluation time so far")
     scores: dict[str, Score] = Field(
         default_factory=dict,
-        description="by metric: first the one that is ranked by, then the budget's additional ones",
+        description="by metric: first the one that is ranked by, then the budget's additional "
+        "ones; none at a rung with signals alone",
+    )
+    signals: dict[str, Signal] = Field(
+        default_factory=dict, description="by name; none where they were not measured"
     )
 
 
@@ -229,7 +260,9 @@ class StudyRecord(_Record):
     created: AwareDatetime = Field(description="UTC")
     environment: Environment
     seeds_per_arch: int
-    rungs: list[int] = Field(description="training steps at which a trial is evaluated")
+    rungs: list[int] = Field(
+        description="training steps at which a trial is measured, those with signals alone too"
+    )
     metric: str = Field(description="the score that is ranked by, at the last rung")
     chance: float | None = Field(default=None, description="the metric for uninformed answers")
     stop_rule: str = Field(default="", description="how trials are stopped early, in words")

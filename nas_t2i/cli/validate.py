@@ -65,13 +65,13 @@ def _is_budget(document: Document) -> bool:
 
 def _describe_budget(file: Path) -> str:
     from nas_t2i.protocol.budget import load_budget
+    from nas_t2i.protocol.rungs import described
 
     budget = load_budget(file)
-    rungs = ", ".join(str(rung) for rung in budget.rungs)
     return (
         f"budget {budget.name} ({budget.budget_id}): {budget.training.steps} steps of batch "
-        f"{budget.training.batch}, rungs at {rungs}; {budget.search.trials} architectures x "
-        f"{budget.search.seeds_per_architecture} seed(s)"
+        f"{budget.training.batch}, {described(budget.rungs)}; "
+        f"{budget.search.trials} architectures x {budget.search.seeds_per_architecture} seed(s)"
     )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -13,8 +14,10 @@ from nas_t2i.arch.spec import ProxyRule
 from nas_t2i.protocol.conditioning import CodecSettings, TextEncoderSettings
 from nas_t2i.protocol.data import PairsData, ShapesData
 from nas_t2i.protocol.evaluation import EvaluationSettings
-from nas_t2i.protocol.part import Named, Part, Steps
+from nas_t2i.protocol.part import Named, Part
+from nas_t2i.protocol.rungs import Rungs, RungsForm, ladder
 from nas_t2i.protocol.search import SearchPlan
+from nas_t2i.protocol.signals import SignalSettings
 from nas_t2i.protocol.training import Execution, Objective, Training
 from nas_t2i.yaml_files import load_document, parse_model
 
@@ -35,24 +38,48 @@ class Budget(Part):
     objective: Objective
     training: Training
     evaluation: Annotated[EvaluationSettings, Named("metrics", "metric", role="RANKED")]
-    rungs: Steps = Field(min_length=1, description="steps at which a trial is evaluated")
+    rungs: Annotated[Rungs, RungsForm()] = Field(
+        default_factory=Rungs,
+        description="steps at which a trial is measured: a list, or by kind; left out: six, "
+        "geometric, from 5 % of the steps on, the last two of them full",
+    )
+    signals: SignalSettings | None = Field(
+        default_factory=SignalSettings,
+        description="what is measured on held-out pairs at every rung; null: nothing",
+    )
     search: SearchPlan
     execution: Execution = Field(default_factory=Execution)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _rungs_may_be_left_out(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or "rungs" in data:
+            return data
+        training = data.get("training")
+        steps = training.get("steps") if isinstance(training, dict) else None
+        # Steps that are no number of steps are told of by their own key.
+        return {**data, "rungs": ladder(steps if isinstance(steps, int) and steps > 0 else 1)}
+
     @model_validator(mode="after")
     def _rungs_ascend_to_the_end(self) -> Self:
-        ascending = all(a < b for a, b in zip(self.rungs, self.rungs[1:], strict=False))
-        if not ascending or self.rungs[0] < 1 or self.rungs[-1] != self.training.steps:
+        full, cheap, last = self.full_rungs, self.rungs.cheap, self.training.steps
+        if not _ascending(full) or full[-1] != last:
+            kind = "the full steps " if cheap else ""
             raise ValueError(
-                f"rungs: got {list(self.rungs)}; expected ascending steps that end at "
-                f"training.steps ({self.training.steps})"
+                f"rungs: got {kind}{list(full)}; expected ascending steps that end at "
+                f"training.steps ({last})"
+            )
+        if cheap and (not _ascending(cheap) or cheap[-1] > last):
+            raise ValueError(
+                f"rungs: got signals at the steps {list(cheap)}; expected ascending steps below "
+                f"training.steps ({last})"
             )
         return self
 
     @model_validator(mode="after")
     def _stopping_fits_the_rungs(self) -> Self:
         if self.search.early_stopping is not None:
-            self.search.early_stopping.check(self.rungs)
+            self.search.early_stopping.check(self.full_rungs)
         return self
 
     @model_validator(mode="after")
@@ -78,6 +105,7 @@ class Budget(Part):
                 "only; expected 'openclip' or 'transformers' for other data"
             )
         self.evaluation.check_data(self.data)
+        self._check_held_out()
         self._check_additional_metrics()
         unknown = set(execution.offload) - {"optimizer", "param"}
         if unknown:
@@ -85,6 +113,20 @@ class Budget(Part):
                 f"execution: got offload of {sorted(unknown)}; expected 'optimizer' or 'param'"
             )
         return self
+
+    def _check_held_out(self) -> None:
+        data, metric = self.data, self.evaluation.metric
+        if isinstance(data, PairsData) and data.held_out and self._metric_holds_out:
+            raise ValueError(
+                f"data: got held_out {data.held_out} with the metric {metric!r}, which holds out "
+                f"evaluation.prompts ({self.evaluation.prompts}) itself; expected it left out"
+            )
+        if self.rungs.cheap and not self.signal_pairs:
+            what = "signals: null" if self.signals is None else "no pairs that are held out"
+            raise ValueError(
+                f"rungs: got signals alone at {list(self.rungs.cheap)}, but {what}; expected "
+                "data.held_out, or all rungs as a list"
+            )
 
     def _check_additional_metrics(self) -> None:
         evaluation = self.evaluation
@@ -104,6 +146,29 @@ class Budget(Part):
             )
 
     @property
+    def full_rungs(self) -> tuple[int, ...]:
+        """The rungs at which the ranked metric is measured, ascending; `rungs` are all."""
+        return self.rungs.full if isinstance(self.rungs, Rungs) else self.rungs
+
+    @property
+    def held_out(self) -> int:
+        """How many pairs no trial trains on: of users' pairs as declared, of shapes as needed."""
+        if self._metric_holds_out:
+            return self.evaluation.prompts
+        if isinstance(self.data, PairsData):
+            return self.data.held_out
+        return 0 if self.signals is None else self.signals.pairs
+
+    @property
+    def signal_pairs(self) -> int:
+        """How many pairs the signals are measured on; 0: they are not measured."""
+        return 0 if self.signals is None else min(self.signals.pairs, self.held_out)
+
+    @property
+    def _metric_holds_out(self) -> bool:
+        return self.evaluation.metric == "heldout_r2"
+
+    @property
     def budget_id(self) -> str:
         """A stable id of all that decides a score: what is computed, not how fast or by whom.
 
@@ -118,6 +183,10 @@ class Budget(Part):
         fixed["data"].pop("cache", None)
         text = json.dumps(fixed, sort_keys=True, separators=(",", ":"))
         return f"budget-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def _ascending(steps: tuple[int, ...]) -> bool:
+    return steps[0] >= 1 and all(a < b for a, b in pairwise(steps))
 
 
 def load_budget(path: str | Path) -> Budget:

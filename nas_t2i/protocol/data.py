@@ -107,6 +107,12 @@ class PairsData(Part):
     bad_share: float = Field(
         ge=0, lt=1, description="share of samples that may be unreadable before the run stops"
     )
+    held_out: int = Field(
+        default=0,
+        ge=0,
+        description="pairs that no trial trains on, from the sources by weight, for the signals; "
+        "the metric heldout_r2 holds out its own",
+    )
     cache: str | None = Field(
         description="folder of encoded pairs (nas-t2i data prepare); null: encode on line"
     )

@@ -1,8 +1,9 @@
-"""How a metric is called where people read it."""
+"""How a metric or a signal is called where people read it."""
 
 from __future__ import annotations
 
 from nas_t2i import plugins
+from nas_t2i.protocol.signals import SIGNALS
 
 _NAMES = {
     "tifa": "TIFA",
@@ -14,11 +15,12 @@ _NAMES = {
     "hps_v2.0": "HPSv2 (v2.0)",
     "hps_v2.1": "HPSv2 (v2.1)",
     "image_reward": "ImageReward",
+    **{name: kind.display_name for name, kind in SIGNALS.items()},
 }
 
 
 def display_name(metric: str) -> str:
-    """Return what tables and images call a metric; "score" for "" (nothing is scored yet).
+    """Return what tables and images call a metric or a signal; "score" for "": nothing is scored.
 
     Those of plug-ins have their own name where they are installed, else that of the record.
     """

@@ -152,9 +152,11 @@ class Driver:
                 at_rung = candidate.points.setdefault(point.step, {})
                 known = seed in at_rung  # a resumed trial tells its old rungs again
                 at_rung[seed] = point
-                run.waits_at = point.step if point.step != self.budget.rungs[-1] else None
+                full = self.budget.full_rungs
+                run.waits_at = point.step if point.step in full[:-1] else None
                 if not known:
-                    self._report(candidate, point.step)
+                    if point.step in full:
+                        self._report(candidate, point.step)
                     self.listener.reached_rung(candidate, seed, point)
             case EndEvent():
                 self._running.remove(run)
@@ -190,7 +192,7 @@ class Driver:
             for other in self.candidates
             if rung in other.points and not other.control
         }
-        return rule.goes_on(str(candidate.key), at_rung, self.budget.rungs.index(rung))
+        return rule.goes_on(str(candidate.key), at_rung, self.budget.full_rungs.index(rung))
 
     def _report(self, candidate: Candidate, rung: int) -> None:
         if candidate.optuna_number is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from nas_t2i.arch.reach import check_reachable
 from nas_t2i.protocol.budget import Budget
@@ -53,13 +54,15 @@ def plan_search(request: SearchRequest) -> Plan:
     samples = [(c, measure_speed(c.trained, budget)) for c in candidates]
 
     trials = request.architectures * len(request.seeds)
-    steps_likely, rungs_likely = expected_length(budget)
+    likely = expected_length(budget)
     mean_step = sum(speed.step for _, speed in samples) / len(samples)
     mean_evaluation = sum(speed.evaluation for _, speed in samples) / len(samples)
+    mean_signals = sum(speed.signals for _, speed in samples) / len(samples)
     mean_gmacs = sum(c.trained_profile.gmacs for c in candidates) / len(candidates)
 
-    def seconds(steps: float, rungs: float) -> float:
-        one = _START_SECONDS + steps * mean_step + rungs * mean_evaluation
+    def seconds(length: Length) -> float:
+        one = _START_SECONDS + length.steps * mean_step
+        one += length.full_rungs * mean_evaluation + length.rungs * mean_signals
         return one * trials / request.parallel
 
     def flops(steps: float) -> float:
@@ -73,9 +76,11 @@ def plan_search(request: SearchRequest) -> Plan:
         samples=samples,
         trials=trials,
         parallel=request.parallel,
-        seconds_likely=seconds(steps_likely, rungs_likely),
-        seconds_at_most=seconds(budget.training.steps, len(budget.rungs)),
-        flops_likely=flops(steps_likely),
+        seconds_likely=seconds(likely),
+        seconds_at_most=seconds(
+            Length(budget.training.steps, len(budget.full_rungs), len(budget.rungs))
+        ),
+        flops_likely=flops(likely.steps),
         flops_at_most=flops(budget.training.steps),
     )
 
@@ -87,14 +92,24 @@ def _count_proxies(request: SearchRequest, factory: CandidateFactory) -> int | N
     return len({factory.trained(arch).arch_id for arch in request.space.enumerate()})
 
 
-def expected_length(budget: Budget) -> tuple[float, float]:
-    """Return the mean (steps, rungs) of a trial if each rung lets just its share go on."""
-    rule, trials = budget.search.early_stopping, budget.search.trials
-    all_of_them = [1.0] * (len(budget.rungs) - 1)
-    shares = rule.expected_shares(budget.rungs, trials) if rule else all_of_them
-    share, steps, rungs, previous = 1.0, 0.0, 0.0, 0
-    for rung, going_on in zip(budget.rungs, (*shares, 0.0), strict=True):
+class Length(NamedTuple):
+    """How far a trial gets; means over trials."""
+
+    steps: float
+    full_rungs: float
+    rungs: float  # full or not
+
+
+def expected_length(budget: Budget) -> Length:
+    """Return the mean length of a trial if each full rung lets just its share go on."""
+    rule, trials, full = budget.search.early_stopping, budget.search.trials, budget.full_rungs
+    all_of_them = [1.0] * (len(full) - 1)
+    shares = rule.expected_shares(full, trials) if rule else all_of_them
+    going_on = dict(zip(full, shares, strict=False))
+    share, steps, full_rungs, rungs, previous = 1.0, 0.0, 0.0, 0.0, 0
+    for rung in budget.rungs:
         steps += share * (rung - previous)
+        full_rungs += share * (rung in full)
         rungs += share
-        share, previous = share * going_on, rung
-    return steps, rungs
+        share, previous = share * going_on.get(rung, 1.0), rung
+    return Length(steps, full_rungs, rungs)

@@ -10,6 +10,7 @@ import torch
 
 from nas_t2i.arch.spec import Arch
 from nas_t2i.protocol.budget import Budget
+from nas_t2i.protocol.signals import SIGNAL_PASSES
 from nas_t2i.training.denoiser import build_denoiser
 from nas_t2i.training.feeds.inputs import latent_geometry
 
@@ -23,6 +24,7 @@ class Speed:
 
     step: float  # one optimiser step
     evaluation: float  # drawing all evaluation prompts once
+    signals: float = 0.0  # the held-out pairs' three forward passes, at every rung
 
 
 def measure_speed(arch: Arch, budget: Budget) -> Speed:
@@ -59,12 +61,12 @@ def measure_speed(arch: Arch, budget: Budget) -> Speed:
         step_seconds, forward_seconds = _median_seconds(step), _median_seconds(forward)
     finally:
         torch.set_num_threads(threads)
-    return Speed(step_seconds * own_batch / batch, forward_seconds / batch * _evaluated(budget))
-
-
-def _evaluated(budget: Budget) -> float:
-    """Return how many images a rank's forward passes see at a rung."""
-    return budget.evaluation.forward_passes / budget.execution.ranks
+    one = forward_seconds / batch / budget.execution.ranks  # an image of a pass of all ranks
+    return Speed(
+        step_seconds * own_batch / batch,
+        one * budget.evaluation.forward_passes,
+        one * SIGNAL_PASSES * budget.signal_pairs,
+    )
 
 
 def _median_seconds(call: Callable[[], None]) -> float:

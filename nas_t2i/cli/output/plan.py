@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nas_t2i.cli.output.numbers import compact, duration, gmacs_text
+from nas_t2i.protocol.rungs import described
 from nas_t2i.search.plan import Plan
 from nas_t2i.search.session import SearchRequest
 
@@ -21,7 +22,7 @@ def print_plan(request: SearchRequest, plan: Plan, console: Console) -> None:
     console.print(
         f"space {request.space.name}: {number} architectures{shared}\n"
         f"budget {budget.name} ({budget.budget_id}): {budget.training.steps} steps of batch "
-        f"{budget.training.batch}, rungs {list(budget.rungs)}",
+        f"{budget.training.batch}, {described(budget.rungs)}",
         highlight=False,
         soft_wrap=True,
     )
@@ -34,7 +35,8 @@ def print_plan(request: SearchRequest, plan: Plan, console: Console) -> None:
         table.add_column(column, justify="right")
     for candidate, speed in plan.samples:
         full, trained = candidate.profile, candidate.trained_profile
-        seconds = speed.step * budget.training.steps + speed.evaluation * len(budget.rungs)
+        seconds = speed.step * budget.training.steps + speed.evaluation * len(budget.full_rungs)
+        seconds += speed.signals * len(budget.rungs)
         table.add_row(
             candidate.name,
             compact(full.params),

@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from nas_t2i.cli.output.numbers import compact, duration, gmacs_text
-from nas_t2i.records import CurvePoint, EndEvent, ProgressEvent, Score, TrialState
+from nas_t2i.protocol.rungs import described
+from nas_t2i.records import CurvePoint, EndEvent, ProgressEvent, Score, Signal, TrialState
 from nas_t2i.results.exports import showable, write_leaderboard
 from nas_t2i.results.metrics import display_name
 from nas_t2i.search.candidates import Candidate
@@ -57,7 +58,7 @@ class Progress:
         known = f", {len(self._candidates)} known from before" if self._candidates else ""
         self.console.print(
             f"study {self._request.study}: {self._total} architectures x "
-            f"{len(self._request.seeds)} seed(s), rungs {list(self._budget.rungs)}, "
+            f"{len(self._request.seeds)} seed(s), {described(self._budget.rungs)}, "
             f"{self._parallel} side by side{known}",
             highlight=False,
             soft_wrap=True,
@@ -90,24 +91,31 @@ class Progress:
         row.step, row.loss, row.seconds = event.step, event.loss, event.seconds
 
     def reached_rung(self, candidate: Candidate, seed: int, point: CurvePoint) -> None:
-        """Show a trial's score."""
+        """Show a trial's score, or the signals of a rung without one."""
         row = self._rows[(*candidate.key, seed)]
-        score = point.scores[self._budget.evaluation.metric]
         row.step, row.seconds = point.step, point.seconds
+        gain = point.signals.get("text_gain")
+        told = [] if gain is None else [f"{display_name(gain.name)} {_with_error(gain)}"]
+        if point.scores:
+            told = self._scores(candidate, row, point) + told
+        self._log(
+            candidate,
+            seed,
+            f"step {point.step}/{self._budget.training.steps}",
+            ", ".join([*told, f"loss {point.loss:.4f}", f"{point.seconds:.0f} s"]),
+        )
+
+    def _scores(self, candidate: Candidate, row: _Row, point: CurvePoint) -> list[str]:
+        """Keep the score for the live table; return what the line says of all scores."""
+        score = point.scores[self._budget.evaluation.metric]
         row.score = f"{score.value:.3f} ± {score.stderr:.3f}"
         if point.step == self._budget.rungs[-1] and not candidate.control:
             reached = (score.value, candidate.name)
             self._best = max(self._best or reached, reached)
         chance = "" if score.chance is None else f" (chance {score.chance:.2f})"
         others = [s for s in point.scores.values() if s is not score]
-        further = "".join(f", {display_name(s.metric)} {_with_error(s)}" for s in others)
-        self._log(
-            candidate,
-            seed,
-            f"step {point.step}/{self._budget.training.steps}",
-            f"{self._metric} {row.score}{chance}{further}, loss {point.loss:.4f}, "
-            f"{point.seconds:.0f} s",
-        )
+        further = [f"{display_name(s.metric)} {_with_error(s)}" for s in others]
+        return [f"{self._metric} {row.score}{chance}", *further]
 
     def ended(self, candidate: Candidate, seed: int, end: EndEvent) -> None:
         """Take a trial's row away and rank anew."""
@@ -180,7 +188,7 @@ class Progress:
         return Group(head, table)
 
 
-def _with_error(score: Score) -> str:
+def _with_error(score: Score | Signal) -> str:
     """Return value and standard error; FID of very few images has none."""
     error = f" ± {score.stderr:.2g}" if math.isfinite(score.stderr) else ""
     return f"{score.value:.4g}{error}"

@@ -307,12 +307,7 @@ class PairsInputs:
 
 def _order(index: PairIndex, budget: Budget) -> Order:
     sizes = [len(rows) for rows in index.rows_of_source]
-    return Order(sizes, index.weights, held_out_count(budget))
-
-
-def held_out_count(budget: Budget) -> int:
-    """How many pairs a budget keeps out of training."""
-    return budget.evaluation.prompts if budget.evaluation.metric == "heldout_r2" else 0
+    return Order(sizes, index.weights, budget.held_out)
 
 
 def check_pairs(budget: Budget, cache_dir: Path, say: Callable[[str], None]) -> None:
