@@ -47,7 +47,7 @@ from nas_t2i.arch.spec import Arch
 from nas_t2i.environment import describe_environment
 from nas_t2i.protocol.budget import Budget, load_budget
 from nas_t2i.shipped import find_file
-from nas_t2i.training.denoiser import build_denoiser
+from nas_t2i.training.denoiser import Denoiser
 from nas_t2i.training.flops import training_flops
 from nas_t2i.training.loop import Trainer
 from nas_t2i.training.micro_batch import find_micro_batch
@@ -99,17 +99,18 @@ def found_micro_batch(arch: Arch, budget: Budget) -> int:
 # ---- the contenders: each returns a function that takes one step ------------------------------
 
 
+def build_on_device(arch: Arch, budget: Budget, feed: CachedTensors) -> nn.Module:
+    """Return the diffusers model, its weights drawn on the device: billions take a CPU a minute."""
+    with torch.device(budget.training.device):
+        return arch.build(feed.latent_shape[1])
+
+
 def ours(arch: Arch, budget: Budget, feed: CachedTensors, micro_batch: int) -> Step:
     """Set up our trainer as a trial does."""
     ranks = join_ranks(budget.training.device)
-    denoiser = build_denoiser(
-        arch,
-        latent_size=feed.latent_shape[1],
-        latent_channels=CHANNELS,
-        seed=0,
-        precision=budget.training.precision,
-    )
-    denoiser.to(ranks.device).prepare(budget.execution)
+    model = build_on_device(arch, budget, feed)
+    denoiser = Denoiser(model, CHANNELS, budget.training.precision, arch.call)
+    denoiser.prepare(budget.execution)
     trainer = Trainer(denoiser, feed, budget, 0, ranks, micro_batch)
     return lambda: trainer.train_to(trainer.step + 1, lambda *_: None)
 
@@ -118,7 +119,7 @@ def bare(arch: Arch, budget: Budget, feed: CachedTensors, micro_batch: int) -> S
     """Set up the bare loop, its model compiled and laid out as ours is."""
     device, execution = budget.training.device, budget.execution
     layout = torch.channels_last if execution.channels_last else torch.contiguous_format
-    model = arch.build(feed.latent_shape[1]).to(device, memory_format=layout)
+    model = build_on_device(arch, budget, feed).to(memory_format=layout)
     if execution.compile:
         model.compile()
 
@@ -137,7 +138,7 @@ def example(arch: Arch, budget: Budget, feed: CachedTensors, micro_batch: int) -
     from torch.utils.data import DataLoader, TensorDataset
 
     device, settings = budget.training.device, budget.training.optimizer
-    model = arch.build(feed.latent_shape[1]).to(device)
+    model = build_on_device(arch, budget, feed)
     scheduler = DDPMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000
     )
@@ -269,7 +270,8 @@ def compare(name: str, options: argparse.Namespace) -> None:
         f"batch {options.batch}, micro-batch {micro_batch}",
         flush=True,
     )
-    measured: dict[str, list[dict[str, float]]] = {kind: [] for kind in ("matmul", *CONTENDERS)}
+    kinds = ("matmul", *options.contenders)
+    measured: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
     for _ in range(options.rounds):
         for kind, rows in measured.items():
             found = in_own_process(kind, name, micro_batch)
@@ -280,7 +282,7 @@ def compare(name: str, options: argparse.Namespace) -> None:
     print(
         f"{'':10}{'images/s':>10}{'TFLOP/s':>10}{'of product':>12}{'peak GiB':>10}{'ours is':>10}"
     )
-    own = measured["ours"]
+    own = measured.get("ours", [])
     for kind, rows in measured.items():
         if not rows:
             continue
@@ -318,6 +320,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10, help="of a round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--matmul", type=int, default=8192, help="side of the matrix product")
+    parser.add_argument("--contenders", nargs="+", choices=list(CONTENDERS), default=[*CONTENDERS])
     parser.add_argument("--contender", choices=["matmul", *CONTENDERS], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():

@@ -90,6 +90,13 @@ class Budget(Part):
                 f"training: got a batch of {training.batch} for {execution.ranks} ranks; expected "
                 "a multiple of execution.ranks"
             )
+        if execution.trials_per_device > 1 and (
+            training.device == "cpu" or execution.ranks > 1 or execution.hostfile
+        ):
+            raise ValueError(
+                f"execution: got trials_per_device {execution.trials_per_device}; expected 1, or "
+                "trials of one rank on CUDA devices of this machine"
+            )
         micro = execution.micro_batch
         if micro != "auto" and training.batch // execution.ranks % micro:
             raise ValueError(

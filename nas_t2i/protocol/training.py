@@ -59,6 +59,9 @@ class Execution(Part):
     include: str | None = Field(
         default=None, description="DeepSpeed's --include, for example node1:0,1@node2:0,1"
     )
+    trials_per_device: int = Field(
+        default=1, ge=1, description="CUDA trials of one rank that share a device: small proxies"
+    )
     micro_batch: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         default="auto", description="images of one rank's forward pass; auto: as many as fit"
     )

@@ -93,14 +93,15 @@ def trials_at_once(budget: Budget, machines: Machines, cores: int) -> int:
     if machines.nodes:
         room = 1
     elif machines.devices is not None:
-        room = len(machines.devices) // ranks
+        room = len(machines.devices) * budget.execution.trials_per_device // ranks
     else:
         return planned or max(1, cores // (budget.training.threads * ranks))
     if planned > room:
         raise ConfigError(
             Where(f"budget {budget.name}", key_path="search.parallel"),
             f"got {planned} trials of {ranks} ranks side by side",
-            expected=f"at most {room}, one device a rank (0: as many as fit)",
+            expected=f"at most {room} (0: as many as fit); one device a rank, or "
+            "execution.trials_per_device trials a device",
         )
     return planned or room
 

@@ -12,6 +12,7 @@ import re
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -97,14 +98,15 @@ class ProcessRunner:
         self._running = [trial for trial in self._running if not trial.ended]
         if machines.devices is None:
             return ()
-        taken = {device for trial in self._running for device in trial.devices}
-        free = [device for device in machines.devices if device not in taken]
-        ranks = budget.execution.ranks
+        ranks, sharing = budget.execution.ranks, budget.execution.trials_per_device
+        load = Counter(device for trial in self._running for device in trial.devices)
+        free = [device for device in machines.devices if load[device] < sharing]
+        free.sort(key=lambda device: load[device])
         if len(free) < ranks:
             raise ConfigError(
                 f"budget {budget.name}: search.parallel",
                 f"{len(self._running)} trials of {ranks} ranks left {len(free)} devices free",
-                expected=f"at most {len(machines.devices) // ranks} side by side",
+                expected=f"at most {len(machines.devices) * sharing // ranks} side by side",
             )
         return tuple(free[:ranks])
 

@@ -211,6 +211,8 @@ class Trial:
         reason = f"interrupted at step {step}" + (f": {why}" if str(why) else "")
         try:
             self._save()
+        except DivergedError as error:
+            return EndEvent(state=TrialState.DIVERGED, reason=str(error))
         except CheckpointError as error:
             return EndEvent(state=TrialState.FAILED, reason=f"{reason}; {error}")
         return EndEvent(state=TrialState.INTERRUPTED, reason=reason)
@@ -247,6 +249,7 @@ def main(arguments: list[str]) -> int:
         if ranks.is_first:
             EventLog(path.parent / "events.jsonl").append(end)
         ranks.wait()  # a launcher ends all ranks when one leaves with another status than 0
+    ranks.leave()
     return PREEMPTED if end.state is TrialState.INTERRUPTED else 0
 
 

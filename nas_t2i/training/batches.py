@@ -56,14 +56,29 @@ def noised(
             schedule, objective.prediction, t, objective.weighting, objective.snr_clip
         ),
     )
-    return MicroBatch(*(part.to(device, non_blocking=True) for part in batch))
+    return MicroBatch(*(_sent(part, device) for part in batch))
+
+
+def _sent(part: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on a device; only from pinned memory does its copy not wait for the queue."""
+    if device.type == "cuda" and not part.is_cuda:
+        part = part.pin_memory()
+    return part.to(device, non_blocking=True)
+
+
+def _new_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 class Ahead:
-    """Makes the next step's batches in a thread while the current step computes."""
+    """Makes the next step's batches in a thread while the current step computes.
 
-    def __init__(self, make: Callable[[int], list[MicroBatch]]) -> None:
-        self._make = make
+    On a CUDA device they are copied on a stream of their own, beside the current step.
+    """
+
+    def __init__(self, make: Callable[[int], list[MicroBatch]], device: torch.device) -> None:
+        self._make_batches = make
+        self._stream = _new_stream(device) if device.type == "cuda" else None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
         self._coming: tuple[int, Future[list[MicroBatch]]] | None = None
 
@@ -74,5 +89,16 @@ class Ahead:
             batches = coming[1].result()
         else:
             batches = self._make(step)
+        if self._stream is not None:
+            current = torch.cuda.current_stream(self._stream.device)
+            current.wait_stream(self._stream)
+            for part in (part for batch in batches for part in batch):
+                part.record_stream(current)
         self._coming = (step + 1, self._thread.submit(self._make, step + 1))
         return batches
+
+    def _make(self, step: int) -> list[MicroBatch]:
+        if self._stream is None:
+            return self._make_batches(step)
+        with torch.cuda.stream(self._stream):
+            return self._make_batches(step)

@@ -76,6 +76,8 @@ class Engine(Generic[ModelT]):
             "zero_force_ds_cpu_optimizer": False,
             "data_types": {"grad_accum_dtype": "fp32"},
             "steps_per_print": 10**9,
+            # It waits for the device twice a step.
+            "timers": {"throughput": {"enabled": False}},
         }
         self._engine, _, _, self._schedule = deepspeed.initialize(
             model=model,
@@ -97,21 +99,21 @@ class Engine(Generic[ModelT]):
         """Accumulate the gradients of one micro-batch's mean loss (a scalar)."""
         self._engine.backward(loss)
 
-    def step(self) -> float:
+    def step(self) -> Tensor:
         """Update the weights once all micro-batches had their backward pass.
 
-        Returns the gradient norm of the whole model, before clipping; it is infinite or NaN where
-        a gradient was not finite.
+        Returns the gradient norm of the whole model, before clipping, a scalar on the device; it
+        is infinite or NaN where a gradient was not finite.
         """
         if self._stage == 0:
             norm = nn.utils.clip_grad_norm_(self._weights, self._grad_clip or math.inf)
             self._engine.step()
-            return float(norm)
+            return norm
         self._engine.step()
         # ZeRO leaves out a step whose gradients are not finite.
-        if self._engine.optimizer.overflow:
-            return math.inf
-        return float(self._engine.get_global_grad_norm())
+        overflow = self._engine.optimizer.overflow
+        whole = math.inf if overflow else float(self._engine.get_global_grad_norm())
+        return torch.tensor(whole, device=self._ranks.device)
 
     def micro_step(self) -> None:
         """Tell the engine that a micro-batch before the last one is done."""

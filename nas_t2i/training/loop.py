@@ -35,6 +35,24 @@ class DivergedError(Exception):
         )
 
 
+class _Taken:
+    """What a step gave, on its way from the device."""
+
+    def __init__(self, step: int, values: Tensor) -> None:
+        self.step = step
+        self._values = values.to("cpu", non_blocking=True)  # to pinned memory
+        self._copied = torch.cuda.Event() if values.is_cuda else None  # type: ignore[no-untyped-call]
+        if self._copied is not None:
+            self._copied.record()
+
+    def read(self) -> tuple[float, float]:
+        """Wait for the step; return the mean loss and the norm of the gradient."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        loss, gradient_norm = self._values.tolist()
+        return loss, gradient_norm
+
+
 class Trainer:
     """One model in training. `step` counts finished optimiser steps."""
 
@@ -60,28 +78,43 @@ class Trainer:
         averaged = self._engine.shards if budget.training.ema_decay else []
         self._average = [shard.clone() for shard in averaged]
         self._losses: list[float] = []  # since the last rung
+        self._unread: _Taken | None = None
         in_memory = isinstance(budget.data, ShapesData) and ranks.device.type == "cpu"
-        self._batches = self._make_batches if in_memory else Ahead(self._make_batches)
+        self._batches = self._make_batches if in_memory else Ahead(self._make_batches, ranks.device)
 
     def train_to(self, step: int, after_step: Callable[[int, float], None]) -> None:
         """Train until `step` steps are done; `after_step(step, loss)` runs after each.
+
+        On a CUDA device it is the loss of the step before.
 
         Raises:
             DivergedError: a loss or gradient norm is not finite. The weights are then unusable.
         """
         begin, before = time.perf_counter(), self.seconds
         while self.step < step:
-            loss, finite = self._take_step()
-            if not finite:
-                raise DivergedError(self.step + 1, self._losses[-1] if self._losses else math.nan)
+            taken = self._take_step()
             self._update_average()
-            self._losses.append(loss)
             self.step += 1
+            self._settle()
+            self._unread = taken
+            # A device's queue must not run dry: there, a step is read while the next one computes.
+            if self.ranks.device.type == "cpu" or self.step == step:
+                self._settle()
             self.seconds = before + time.perf_counter() - begin
-            after_step(self.step, loss)
+            after_step(self.step, self._losses[-1] if self._losses else math.nan)
 
-    def _take_step(self) -> tuple[float, bool]:
-        """Return the mean loss of the global batch, and whether it and the gradients are finite."""
+    def _settle(self) -> None:
+        """Read what the last step gave, if that was not done yet; see `train_to` for errors."""
+        if self._unread is None:
+            return
+        taken, self._unread = self._unread, None
+        loss, gradient_norm = taken.read()
+        if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
+            raise DivergedError(taken.step, self._losses[-1] if self._losses else math.nan)
+        self._losses.append(loss)
+
+    def _take_step(self) -> _Taken:
+        """Return the mean loss of the global batch and the norm of its gradient, to be read."""
         batches = self._batches(self.step)
         losses = []
         for batch in batches:
@@ -91,9 +124,8 @@ class Trainer:
             if batch is not batches[-1]:
                 self._engine.micro_step()
         gradient_norm = self._engine.step()
-        mean = torch.stack(losses).mean() / self.ranks.size
-        value = float(self.ranks.sum(mean))
-        return value, math.isfinite(value) and math.isfinite(gradient_norm)
+        mean = self.ranks.sum(torch.stack(losses).mean() / self.ranks.size)
+        return _Taken(self.step + 1, torch.stack([mean, gradient_norm]))
 
     def _make_batches(self, step: int) -> list[MicroBatch]:
         """Return this rank's micro-batches of a step, in the order of their sample numbers."""
@@ -137,7 +169,12 @@ class Trainer:
         return self._engine.lend(self._average if self._average else self._engine.shards)
 
     def state_dict(self) -> dict[str, Any] | None:
-        """What this rank must save for the next step and the clock; None: nothing of its own."""
+        """What this rank must save for the next step and the clock; None: nothing of its own.
+
+        Raises:
+            DivergedError: the last step's loss or gradient norm is not finite.
+        """
+        self._settle()
         training, first = self.budget.training, self.ranks.is_first
         if training.zero_stage == 0 and not first:
             return None  # every rank has what the first one has

@@ -177,8 +177,9 @@ def _uncounted_bytes(budget: Budget, weights: int) -> int:
 def _memory_limit(budget: Budget) -> int:
     """Return the bytes that this process may have at its peak."""
     if budget.training.device == "cuda":
-        free, _ = torch.cuda.mem_get_info()
-        return int(_MARGIN * (free + torch.cuda.memory_reserved()))
+        free, total = torch.cuda.mem_get_info()
+        own = total / budget.execution.trials_per_device
+        return int(_MARGIN * min(free + torch.cuda.memory_reserved(), own))
     memory = psutil.virtual_memory()
     total = memory.total
     with contextlib.suppress(OSError, ValueError):  # no control group, or "max"

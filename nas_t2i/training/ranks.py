@@ -69,6 +69,11 @@ class Ranks:
         if self.size > 1:
             distributed.barrier()
 
+    def leave(self) -> None:
+        """Leave the process group: the last thing that a rank does, with nothing under way."""
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+
 
 def join_ranks(device: str) -> Ranks:
     """Join the process group that the environment describes (RANK, WORLD_SIZE, LOCAL_RANK, …).
