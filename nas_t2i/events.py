@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from nas_t2i.errors import StorageError, Where, did_you_mean
+from nas_t2i.errors import Where, did_you_mean
 from nas_t2i.files import (
-    Closing,
     check_version,
     is_json,
     json_object,
-    make_folder,
     read_bytes,
     record_error,
-    repair_torn_tail,
     validated,
 )
+from nas_t2i.lines import RunningSum, SealedLog
 from nas_t2i.records import EndEvent, ProgressEvent, RungEvent, StartEvent, TrialEvent
 
 EVENTS_FILE = "events.jsonl"
@@ -41,46 +37,20 @@ class TornTail:
         return f"{self.where}: the last line is cut off after {self.size} bytes"
 
 
-class EventLog(Closing):
-    """Appends events to one events.jsonl; one writer at a time.
+class EventLog(SealedLog):
+    """Appends events to one events.jsonl, each line under the file's running checksum.
 
-    A torn tail found on opening is moved to ``events.jsonl.torn``. Rungs and ends are on the disk
-    when `append` returns; progress may still be on its way.
+    Rungs and ends are on the disk when `append` returns; progress may still be on its way.
 
     Raises:
-        StorageError: the file can't be opened or written; what was there before stays readable.
+        StorageError: as `SealedLog`.
     """
-
-    def __init__(self, file: str | Path) -> None:
-        self.file = Path(file)
-        make_folder(self.file.parent)
-        repair_torn_tail(self.file)
-        try:
-            self._descriptor = os.open(self.file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise StorageError(f"{self.file}: can't be opened: {error.strerror}") from None
 
     def append(self, event: TrialEvent) -> None:
         """Write one event as one line, in one write. Raises StorageError."""
         exclude = {"record": {"curve"}} if isinstance(event, StartEvent) else None
-        line = event.model_dump_json(exclude=exclude).encode() + b"\n"
-        before = os.fstat(self._descriptor).st_size
-        try:
-            if os.write(self._descriptor, line) < len(line):
-                raise OSError(0, "only a part of the line fitted on the disk")
-            if isinstance(event, RungEvent | EndEvent):
-                os.fsync(self._descriptor)
-        except OSError as error:
-            # The next line must not be glued to half of this one.
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._descriptor, before)
-            raise StorageError(f"{self.file}: can't be written: {error.strerror}") from None
-
-    def close(self) -> None:
-        """Close the file; a second call does nothing."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        line = event.model_dump_json(exclude=exclude).encode()
+        self.append_line(line, durable=isinstance(event, RungEvent | EndEvent))
 
 
 class EventTail:
@@ -93,6 +63,7 @@ class EventTail:
         self.file = Path(file)
         self._offset = 0
         self._line = 0
+        self._sum = RunningSum()
 
     def read(self) -> list[TrialEvent]:
         """Return the whole events since the last call, in order. Raises RecordError."""
@@ -109,8 +80,7 @@ class EventTail:
         for line in whole.split(b"\n")[:-1]:
             self._line += 1
             self._offset += len(line) + 1
-            if line:
-                events.append(_event(line, self.file, self._line))
+            events += _events(line, self._sum, self.file, self._line)
         return events
 
 
@@ -122,15 +92,31 @@ def read_events(file: str | Path) -> tuple[list[TrialEvent], TornTail | None]:
     """
     file = Path(file)
     *lines, last = read_bytes(file).split(b"\n")
-    events = [_event(line, file, number) for number, line in enumerate(lines, start=1) if line]
+    running = RunningSum()
+    events: list[TrialEvent] = []
+    for number, line in enumerate(lines, start=1):
+        events += _events(line, running, file, number)
     if not last:
         return events, None
     number = len(lines) + 1
     if is_json(last):  # only its line feed is missing
-        return [*events, _event(last, file, number)], None
+        return [*events, *_events(last, running, file, number)], None
     # A power cut can leave zeros where the rest of the line was to be.
     column = len(last.rstrip(b"\0").decode("utf-8", "replace")) + 1
     return events, TornTail(Where(str(file), number, column), len(last))
+
+
+def _events(line: bytes, running: RunningSum, file: Path, number: int) -> list[TrialEvent]:
+    """Parse the one event of a line, none of an empty one. Raises RecordError."""
+    body, right = running.check(line)
+    events = [_event(body, file, number)] if body else []
+    if not right:
+        raise record_error(
+            Where(str(file), number),
+            "changed since it was written, or a line before it is gone (its checksum is wrong)",
+            hint="`nas-t2i search` sets it aside and measures it again",
+        )
+    return events
 
 
 def _event(content: bytes, file: Path, line: int) -> TrialEvent:

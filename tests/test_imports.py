@@ -28,6 +28,7 @@ LAYERS = (
         "store",
         "environment",
         "files",
+        "lines",
         "locks",
         "events",
         "expressions",

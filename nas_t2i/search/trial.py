@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -31,7 +32,7 @@ from nas_t2i.environment import cache_dir, describe_environment
 from nas_t2i.errors import UserError
 from nas_t2i.evaluation.at_rung import RungEvaluator, open_log
 from nas_t2i.evaluation.sampling.contact_sheet import save_sheet
-from nas_t2i.events import EventLog
+from nas_t2i.events import EVENTS_FILE, EventLog, read_events
 from nas_t2i.locks import FolderLock
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.records import (
@@ -70,7 +71,9 @@ class Trial:
         self._decisions = decisions
         plugins.restore(config.plugins)
         self._budget = Budget.model_validate(config.budget, strict=False)
-        self._events = EventLog(folder / "events.jsonl") if ranks.is_first else None
+        file = folder / EVENTS_FILE
+        self._events = EventLog(file) if ranks.is_first else None
+        self._on_record: set[int] = ranks.agree(_rungs_of(file) if ranks.is_first else None)
         self._evaluation_seconds = 0.0
         self._reported = 0  # the last rung that is on record
         self._last_report = self._last_save = time.monotonic()
@@ -131,7 +134,7 @@ class Trial:
         self._checkpoints = Checkpoints(
             self._folder / "checkpoints", budget.execution.keep_checkpoints, ranks
         )
-        saved = self._checkpoints.load()
+        saved = self._checkpoints.load(self._is_on_record)
         if saved is None and budget.init_from:
             load_initial_weights(denoiser, budget.init_from, config.key)
         denoiser.to(ranks.device).prepare(budget.execution)
@@ -143,6 +146,24 @@ class Trial:
             self._trainer.load_state_dict(*(state["trainer"] for state in saved))
             self._evaluation_seconds = saved[0]["evaluation_seconds"]
             self._reported = saved[0]["reported"]
+
+    def _is_on_record(self, saved: dict[str, Any]) -> bool:
+        """Whether every rung that a checkpoint knows as reported can be read back.
+
+        Rungs are on the disk before the checkpoint that says so. Where one is missing, the record
+        was cut: training goes on from before it, so that it is measured again.
+        """
+        missing = [
+            rung
+            for rung in self._budget.rungs
+            if rung <= saved["reported"] and rung not in self._on_record
+        ]
+        if missing:
+            self._say(
+                f"the checkpoint of step {saved['trainer']['step']} is passed over: "
+                f"rungs {missing} were measured before it, but are no longer on record"
+            )
+        return not missing
 
     def _after_step(self, step: int, loss: float) -> None:
         now = time.monotonic()
@@ -231,6 +252,10 @@ class Trial:
     def _say(self, text: str) -> None:
         if self._ranks.is_first:
             print(text, file=sys.stderr, flush=True)
+
+
+def _rungs_of(file: Path) -> set[int]:
+    return {event.point.step for event in read_events(file)[0] if isinstance(event, RungEvent)}
 
 
 def main(arguments: list[str]) -> int:

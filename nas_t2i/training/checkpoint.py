@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,18 +59,22 @@ class Checkpoints:
                 + (f"{kept.name} stays" if kept else "there is no earlier one")
             )
 
-    def load(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """Return the first rank's and this rank's state of the newest checkpoint, if there is one.
+    def load(
+        self, usable: Callable[[dict[str, Any]], bool] = lambda _first: True
+    ) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """Return the first rank's and this rank's state of the newest usable checkpoint, if any.
+
+        `usable` is asked of the first rank's state; it must say the same on every rank.
 
         Raises:
             RecordError: a file is missing or not a checkpoint.
         """
-        newest = newest_checkpoint(self._folder)
-        if newest is None:
-            return None
-        first = load_state(newest / self._name(0))
-        own = newest / self._name(self._ranks.rank)
-        return first, first if self._ranks.is_first or not own.exists() else load_state(own)
+        for folder in checkpoints_newest_first(self._folder):
+            first = load_state(folder / self._name(0))
+            if usable(first):
+                own = folder / self._name(self._ranks.rank)
+                return first, first if self._ranks.is_first or not own.exists() else load_state(own)
+        return None
 
     def _remove_old(self, newest: Path) -> None:
         names = sorted(self._folder.glob("step-*"))
@@ -88,7 +93,12 @@ def checkpoint_folder(folder: Path, step: int) -> Path:
 
 def newest_checkpoint(folder: Path) -> Path | None:
     """Return the folder of the newest whole checkpoint."""
-    return max(folder.glob("step-*"), default=None)
+    return next(iter(checkpoints_newest_first(folder)), None)
+
+
+def checkpoints_newest_first(folder: Path) -> list[Path]:
+    """Return the folders of the whole checkpoints."""
+    return sorted(folder.glob("step-*"), reverse=True)
 
 
 def load_state(path: Path) -> dict[str, Any]:

@@ -72,6 +72,23 @@ def test_a_trial_that_is_killed_and_one_that_is_sent_away_end_like_an_uninterrup
     assert curve(tmp_path / "cut", config) == whole
 
 
+@pytest.mark.parametrize("kept", [0, 2, 4], ids=lambda step: f"up to step {step}")
+def test_rungs_that_a_cut_record_lost_are_measured_again_the_same(kept, tmp_path):
+    config = tiny_config(execution={"keep_checkpoints": 2})
+    follow(start(tmp_path, config))
+    whole = curve(tmp_path, config)
+    log = tmp_path / config.key / "events.jsonl"
+    lines = log.read_text().splitlines(keepends=True)
+    rungs = [number for number, line in enumerate(lines) if '"event":"rung"' in line]
+    # Cut where a line ends: every line that is left is as it was written.
+    log.write_text("".join(lines[: rungs[kept // 2]] if kept else []))
+    events = follow(start(tmp_path, config))
+    assert events[-1].state is TrialState.COMPLETE
+    assert curve(tmp_path, config) == whole
+    said = (tmp_path / config.key / "stderr.log").read_text()
+    assert "but are no longer on record" in said
+
+
 def test_a_trial_stops_when_told_and_leaves_when_its_driver_is_gone(tmp_path):
     config = tiny_config()
     trial = start(tmp_path, config)
