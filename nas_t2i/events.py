@@ -14,7 +14,7 @@ from nas_t2i.files import (
     record_error,
     validated,
 )
-from nas_t2i.lines import RunningSum, SealedLog
+from nas_t2i.logs.sealed import RunningSum, SealedLog
 from nas_t2i.records import EndEvent, ProgressEvent, RungEvent, StartEvent, TrialEvent
 
 EVENTS_FILE = "events.jsonl"

@@ -28,7 +28,7 @@ LAYERS = (
         "store",
         "environment",
         "files",
-        "lines",
+        "logs",
         "locks",
         "events",
         "expressions",

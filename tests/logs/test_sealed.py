@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nas_t2i.errors import RecordError
 from nas_t2i.events import EventLog, EventTail, read_events
-from nas_t2i.lines import RunningSum, SealedLog, set_damage_aside
+from nas_t2i.logs.sealed import RunningSum, SealedLog, set_damage_aside
 from nas_t2i.records import ProgressEvent
 
 EVENTS = [ProgressEvent(step=step, loss=0.5, seconds=step / 10) for step in range(1, 7)]

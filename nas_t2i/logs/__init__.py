@@ -1,0 +1,1 @@
+"""Logs that notice what was done to them."""
