@@ -4,7 +4,7 @@
     python benchmarks/sampling_speed.py --attention      where `_SMALL_HEAD` comes from
     python benchmarks/sampling_speed.py --shares         evaluation's share of measured trials
 
-The model is the embedded budget's stand-in of the architecture, saved in diffusers' layout and
+The model is the embedded budget's proxy of the architecture, saved in diffusers' layout and
 loaded from there by the pipeline. Both take the same encoded prompts, noise, DDIM steps, guidance
 and batch, run under inference mode with one thread, and give latents. They take turns in one
 process; ratios are of each round's images per second. In between run our sampler with diffusers'
@@ -80,15 +80,15 @@ def make_cases(arch: str, batch: int) -> dict[str, Case]:
     inputs, sampler = Inputs(budget, cache_dir()), budget.evaluation.sampler
     channels, side = inputs.latent_shape[:2]
     assert budget.proxy is not None
-    stand_in = lookup(arch).proxy(
+    proxy = lookup(arch).proxy(
         budget.proxy, latent_channels=channels, text_dim=inputs.encoder.width
     )
-    denoiser = build_denoiser(stand_in, latent_size=side, latent_channels=channels, seed=0).eval()
+    denoiser = build_denoiser(proxy, latent_size=side, latent_channels=channels, seed=0).eval()
     pipeline = make_pipeline(denoiser, budget.objective)
     text = inputs.encoder.encode(make_prompts(budget).captions[:batch])
     latents = draw_noise(0, 0, (batch, *inputs.latent_shape), "sampling")
     print(
-        f"{arch}, embedded stand-in, {sum(w.numel() for w in denoiser.parameters()) / 1e6:.1f} M "
+        f"{arch}, embedded proxy, {sum(w.numel() for w in denoiser.parameters()) / 1e6:.1f} M "
         f"parameters; {sampler.steps} steps, guidance {sampler.guidance:g}, batch {batch}, 1 thread"
     )
 

@@ -2,7 +2,7 @@
 
     python benchmarks/side_by_side.py [--arch SDXL-C320] [--steps 40] [--rounds 3]
 
-Each process trains the embedded budget's stand-in of the architecture for some steps (start-up and
+Each process trains the embedded budget's proxy of the architecture for some steps (start-up and
 warm-up not counted). The two ways take turns; the ratio is of images per second.
 """
 
@@ -78,7 +78,7 @@ def main() -> None:
         two.append(images_per_second(2, 1, options.steps, options.arch))
         one.append(images_per_second(1, 2, options.steps, options.arch))
     ratios = [a / b for a, b in zip(two, one, strict=True)]
-    print(f"{options.arch}, embedded stand-in, {options.rounds} rounds of {options.steps} steps")
+    print(f"{options.arch}, embedded proxy, {options.rounds} rounds of {options.steps} steps")
     print(f"load of the machine: {os.getloadavg()[0]:.1f} of {os.cpu_count()} cores")
     print(f"two trials, one thread each: {statistics.median(two):7.1f} images/s (median)")
     print(f"one trial, two threads:      {statistics.median(one):7.1f} images/s (median)")

@@ -1,11 +1,11 @@
-"""The two VQA models of the embedded benchmark: how right, how alike, and how close to the eye?
+"""The embedded benchmark's two VQA models: how right, how alike, and how close to human labels?
 
     python benchmarks/vqa_models.py                            all figures
     python benchmarks/vqa_models.py --collect RESULTS          choose images again, from studies
     python benchmarks/vqa_models.py --labels FILE              take over what was seen in them
     python benchmarks/vqa_models.py --last-rung STUDY          take over the images that are ranked
 
-All but the first write files of nas_t2i/evaluation/vqa/eye, which the first reads. RESULTS is a
+All but the first write files of tests/fixtures/labelled_images, which the first reads. RESULTS is a
 folder that holds the three studies of results/measured with all their images, STUDY the first of
 them.
 """
@@ -165,7 +165,7 @@ def take_labels(file: Path) -> None:
 
 
 def write_rows(name: str, rows: Iterable[dict[str, object]]) -> None:
-    """Write a JSON-lines file of the eye's folder."""
+    """Write a JSON-lines file of the labelled images."""
     (labelled.FOLDER / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
@@ -264,7 +264,7 @@ def distorted(scenes: shapes.Scenes) -> dict[str, labelled.Images]:
 
 
 def by_eye(vqa_models: dict[str, Answering]) -> None:
-    """Print how often each VQA model says what was seen by eye."""
+    """Print how often each VQA model says the human labels say."""
     origin, labels = labelled.read_rows("images.jsonl"), labelled.read_labels()
     images = labelled.read_grid("images.png", len(origin))
     asked = [
@@ -281,14 +281,14 @@ def by_eye(vqa_models: dict[str, Answering]) -> None:
         [labelled.human_answer(labels[row + 1], question) or "" for row, _, question in asked]
     )
     said = {who: np.array(answer(images, where, questions)) for who, answer in vqa_models.items()}
-    told = seen != ""
-    groups = {kind: told & (types == kind) for kind in TYPES}
+    known = seen != ""
+    groups = {kind: known & (types == kind) for kind in TYPES}
     for tier, name in enumerate(("weak", "middling", "good", "strong")):
-        groups[f"{name} models"] = told & (tiers == tier)
-    groups["all"] = told
+        groups[f"{name} models"] = known & (tiers == tier)
+    groups["all"] = known
     print(
-        f"\nagreement with the eye: {len(labels)} generated images, {told.sum()} questions"
-        f" ({(~told).sum()} more the eye can't tell); standard errors over images"
+        f"\nagreement with human labels: {len(labels)} generated images, {known.sum()} questions"
+        f" ({(~known).sum()} more that the labels leave open); standard errors over images"
     )
     print(
         f"{'':17}{'n':>5}" + "".join(f"{who:>17}" for who in said)
@@ -305,24 +305,24 @@ def by_eye(vqa_models: dict[str, Answering]) -> None:
         ]
         print(f"{name:17}{group.sum():5}{cells}{gain:>19}{alone[0]:13} :{alone[1]:3}")
     print("\nshare answered as the prompt wants, over the same questions; and over the others")
-    groups["the eye can't tell"] = ~told
+    groups["labels leave open"] = ~known
     for name, group in groups.items():
         cells = "".join(cell((said[who] == gold)[group], where[group]) for who in said)
         truth = cell((seen == gold)[group], where[group])
         print(
-            f"{name:19}{group.sum():5}{cells}" + (f"   by eye{truth}" if told[group].all() else "")
+            f"{name:19}{group.sum():5}{cells}" + (f"   labels{truth}" if known[group].all() else "")
         )
 
 
-def cell(marks: npt.NDArray[np.generic], images: Rows) -> str:
-    """Return a mean and its standard error; the marks of one image are not independent."""
-    if not len(marks):
+def cell(correct: npt.NDArray[np.generic], images: Rows) -> str:
+    """Return a mean and its standard error; the answers about one image are not independent."""
+    if not len(correct):
         return f"{'':>17}"
-    share = float(np.mean(marks))
+    share = float(np.mean(correct))
     names, index = np.unique(images, return_inverse=True)
-    residual = np.bincount(index, weights=marks - share)
+    residual = np.bincount(index, weights=correct - share)
     n = len(names)
-    error = math.sqrt((residual**2).sum() * n / (n - 1)) / len(marks) if n > 1 else math.nan
+    error = math.sqrt((residual**2).sum() * n / (n - 1)) / len(correct) if n > 1 else math.nan
     return f"{share:9.3f} ±{error:6.3f}"
 
 

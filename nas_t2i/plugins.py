@@ -150,7 +150,7 @@ def find(kind: str, name: str, folder: Path | None = None) -> Plugin:
     if name in builtin_names(kind):
         if offers:
             raise PluginError(
-                f"{of.word} {name!r} of {_told(offers[0])}: the name is taken by nas-t2i itself; "
+                f"{of.word} {name!r} of {_from(offers[0])}: the name is taken by nas-t2i itself; "
                 "expected another one"
             )
         return Plugin(of, name, _builtin(kind, name), None)
@@ -158,7 +158,7 @@ def find(kind: str, name: str, folder: Path | None = None) -> Plugin:
         raise PluginError(unknown(kind, name))
     if len(offers) > 1:
         raise PluginError(
-            f"{of.word} {name!r}: offered by {' and by '.join(map(_told, offers))}; expected one "
+            f"{of.word} {name!r}: offered by {' and by '.join(map(_from, offers))}; expected one "
             "of them to be uninstalled"
         )
     return _keep(_from_entry_point(of, offers[0]))
@@ -229,7 +229,7 @@ def offered() -> list[tuple[Kind, str, str, EntryPoint | None]]:
     rows: list[tuple[Kind, str, str, EntryPoint | None]] = []
     for kind in KINDS.values():
         rows += [(kind, name, "built-in", None) for name in builtin_names(kind.name)]
-        rows += [(kind, point.name, _told(point), point) for point in _entry_points(kind.group)]
+        rows += [(kind, point.name, _from(point), point) for point in _entry_points(kind.group)]
     return rows
 
 
@@ -274,12 +274,12 @@ def _from_entry_point(kind: Kind, point: EntryPoint) -> Plugin:
         cls = point.load()
     except Exception as error:
         raise PluginError(
-            f"{kind.word} {point.name!r} of {_told(point)} does not load: {_one_line(error)}"
+            f"{kind.word} {point.name!r} of {_from(point)} does not load: {_one_line(error)}"
         ) from error
-    _check_class(kind, point.name, cls, _told(point))
+    _check_class(kind, point.name, cls, _from(point))
     if kind.name == "families" and point.name != cls.FAMILY:
         raise PluginError(
-            f"family {point.name!r} of {_told(point)}: FAMILY is {cls.FAMILY!r}; expected the name "
+            f"family {point.name!r} of {_from(point)}: FAMILY is {cls.FAMILY!r}; expected the name "
             "of its entry point"
         )
     dist = point.dist
@@ -345,7 +345,7 @@ def _check_class(kind: Kind, name: str, cls: object, where: str) -> None:
         )
 
 
-def _told(point: EntryPoint) -> str:
+def _from(point: EntryPoint) -> str:
     return f"{point.dist.name} {point.dist.version}" if point.dist else point.value
 
 

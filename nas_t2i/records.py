@@ -206,7 +206,7 @@ class RungEvent(_Record):
 
 
 class EndEvent(_Record):
-    """The last word on a trial, its own or the driver's: how it ended and why."""
+    """The end event of a trial, its own or the driver's: how it ended and why."""
 
     event: Literal["end"] = "end"
     state: TrialState
@@ -215,7 +215,7 @@ class EndEvent(_Record):
     @field_validator("reason", mode="before")
     @classmethod
     def _writable(cls, reason: object) -> object:
-        # The output of a dying process may hold anything; it must not keep its end from being told.
+        # The output of a dying process may hold anything; it must not keep its end off the record.
         if isinstance(reason, str):
             return reason.encode("utf-8", "replace").decode("utf-8")
         return reason

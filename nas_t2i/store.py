@@ -4,7 +4,7 @@
 
     results/<study>/study.json                StudyRecord
     results/<study>/.lock                     held while a driver searches the study
-    results/<study>/trials/0007/config.json   what the trial was told, frozen
+    results/<study>/trials/0007/config.json   what the trial was given, frozen
     results/<study>/trials/0007/events.jsonl  what it reported: one JSON object a line, appended
     results/<study>/leaderboard.{json,csv,md} the ranking, rewritten after each trial
 

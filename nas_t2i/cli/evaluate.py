@@ -93,7 +93,7 @@ def evaluate_command(
             min=0, help="Of starting noise (default: the budget's) and of drawn prompts (0)."
         ),
     ] = None,
-    pictures: Annotated[
+    save_images: Annotated[
         Path | None, typer.Option(help="Where drawn images are kept. [default: in the cache]")
     ] = None,
     questions: Annotated[
@@ -226,7 +226,7 @@ def evaluate_command(
         seed=seed,
         blank_counts=blank_counts,
         size=_size(size),
-        pictures=pictures,
+        save_images=save_images,
         batch=batch,
     )
     _run(request, output, layout, log or _default_log(output), _device(device))

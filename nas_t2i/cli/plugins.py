@@ -96,8 +96,10 @@ def _check(name: str, kind: str, given: list[str]) -> int:
         failed += bool(problem)
         line = f"FAILED  {what}: {problem}" if problem else f"ok      {what}"
         console.print(Text(showable(line, console)), soft_wrap=True)
-    told = f"{failed} checks failed" if failed else "keeps to its kind"
-    console.print(Text(showable(f"{plugin.kind.word} {name} ({plugin.source}): {told}", console)))
+    verdict = f"{failed} checks failed" if failed else "keeps to its kind"
+    console.print(
+        Text(showable(f"{plugin.kind.word} {name} ({plugin.source}): {verdict}", console))
+    )
     return 1 if failed else 0
 
 

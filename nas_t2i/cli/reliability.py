@@ -117,11 +117,11 @@ def _sentences(found: Reliability) -> list[str]:
 
 
 def _control_sentence(control: ControlScore, worst: float) -> str:
-    told = f"control {control.name}: {control.score:.3f} ± {control.stderr:.3f}"
+    line = f"control {control.name}: {control.score:.3f} ± {control.stderr:.3f}"
     if control.chance is None:  # no level that a control must end at: nothing to judge by
-        return told
+        return line
     below = "below" if control.score < worst else "NOT below"
-    return f"{told}, chance {control.chance:.3f}, {below} the last architecture ({worst:.3f})"
+    return f"{line}, chance {control.chance:.3f}, {below} the last architecture ({worst:.3f})"
 
 
 def _plain(found: Reliability) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def leaderboard(
     the results folder gets a table of its own, the newest last.
     """
     kind = _export_kind(export_as, output)
-    sort_rows([], sort)  # a wrong column is told before anything is printed
+    sort_rows([], sort)  # a wrong column is refused before anything is printed
     folders = _folders(studies, results_dir)
     problems: list[str] = []
     tables = []
@@ -118,7 +118,7 @@ def curves(
         Path, typer.Option("--output", "-o", help="The image to write (.png .svg .pdf).")
     ] = Path("curves.png"),
     metric: Annotated[
-        str, typer.Option(help="A further metric of the budget; default: the one ranked by.")
+        str, typer.Option(help="An additional metric of the budget; default: the one ranked by.")
     ] = "",
 ) -> None:
     """Draw scores against steps and training compute (needs the extra `plots`).

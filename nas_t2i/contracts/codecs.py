@@ -13,9 +13,10 @@ from nas_t2i.protocol.conditioning import CodecSettings
 def checks(settings: CodecSettings) -> Iterator[Check]:
     """Check a codec by its settings; it is loaded."""
     codec = settings.load()
-    loaded, told = (codec.channels, codec.downsampling), settings.geometry()
+    loaded, stated = (codec.channels, codec.downsampling), settings.geometry()
     yield Check(
-        "geometry() is the loaded codec's", "" if loaded == told else f"got {told}, loaded {loaded}"
+        "geometry() is the loaded codec's",
+        "" if loaded == stated else f"got {stated}, loaded {loaded}",
     )
     same = codec.fingerprint == settings.fingerprint()
     yield Check("fingerprint() is the loaded codec's", "" if same else "they differ")

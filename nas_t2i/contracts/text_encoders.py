@@ -18,10 +18,10 @@ def checks(settings: TextEncoderSettings) -> Iterator[Check]:
     """Check an encoder by its settings; it is loaded."""
     with tempfile.TemporaryDirectory() as folder:
         encoder = settings.load(Path(folder))
-        loaded, told = (encoder.tokens, encoder.width), settings.geometry()
+        loaded, stated = (encoder.tokens, encoder.width), settings.geometry()
         yield Check(
             "geometry() is the loaded encoder's",
-            "" if loaded == told else f"got {told}, loaded {loaded}",
+            "" if loaded == stated else f"got {stated}, loaded {loaded}",
         )
         same = encoder.fingerprint == settings.fingerprint()
         yield Check("fingerprint() is the loaded encoder's", "" if same else "they differ")

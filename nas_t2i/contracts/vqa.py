@@ -35,6 +35,6 @@ def checks(kind: Vqa) -> Iterator[Check]:
         texts = [answer and answer.text for answer in together]
         same = texts == [answer and answer.text for answer in alone]
         yield Check("answers do not depend on the other questions", "" if same else "they do")
-        blind = [{**question, "answer": "?"} for question in questions]
-        again = [answer and answer.text for answer in model.answer(image, blind)]  # type: ignore[arg-type]
+        unanswered = [{**question, "answer": "?"} for question in questions]
+        again = [answer and answer.text for answer in model.answer(image, unanswered)]  # type: ignore[arg-type]
         yield Check("the gold answer is not read", "" if again == texts else "it is")

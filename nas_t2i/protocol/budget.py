@@ -34,7 +34,9 @@ class Budget(Part):
         description="weights to go on from: a study (same architecture and seed), a trial, "
         "or a diffusers folder; null: random",
     )
-    proxy: ProxyRule | None = Field(description="the narrower stand-in; null: train the full one")
+    proxy: ProxyRule | None = Field(
+        description="the narrower model that is trained; null: train the full one"
+    )
     objective: Objective
     training: Training
     evaluation: Annotated[EvaluationSettings, Named("metrics", "metric", role="RANKED")]

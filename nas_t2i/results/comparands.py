@@ -31,7 +31,7 @@ from nas_t2i.store import find_study, read_trials
 _TRIAL = re.compile(r"(?P<place>.+?)(?:@(?P<seed>\d+))?(?::(?P<step>\d+))?", re.DOTALL)
 
 # An answered question: its element type, and whether it was right (1 or 0).
-Marks = Mapping[tuple[str, str], tuple[str, float]]
+Correct = Mapping[tuple[str, str], tuple[str, float]]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Result:
     """Ids of the prompts; none: all that the signature stands for, in its order."""
     by_type: Mapping[str, float] = field(default_factory=dict)
     """Accuracy by element type, mean over seeds."""
-    marks: Marks = field(default_factory=dict)
+    correct: Correct = field(default_factory=dict)
     """Of single questions, by (prompt id, question); none where they are not on record."""
     seeds: tuple[int, ...] = ()
     """Seeds of training; none where it is not known."""
@@ -88,8 +88,8 @@ def _last_common_step(trials: Sequence[_Trials]) -> int:
         return 0
     common = set.intersection(*(set(read.entry.steps) for read in trials))
     if not common:
-        told = "; ".join(f"{r.name}: {', '.join(map(str, r.entry.steps))}" for r in trials)
-        raise RecordError(f"no step at which both have a score; name one of each ({told})")
+        steps = "; ".join(f"{r.name}: {', '.join(map(str, r.entry.steps))}" for r in trials)
+        raise RecordError(f"no step at which both have a score; name one of each ({steps})")
     return max(common)
 
 
@@ -158,7 +158,7 @@ def _read_file(file: Path, metric: str) -> Result:
         per_prompt=np.array([score.per_prompt], dtype=np.float64),
         prompts=tuple(chosen.prompts),
         by_type=score.by_type,
-        marks={
+        correct={
             (prompt, text): (question.element_type, question.scores)
             for prompt, questions in chosen.question_details.items()
             for text, question in questions.items()

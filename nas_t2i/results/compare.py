@@ -153,17 +153,17 @@ def _paired(first: Result, second: Result) -> tuple[FloatArray, FloatArray]:
 
 
 def _by_type(first: Result, second: Result) -> list[TypeDifference]:
-    if not first.marks or not second.marks:
+    if not first.correct or not second.correct:
         return [
             TypeDifference(kind, a, b, Difference(a - b, math.nan, math.nan), None)
             for kind, a in sorted(first.by_type.items())
             if (b := second.by_type.get(kind)) is not None
         ]
     sums: dict[str, dict[str, list[float]]] = {}
-    for key, (kind, mark) in first.marks.items():
-        if key in second.marks:
+    for key, (kind, right) in first.correct.items():
+        if key in second.correct:
             row = sums.setdefault(kind, {}).setdefault(key[0], [0.0, 0.0, 0.0])
-            for place, value in enumerate((mark, second.marks[key][1], 1.0)):
+            for place, value in enumerate((right, second.correct[key][1], 1.0)):
                 row[place] += value
     rows = []
     for kind in sorted(sums):

@@ -211,7 +211,7 @@ def _with_error(value: float, stderr: float | None) -> str:
 
 def _additional_column(metric: str) -> _Column:
     def cell(row: LeaderboardRow) -> str:
-        found = row.further.get(metric)
+        found = row.additional.get(metric)
         if found is None:
             return ""
         return "not finite" if found.value is None else _with_error(found.value, found.stderr)
@@ -221,7 +221,7 @@ def _additional_column(metric: str) -> _Column:
 
 def _alike(rows: Sequence[LeaderboardRow], metric: str) -> bool:
     """Whether an additional metric was measured alike in every row that has it."""
-    signatures = {row.further[metric].signature for row in rows if metric in row.further}
+    signatures = {row.additional[metric].signature for row in rows if metric in row.additional}
     return len(signatures) == 1 and "" not in signatures
 
 
@@ -299,7 +299,7 @@ def _additional_notes(rows: Sequence[LeaderboardRow]) -> list[str]:
             f"not ranked by: {', '.join(shown)}; measured at each row's step, in columns where "
             "there is room and in every export."
         )
-    if counts := {row.further["fid"].n for row in rows if "fid" in row.further}:
+    if counts := {row.additional["fid"].n for row in rows if "fid" in row.additional}:
         notes.append(
             "FID: smaller is better; the fewer the images, the more it is too high (here "
             f"{min(counts):,})."

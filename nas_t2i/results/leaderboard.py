@@ -1,6 +1,6 @@
 """From trials to a ranking: one row an architecture, with what can't be told apart from it.
 
-How a ranking is made, and what it does not say, is told in docs/reading-a-ranking.md. In short:
+How a ranking is made, and what it does not say, is in docs/reading-a-ranking.md. In short:
 
 - Seeds of one architecture (same id, budget and control) are one row: the mean over seeds.
 - Who reached a later rung stands above who was stopped before; among equals the score decides;
@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from nas_t2i.errors import UserError, did_you_mean
 from nas_t2i.records import TrialRecord, TrialState
@@ -103,7 +103,9 @@ class LeaderboardRow(BaseModel):
     reason: str
     """Why it did not complete, or which seeds are left out and why."""
     signature: str
-    further: dict[str, AdditionalScore]
+    additional: dict[str, AdditionalScore] = Field(
+        validation_alias=AliasChoices("additional", "further"), serialization_alias="further"
+    )
     """The budget's additional metrics by name; none where they were not measured at `step`."""
     arch: dict[str, Any]
     """The full architecture's parameters by name, in canonical form, without the family."""
@@ -279,7 +281,7 @@ def _row(
         steps_done=max(trial.steps_done for trial in entry.trials),
         reason=_reason(entry),
         signature=scores[0].signature if scores else "",
-        further={metric: _additional(entry, metric) for metric in entry.additional(entry.step)},
+        additional={metric: _additional(entry, metric) for metric in entry.additional(entry.step)},
         arch={key: value for key, value in first.arch.items() if key != "family"},
     )
 
@@ -315,8 +317,8 @@ def unique_names(entries: Sequence[Entry]) -> list[str]:
     names = []
     for entry in entries:
         name, control = entry.first.name, entry.first.control
-        told = control.replace("-", " ") in name.replace("-", " ")
-        names.append(name if told else f"{name} [{control}]")
+        said = control.replace("-", " ") in name.replace("-", " ")
+        names.append(name if said else f"{name} [{control}]")
     counts = Counter(names)
     return [
         name if counts[name] == 1 else f"{name} ({entry.first.arch_id[-6:]})"

@@ -27,7 +27,7 @@ def plot_curves(
 ) -> None:
     """Draw scores against steps and against training compute, one line an architecture.
 
-    `metric` draws a further metric of the budget instead of the one that is ranked by. A line is
+    `metric` draws an additional metric of the budget instead of the ranked one. A line is
     the mean over seeds, its band one standard error over prompts to either side; controls
     are dashed, chance is a dotted line where the metric has it. The format follows the ending: png,
     svg or pdf.

@@ -16,7 +16,7 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 def to_json(rows: Sequence[LeaderboardRow]) -> str:
     """Return a JSON list with one object a row, as LeaderboardRow names its fields."""
-    data = [row.model_dump(mode="json") for row in rows]
+    data = [row.model_dump(mode="json", by_alias=True) for row in rows]
     return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -44,7 +44,7 @@ def to_records(rows: Sequence[LeaderboardRow]) -> list[dict[str, Any]]:
     records = []
     for row in rows:
         values = row.model_dump(mode="json")
-        additional, arch = values.pop("further"), values.pop("arch")
+        additional, arch = values.pop("additional"), values.pop("arch")
         for metric, found in additional.items():
             values[metric] = found["value"]
             values |= {f"{metric}_{key}": found[key] for key in ("stderr", "n", "signature")}
@@ -53,7 +53,7 @@ def to_records(rows: Sequence[LeaderboardRow]) -> list[dict[str, Any]]:
 
 
 def _titles(rows: Sequence[LeaderboardRow]) -> list[str]:
-    titles = [name for name in LeaderboardRow.model_fields if name not in ("further", "arch")]
+    titles = [name for name in LeaderboardRow.model_fields if name not in ("additional", "arch")]
     for metric in additional_metrics(rows):
         titles += [metric, f"{metric}_stderr", f"{metric}_n", f"{metric}_signature"]
     return titles + parameters(rows)
@@ -71,7 +71,7 @@ def parameter(value: object) -> object:
 
 def additional_metrics(rows: Sequence[LeaderboardRow]) -> list[str]:
     """Return the metrics on record beside the ranked one, in order of first appearance."""
-    return list(dict.fromkeys(metric for row in rows for metric in row.further))
+    return list(dict.fromkeys(metric for row in rows for metric in row.additional))
 
 
 def _csv_cell(value: object) -> object:

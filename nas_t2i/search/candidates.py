@@ -38,7 +38,7 @@ class Candidate:
     control: Control = ""
     optuna_number: int | None = None
     points: dict[int, dict[int, CurvePoint]] = field(default_factory=dict)  # rung -> seed -> point
-    ends: dict[int, EndEvent] = field(default_factory=dict)  # seed -> last word
+    ends: dict[int, EndEvent] = field(default_factory=dict)  # by seed
     stopped: bool = False  # a rung decided against it; its other seeds stop at their next rung
 
     @property
@@ -48,7 +48,7 @@ class Candidate:
 
     @property
     def finished(self) -> bool:
-        """Whether every seed had its last word."""
+        """Whether every seed has its end event."""
         return all(
             seed in self.ends and self.ends[seed].state is not TrialState.INTERRUPTED
             for seed in self.seeds
@@ -138,7 +138,7 @@ class Proposals:
         self._space, self._factory, self._study = space, factory, study
         self._seed, self._say = seed, say
         self._known = known
-        self._stand_ins = {c.trained.arch_id: c.name for c in known.values() if not c.control}
+        self._proxies = {c.trained.arch_id: c.name for c in known.values() if not c.control}
         self._planned = self._plan(controls)
 
     def next(self, *, planned_only: bool) -> Candidate | None:
@@ -148,7 +148,7 @@ class Proposals:
             candidate = self._from_sampler() or self._from_uniform()
         if candidate is not None:
             self._known[candidate.key] = candidate
-            self._stand_ins.setdefault(candidate.trained.arch_id, candidate.name)
+            self._proxies.setdefault(candidate.trained.arch_id, candidate.name)
         return candidate
 
     def _plan(self, controls: bool) -> Iterator[Candidate]:
@@ -207,7 +207,7 @@ class Proposals:
             if not self._why_not(arch):
                 return self._enqueue(self._factory.make(arch))
         self._say(
-            "the space holds no further architecture that is within its limits and not yet trained"
+            "the space holds no other architecture that is within its limits and not yet trained"
         )
         return None
 
@@ -215,11 +215,11 @@ class Proposals:
         if (arch.arch_id, "") in self._known:
             return "already in the study"
         try:
-            stand_in = self._factory.trained(arch).arch_id
+            proxy = self._factory.trained(arch).arch_id
         except ArchError as error:
             return str(error)
-        if stand_in in self._stand_ins:
-            return f"the budget trains the same proxy as for {self._stand_ins[stand_in]}"
+        if proxy in self._proxies:
+            return f"the budget trains the same proxy as for {self._proxies[proxy]}"
         return self._space.limits.check(self._factory.profile(arch)) or ""
 
 
@@ -238,8 +238,10 @@ def control_candidates(space: Space, factory: CandidateFactory) -> list[Candidat
     canonical = arch.canonical()
     if "transformer_depth" not in canonical:
         return [shuffled]  # a pure transformer without cross-attention is another family
-    blind = arch_from_dict(
+    without_text = arch_from_dict(
         {**canonical, "transformer_depth": [0] * len(canonical["channel_mult"]), "mid_depth": 0}
     )
-    no_text = factory.make(blind, name=f"{name} (no cross-attention)", control="no-cross-attention")
+    no_text = factory.make(
+        without_text, name=f"{name} (no cross-attention)", control="no-cross-attention"
+    )
     return [no_text, shuffled]

@@ -56,7 +56,7 @@ class DecisionLog:
         self._held.enter_context(lock)
         try:
             # What was said to an earlier start is void: the driver decides again on every rung it
-            # is told of again.
+            # is reported again.
             write_atomically(self._file, f"start {self.start}\n")
         except BaseException:
             self.close()
@@ -107,7 +107,7 @@ class Decisions:
             raise InterruptedTrialError(self._why)
 
     def go_on(self, rung: int) -> bool:
-        """Wait for the word on the rung at step `rung`; return whether to train on.
+        """Wait for the decision on the rung at step `rung`; return whether to train on.
 
         Raises:
             InterruptedTrialError: the driver is gone or asked to leave.
@@ -118,7 +118,7 @@ class Decisions:
             if rung in said:
                 return said[rung]
             # A trial that was cut before it could save its last rung stands at the one before,
-            # while its driver has heard of both and speaks of the last.
+            # while its driver has seen both and answers the last.
             if any(later > rung for later in said):
                 return True
             self.gone.wait(_READ_SECONDS)
@@ -147,7 +147,7 @@ class Decisions:
             self._leave("another driver took over")
             return
         found = (_DECISION.fullmatch(line) for line in reversed(lines))
-        # The first word on a rung is final.
+        # The first decision on a rung is final.
         self._said = {int(match[2]): match[1] == "go" for match in found if match}
         if "leave" in lines:
             self._leave("asked to leave")

@@ -1,4 +1,4 @@
-"""The search loop: start trials, hear them at rungs, let the good go on, survive the rest."""
+"""The search loop: start trials, score them at rungs, let the good go on, survive the rest."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Listener(Protocol):
         """A trial was evaluated at a rung."""
 
     def ended(self, candidate: Candidate, seed: int, end: EndEvent) -> None:
-        """A trial had its last word."""
+        """A trial has its end event."""
 
     def tick(self) -> None:
         """Time passed."""
@@ -84,7 +84,7 @@ class Driver:
         """Search until done, or until asked to leave: the trials save where they stand.
 
         Raises:
-            KeyboardInterrupt: it was asked to leave; every trial has had its last word.
+            KeyboardInterrupt: it was asked to leave; every trial has its end event.
         """
         self._started = sum(len(candidate.ends) for candidate in self.candidates)
         for candidate in self.candidates:
@@ -150,7 +150,7 @@ class Driver:
                 self.listener.progress(candidate, seed, event)
             case RungEvent(point=point):
                 at_rung = candidate.points.setdefault(point.step, {})
-                known = seed in at_rung  # a resumed trial tells its old rungs again
+                known = seed in at_rung  # a resumed trial reports its old rungs again
                 at_rung[seed] = point
                 full = self.budget.full_rungs
                 run.waits_at = point.step if point.step in full[:-1] else None
@@ -222,7 +222,7 @@ class Driver:
         return len(failed) >= _HOPELESS and nothing_trained
 
     def _send_away(self) -> None:
-        """Let every running trial save where it stands, and hear its last word."""
+        """Let every running trial save where it stands, and wait for its end event."""
         self._leaving = True
         for run in self._running:
             run.trial.leave()

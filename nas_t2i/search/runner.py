@@ -1,7 +1,7 @@
 """Something that runs a trial to its next rung: here a process; a recorded table can be another.
 
 The driver only knows the protocols `Runner` and `RunningTrial`, so that recorded learning curves
-can stand in for training.
+can take the place of training.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from nas_t2i.search.trial_config import TrialConfig
 
 TRIAL_MODULE = "nas_t2i.search.trial"  # what each of a trial's processes runs
 _LEAVE_SECONDS = 90.0  # between asking a trial to save and leave, and SIGTERM
-_TERM_SECONDS = 20.0  # between SIGTERM, or its last word, and killing it
+_TERM_SECONDS = 20.0  # between SIGTERM, or its end event, and killing it
 # What DeepSpeed's launcher says of itself is not why a trial died.
 _LAUNCHER_LINE = re.compile(r"(\S+: )?\[\d{4}-.*\[(launch|runner)\.py:")
 _RANK_PREFIX = re.compile(r"^(\S+: )?\[rank\d+\]: ?")  # torch's, after pdsh's host
@@ -128,9 +128,9 @@ class TrialProcess:
         self._folder, self._log = folder, log
         self._stall_seconds = stall_seconds
         self._tail = EventTail(folder / "events.jsonl")
-        # Ends from before this start were last words of earlier processes.
+        # Ends from before this start are end events of earlier processes.
         self._past = [event for event in self._tail.read() if not isinstance(event, EndEvent)]
-        self._on_record = bool(self._past)  # whether any process of this trial told its start
+        self._on_record = bool(self._past)  # whether any process of this trial recorded its start
         self._started = False
         self._own_end: EndEvent | None = None
         self._leave_by: float | None = None
@@ -155,7 +155,7 @@ class TrialProcess:
     def poll(self) -> Sequence[TrialEvent]:
         """Return new events; makes up the EndEvent of a trial that died without one.
 
-        The end is told when the processes are gone, and what they held is free.
+        The end event comes when the processes are gone, and what they held is free.
         """
         if self.ended:
             return []
@@ -170,7 +170,7 @@ class TrialProcess:
                 self._own_end = event
         events = [event for event in events if not isinstance(event, EndEvent)]
         if status is not None:
-            end = self._own_end or self._last_word(status)
+            end = self._own_end or self._end_event(status)
             self._close()
             return [*events, end]
         self._kill_if_overdue()
@@ -224,7 +224,7 @@ class TrialProcess:
         self._leave_by = time.monotonic() + _TERM_SECONDS
         self._signal(signal.SIGTERM)
 
-    def _last_word(self, status: int | None) -> EndEvent:
+    def _end_event(self, status: int | None) -> EndEvent:
         with (self._folder / "stderr.log").open("rb") as stream:
             stream.seek(self._said_before)
             said = stream.read().decode(errors="replace")
@@ -252,7 +252,7 @@ class TrialProcess:
 
 
 def _describe_death(status: int | None, said: str) -> str:
-    """Say in one line how a trial ended that did not tell itself; `said` is its output."""
+    """Say in one line how a trial ended that left no end event; `said` is its output."""
     number = _signal_number(status or 0)
     if number:
         guess = " (out of memory?)" if number == signal.SIGKILL else ""

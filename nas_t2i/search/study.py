@@ -33,7 +33,7 @@ Scalar = bool | int | float | str
 
 @dataclass(frozen=True)
 class OpenTrial:
-    """An Optuna trial that has no final word yet."""
+    """An Optuna trial that has not ended yet."""
 
     number: int
     attributes: Mapping[str, Any]
@@ -128,7 +128,7 @@ class OptunaStudy:
         return len(self._study.get_trials(deepcopy=False))
 
     def open_trials(self) -> list[OpenTrial]:
-        """Return the trials that an earlier process left without a final word."""
+        """Return the trials that an earlier process left open."""
         left = self._study.get_trials(deepcopy=False, states=(OptunaState.RUNNING,))
         return [OpenTrial(trial.number, trial.user_attrs) for trial in left]
 

@@ -3,8 +3,8 @@
     python -m nas_t2i.search.trial results/STUDY/trials/KEY/config.json START
 
 The process appends events to ``events.jsonl`` beside its config. At each rung but the last it
-waits for the driver's word on the rung (nas_t2i.search.decisions). When the driver is gone or asks
-it to leave, or SIGTERM arrives, it saves where it stands and leaves; started again, it goes on
+waits for the driver's decision on the rung (nas_t2i.search.decisions). When the driver is gone or
+asks it to leave, or SIGTERM arrives, it saves where it stands and leaves; started again, it goes on
 there.
 """
 
@@ -61,7 +61,7 @@ _REPORT_SECONDS = 1.0  # between two progress events
 class Trial:
     """One trial in this process; every rank has one and they act together.
 
-    The first rank alone writes events and hears the driver; it tells the others.
+    The first rank alone writes events and reads the driver's decisions, which it shares.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Trial:
         self._last_report = self._last_save = time.monotonic()
 
     def run(self) -> EndEvent:
-        """Train from rung to rung, report each, and return the trial's last word."""
+        """Train from rung to rung, report each, and return the trial's end event."""
         try:
             self._make_parts()
             for rung in self._budget.rungs:
@@ -210,7 +210,7 @@ class Trial:
         self._save()
 
     def _go_on(self, rung: int) -> bool:
-        """Wait for the driver's word on a rung; the same on every rank."""
+        """Wait for the driver's decision on a rung; the same on every rank."""
         word: bool | str = ""
         if self._decisions is not None:
             try:
@@ -261,7 +261,7 @@ def _rungs_of(file: Path) -> set[int]:
 def main(arguments: list[str]) -> int:
     """Run the trial whose config.json and start are named, or one rank of it.
 
-    Exit status 0 when it told its end, `PREEMPTED` when it was asked to leave and saved.
+    Exit status 0 when it recorded its end event, `PREEMPTED` when it was asked to leave and saved.
     """
     path = Path(arguments[0])
     config = load_trial_config(path)
@@ -280,7 +280,7 @@ def main(arguments: list[str]) -> int:
 
 @contextlib.contextmanager
 def _driver(folder: Path, start: str, ranks: Ranks) -> Iterator[Decisions | None]:
-    """Yield what the first rank hears of the driver; None on the others."""
+    """Yield the first rank's reader of the driver's decisions; None on the others."""
     if not ranks.is_first:
         # A scheduler may send SIGTERM to every process: the first rank decides for all.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""The frozen configuration of one trial: all that its process is told, written once as JSON."""
+"""The frozen configuration of one trial: all that its process is given, written once as JSON."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Denoiser(nn.Module):
         x = x.contiguous(memory_format=self._memory_format)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self._bf16):
             out = self._call(self.model, x, t, text)
-        # PixArt's further channels are a learned variance, which this objective does not train.
+        # PixArt's other channels are a learned variance, which this objective does not train.
         prediction: Tensor = out[:, : self._channels].float()
         return prediction
 

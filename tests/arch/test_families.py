@@ -265,7 +265,7 @@ def test_families_are_loaded_without_torch() -> None:
 
 
 @pytest.mark.parametrize("name", CATALOG)
-def test_every_backbone_has_a_stand_in_that_trains_at_a_latent_of_8(name: str) -> None:
+def test_every_backbone_has_a_proxy_that_trains_at_a_latent_of_8(name: str) -> None:
     proxy: Any = lookup(name).proxy(RULE, latent_channels=3, text_dim=32)
     model = proxy.build(8)
     output = model(
@@ -278,7 +278,7 @@ def test_every_backbone_has_a_stand_in_that_trains_at_a_latent_of_8(name: str) -
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
-def test_a_stand_in_follows_the_rule() -> None:
+def test_a_proxy_follows_the_rule() -> None:
     proxy = lookup("SDXL-TD4_8").proxy(RULE, latent_channels=3, text_dim=48)
     assert proxy.canonical() == {
         "family": "unet",

@@ -26,7 +26,7 @@ def pairs_budget(
     workers: int = 2,
     **data: Any,
 ) -> Budget:
-    """A budget whose cache is ``folder/cache``; further keys override those of `data`."""
+    """A budget whose cache is ``folder/cache``; other keys override those of `data`."""
     whole = load_budget(ROOT / "budgets/embedded.yaml").model_dump()
     whole["data"] = {
         "source": "pairs",

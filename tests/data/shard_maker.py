@@ -103,17 +103,17 @@ def img2dataset_shards(
     folder: Path,
     pairs: Mapping[str, str],
     *,
-    pictures: Path,
+    images: Path,
     image_size: int = 64,
     resize_mode: str = "keep_ratio",
     samples_per_shard: int = 4,
 ) -> list[Path]:
-    """Shards that img2dataset makes of the files `pairs` names in `pictures`, with their captions.
+    """Shards that img2dataset makes of the files `pairs` names in `images`, with their captions.
 
     A file that is not there is a download that fails. Needs the package img2dataset.
     """
     folder.mkdir(parents=True)
-    with served(pictures) as address:
+    with served(images) as address:
         rows = [{"url": f"{address}/{name}", "caption": text} for name, text in pairs.items()]
         listing = folder / "urls.json"
         listing.write_text(json.dumps(rows))

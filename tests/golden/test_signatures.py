@@ -105,13 +105,13 @@ def result_keys(data: dict) -> set[str]:
     return key_paths(data)
 
 
-@pytest.mark.parametrize("answerer", ["recorded", "learned", "shapes"])
-def test_images_made_elsewhere(answerer, tmp_path):
-    """Whoever answers; the learned answerer's weights are shipped, so its answers are frozen."""
-    images, vqa, more = (EVALUATE / "images",), answerer, ()
-    if answerer == "recorded":
+@pytest.mark.parametrize("vqa_model", ["recorded", "learned", "shapes"])
+def test_images_made_elsewhere(vqa_model, tmp_path):
+    """Whoever answers; the learned model's weights are shipped, so its answers are frozen."""
+    images, vqa, more = (EVALUATE / "images",), vqa_model, ()
+    if vqa_model == "recorded":
         images, vqa = ("--images", EVALUATE / "images.json"), f"recorded:{EVALUATE}/answers.json"
-    if answerer == "shapes":
+    if vqa_model == "shapes":
         more = clip_options(tmp_path / "clip")
     file = tmp_path / "out.json"
     asked = (*images, *QUESTIONS, "--vqa", vqa, *more, "-o", file)
@@ -122,5 +122,5 @@ def test_images_made_elsewhere(answerer, tmp_path):
         for result in results
     }
     assert set(now) == ({"tifa", "clip"} if more else {"tifa"})
-    check(SIGNATURES, f"evaluate: {answerer}", now)
-    check(KEYS, f"evaluate: {answerer}", sorted(result_keys(evaluated(file))))
+    check(SIGNATURES, f"evaluate: {vqa_model}", now)
+    check(KEYS, f"evaluate: {vqa_model}", sorted(result_keys(evaluated(file))))

@@ -175,9 +175,9 @@ def write_records(folder: Path, record: StudyRecord, trials: Iterable[TrialRecor
     return folder
 
 
-def beside(made: TrialRecord, *further: Score, step: int = 0) -> TrialRecord:
-    """Return a trial with further scores behind the ranked one, at one step or (0) at all."""
-    added = {score.metric: score for score in further}
+def beside(made: TrialRecord, *additional: Score, step: int = 0) -> TrialRecord:
+    """Return a trial with additional scores behind the ranked one, at one step or (0) at all."""
+    added = {score.metric: score for score in additional}
     curve = [
         p.model_copy(update={"scores": p.scores | added}) if step in (0, p.step) else p
         for p in made.curve

@@ -110,19 +110,19 @@ def test_too_few_repeats_are_told_and_not_used():
     assert "holds no noise between seeds" in found.notes[0]
 
 
-def marks(*rows):
-    return {(prompt, text): (kind, float(mark)) for prompt, text, kind, mark in rows}
+def answered(*rows):
+    return {(prompt, text): (kind, float(right)) for prompt, text, kind, right in rows}
 
 
 def test_element_types_are_compared_over_the_questions_that_both_have():
     a = result(
         "a", [1.0, 0.5], prompts=("x", "y"),
-        marks=marks(("x", "1", "color", 1), ("x", "2", "color", 1), ("y", "1", "color", 1),
+        correct=answered(("x", "1", "color", 1), ("x", "2", "color", 1), ("y", "1", "color", 1),
                     ("y", "2", "shape", 0), ("y", "3", "shape", 1)),
     )  # fmt: skip
     b = result(
         "b", [0.0, 0.5], prompts=("x", "y"),
-        marks=marks(("x", "1", "color", 0), ("x", "2", "color", 0), ("y", "1", "color", 1),
+        correct=answered(("x", "1", "color", 0), ("x", "2", "color", 0), ("y", "1", "color", 1),
                     ("y", "2", "shape", 1)),
     )  # fmt: skip
     color, shape = compare(a, b).by_type

@@ -120,7 +120,7 @@ def test_additional_metrics_that_were_measured_otherwise_are_not_put_side_by_sid
     text = to_markdown(rows)
     assert "CLIP score ± SE" not in text and "FID ± SE" in text
     assert "CLIP score is not shown: not measured alike in all rows" in text
-    signatures = [row.further["clip_score"].signature for row in rows]
+    signatures = [row.additional["clip_score"].signature for row in rows]
     assert signatures == ["clip|a", "clip|b"]
 
 
@@ -130,20 +130,20 @@ def test_seeds_that_were_measured_otherwise_have_no_common_signature() -> None:
         for seed in (0, 1)
     ]
     (row,) = rank_trials(seeds)
-    assert row.further["clip_score"].signature == ""
+    assert row.additional["clip_score"].signature == ""
     assert "CLIP score ± SE" not in to_markdown([row])
 
 
 def test_an_additional_score_that_is_no_finite_number_does_not_stop_a_ranking() -> None:
     (row,) = rank_trials([beside(trial("A"), score([0.0, 0.0], **FID | {"value": float("nan")}))])
-    assert row.further["fid"].value is None
+    assert row.additional["fid"].value is None
     assert json.loads(to_json([row]))[0]["further"]["fid"]["value"] is None
     assert "| not finite |" in to_markdown([row])
 
 
 def test_an_additional_metric_that_a_seed_lacks_is_left_out() -> None:
     (row,) = rank_trials([beside(trial("A"), score([0.2, 0.3], **CLIP)), trial("A", seed=1)])
-    assert (row.seeds, row.further) == ([0, 1], {})
+    assert (row.seeds, row.additional) == ([0, 1], {})
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+A1", "-2", "@SUM(A1)", "\tx"])

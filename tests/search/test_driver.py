@@ -70,7 +70,7 @@ class Recorded:
         self.waiting = False
         self.stopped = False
         self.asked_to_leave = False
-        self.heard: list[tuple[int, bool]] = []
+        self.answered: list[tuple[int, bool]] = []
 
     def poll(self) -> Sequence[object]:
         if self.asked_to_leave:
@@ -88,7 +88,7 @@ class Recorded:
         return [RungEvent(point=point(step, value))]
 
     def decide(self, rung: int, go: bool) -> None:
-        self.heard.append((rung, go))
+        self.answered.append((rung, go))
         self.waiting, self.stopped = False, not go
 
     def leave(self) -> None:
@@ -240,8 +240,8 @@ def test_seeds_of_a_candidate_are_judged_by_their_mean_and_told_once():
     )
     driver.run()
     # Its mean at the first rung is 0.45, below 0.5: both seeds stop, also the one with 0.9.
-    assert table.trials["SD2-C320", 0].heard == [(2, False)]
-    assert table.trials["SD2-C320", 1].heard == [(2, False)]
+    assert table.trials["SD2-C320", 0].answered == [(2, False)]
+    assert table.trials["SD2-C320", 1].answered == [(2, False)]
     assert told.told == {0: pytest.approx(0.7), 1: "stopped"}
 
 

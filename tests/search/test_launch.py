@@ -19,7 +19,7 @@ from nas_t2i.search.launch import (
 )
 from nas_t2i.search.runner import ProcessRunner
 from tests.search.processes import follow, rank
-from tests.search.stand_in import stand_in_budget, stand_in_config
+from tests.search.tiny_trials import quick_budget, quick_config
 
 PLAIN = Machines(devices=None, nodes={})
 
@@ -44,7 +44,7 @@ def program(file, text):
 
 
 def on_cuda(**execution):
-    budget = stand_in_budget(**execution)
+    budget = quick_budget(**execution)
     return budget.model_copy(
         update={"training": budget.training.model_copy(update={"device": "cuda"})}
     )
@@ -62,7 +62,7 @@ def made(budget, machines, tmp_path, devices=()):
 
 def test_one_rank_is_a_plain_child(tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "3")  # of a launcher around the search
-    made_ = made(stand_in_budget(), PLAIN, tmp_path)
+    made_ = made(quick_budget(), PLAIN, tmp_path)
     assert made_.command == [sys.executable, "-m", "some.module", "a", "b"]
     assert "RANK" not in made_.environment
     assert made_.environment["CUDA_VISIBLE_DEVICES"] == ""
@@ -89,7 +89,7 @@ def test_nodes_are_left_to_deepspeeds_launcher(hostfile, tmp_path, monkeypatch):
     monkeypatch.setenv("NAS_T2I_CACHE", "/data/cache")
     (tmp_path / ".deepspeed_env").write_text("NCCL_SOCKET_IFNAME=ib0\n\n")
     file = hostfile("node1 slots=4\nnode2 slots=4\n")
-    budget = stand_in_budget(ranks=4, hostfile=file, include="node1:0,1@node2:2,3")
+    budget = quick_budget(ranks=4, hostfile=file, include="node1:0,1@node2:2,3")
     machines = find_machines(budget)
     assert machines.nodes == {"node1": (0, 1), "node2": (2, 3)}
     made_ = made(budget, machines, tmp_path)
@@ -107,7 +107,7 @@ def test_nodes_are_left_to_deepspeeds_launcher(hostfile, tmp_path, monkeypatch):
 
 def test_what_another_nodes_shell_would_misread_is_refused(hostfile, tmp_path, monkeypatch):
     file = hostfile("node1 slots=1\nnode2 slots=1\n")
-    budget = stand_in_budget(ranks=2, hostfile=file)
+    budget = quick_budget(ranks=2, hostfile=file)
     machines = find_machines(budget)
     with pytest.raises(ConfigError, match="shell of another node"):
         make_launch(budget, machines, (), "m", ["/a; touch b/config.json"], tmp_path)
@@ -128,7 +128,7 @@ def test_what_another_nodes_shell_would_misread_is_refused(hostfile, tmp_path, m
 )
 def test_a_bad_hostfile_is_named_with_its_line(hostfile, text, message):
     with pytest.raises(ConfigError, match=message):
-        find_machines(stand_in_budget(ranks=2, hostfile=hostfile(text)))
+        find_machines(quick_budget(ranks=2, hostfile=hostfile(text)))
 
 
 def test_a_missing_hostfile_is_not_this_machine(tmp_path, monkeypatch):
@@ -136,7 +136,7 @@ def test_a_missing_hostfile_is_not_this_machine(tmp_path, monkeypatch):
         read_hostfile(tmp_path / "hosts")
     monkeypatch.delenv("JOB_FOLDER", raising=False)
     with pytest.raises(ConfigError, match=r"execution.hostfile: .*JOB_FOLDER is not set"):
-        find_machines(stand_in_budget(hostfile="$JOB_FOLDER/hosts"))
+        find_machines(quick_budget(hostfile="$JOB_FOLDER/hosts"))
 
 
 @pytest.mark.parametrize(
@@ -152,11 +152,11 @@ def test_a_missing_hostfile_is_not_this_machine(tmp_path, monkeypatch):
 def test_a_bad_include_is_named(hostfile, include, message):
     file = hostfile("node1 slots=2\nnode2 slots=2\n")
     with pytest.raises(ConfigError, match=message):
-        find_machines(stand_in_budget(ranks=4, hostfile=file, include=include))
+        find_machines(quick_budget(ranks=4, hostfile=file, include=include))
 
 
 def test_pdsh_is_missed_before_anything_is_started(hostfile, monkeypatch):
-    budget = stand_in_budget(ranks=2, hostfile=hostfile("node1 slots=2\n"))
+    budget = quick_budget(ranks=2, hostfile=hostfile("node1 slots=2\n"))
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ConfigError, match="pdsh, which is not on the PATH"):
         find_machines(budget)
@@ -165,7 +165,7 @@ def test_pdsh_is_missed_before_anything_is_started(hostfile, monkeypatch):
 def test_a_hostfile_of_this_machine_needs_no_pdsh(hostfile, monkeypatch):
     monkeypatch.setenv("PATH", "")
     for name in ("localhost", launch.socket.gethostname()):
-        machines = find_machines(stand_in_budget(ranks=2, hostfile=hostfile(f"{name} slots=4\n")))
+        machines = find_machines(quick_budget(ranks=2, hostfile=hostfile(f"{name} slots=4\n")))
         assert machines == Machines(("0", "1", "2", "3"), {})
 
 
@@ -179,11 +179,11 @@ def test_devices_of_this_machine(monkeypatch):
     with pytest.raises(ConfigError, match="expected a machine with a CUDA device"):
         find_machines(on_cuda())
     with pytest.raises(ConfigError, match="without a hostfile"):
-        find_machines(stand_in_budget(include="localhost:0,1"))
+        find_machines(quick_budget(include="localhost:0,1"))
 
 
 def test_as_many_trials_side_by_side_as_there_is_room_for():
-    cpu = planned(stand_in_budget(ranks=2), 0)
+    cpu = planned(quick_budget(ranks=2), 0)
     assert trials_at_once(cpu, PLAIN, cores=8) == 4
     assert trials_at_once(cpu, PLAIN, cores=1) == 1
     assert trials_at_once(planned(cpu, 3), PLAIN, cores=1) == 3
@@ -210,15 +210,15 @@ wait
 """
 
 
-def test_two_nodes_through_the_whole_launcher_with_stand_ins_for_pdsh_and_ssh(
+def test_two_nodes_through_the_whole_launcher_with_scripts_for_pdsh_and_ssh(
     hostfile, tmp_path, monkeypatch
 ):
     file = hostfile("node-a slots=1\nnode-b slots=1\n")
     program(tmp_path / "bin" / "pdsh", PDSH)
     program(tmp_path / "bin" / "ssh", "echo 127.0.0.1\n")
     monkeypatch.setenv("NAS_T2I_CACHE", str(tmp_path / "cache"))
-    config = stand_in_config(ranks=2, hostfile=file)
-    runner = ProcessRunner(tmp_path / "trials", stall_seconds=60, module="tests.search.stand_in")
+    config = quick_config(ranks=2, hostfile=file)
+    runner = ProcessRunner(tmp_path / "trials", stall_seconds=60, module="tests.search.tiny_trials")
     end = follow(runner.start(config))[-1]
     assert isinstance(end, EndEvent) and end.state is TrialState.COMPLETE
     for number in (0, 1):

@@ -15,11 +15,11 @@ from nas_t2i.search.launch import Machines
 from nas_t2i.search.runner import ProcessRunner, _cause, _describe_death
 from nas_t2i.store import assemble_trial
 from tests.search.processes import follow, rank, runs, wait_until
-from tests.search.stand_in import ROOT, stand_in_config
+from tests.search.tiny_trials import ROOT, quick_config
 
 
 def start_one(folder, config, stall_seconds=60.0):
-    runner = ProcessRunner(folder, stall_seconds=stall_seconds, module="tests.search.stand_in")
+    runner = ProcessRunner(folder, stall_seconds=stall_seconds, module="tests.search.tiny_trials")
     return runner.start(config)
 
 
@@ -57,7 +57,7 @@ def steps_told(events):
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_trial_of_any_number_of_ranks_runs_from_rung_to_rung(ranks, start, tmp_path):
-    config = stand_in_config(ranks=ranks)
+    config = quick_config(ranks=ranks)
     events = follow(start(tmp_path, config))
     assert isinstance(events[0], StartEvent)
     assert steps_told(events) == [1, 2, 3]
@@ -67,7 +67,7 @@ def test_a_trial_of_any_number_of_ranks_runs_from_rung_to_rung(ranks, start, tmp
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_trial_that_is_asked_to_leave_does_and_goes_on_where_it_left(ranks, start, tmp_path):
-    config = stand_in_config(ranks=ranks)
+    config = quick_config(ranks=ranks)
 
     def leave_at_two(trial, event):
         if isinstance(event, RungEvent) and event.point.step == 2:
@@ -83,7 +83,7 @@ def test_a_trial_that_is_asked_to_leave_does_and_goes_on_where_it_left(ranks, st
 
 
 def test_a_stopped_trial_ends_at_its_rung(start, tmp_path):
-    trial = start(tmp_path, stand_in_config())
+    trial = start(tmp_path, quick_config())
     trial.decide(1, False)
     (*_, end) = follow(trial)
     assert (end.state, end.reason) == (TrialState.STOPPED, "stopped early at step 1")
@@ -97,14 +97,14 @@ def test_a_stopped_trial_ends_at_its_rung(start, tmp_path):
     ],
 )
 def test_when_one_rank_dies_all_do_and_the_first_is_named(name, reason, start, tmp_path):
-    config = stand_in_config(name, ranks=2)
+    config = quick_config(name, ranks=2)
     (*_, end) = follow(start(tmp_path, config))
     assert end.state is TrialState.FAILED and reason in end.reason
     assert not any(map(runs, pids(tmp_path, config)))
 
 
 def test_ranks_whose_launcher_is_killed_are_killed_too(start, tmp_path):
-    config = stand_in_config("silent", ranks=2)
+    config = quick_config("silent", ranks=2)
     trial = start(tmp_path, config)
     left = pids(tmp_path, config)
     os.kill(trial._process.pid, signal.SIGKILL)
@@ -114,11 +114,11 @@ def test_ranks_whose_launcher_is_killed_are_killed_too(start, tmp_path):
 
 
 def test_when_the_driver_is_killed_its_ranks_save_and_leave(start, tmp_path):
-    config = stand_in_config(ranks=2)
+    config = quick_config(ranks=2)
     code = (
         "import sys, time; from pathlib import Path; "
-        "from tests.search.test_runner import start_one, stand_in_config; "
-        "trial = start_one(Path(sys.argv[1]), stand_in_config(ranks=2)); time.sleep(600)"
+        "from tests.search.test_runner import start_one, quick_config; "
+        "trial = start_one(Path(sys.argv[1]), quick_config(ranks=2)); time.sleep(600)"
     )
     driver = subprocess.Popen([sys.executable, "-c", code, tmp_path], cwd=ROOT)
     log = tmp_path / config.key / "events.jsonl"
@@ -133,7 +133,7 @@ def test_when_the_driver_is_killed_its_ranks_save_and_leave(start, tmp_path):
 
 
 def test_a_rank_whose_launcher_is_killed_leaves_though_nobody_kills_it(start, tmp_path):
-    config = stand_in_config(ranks=2)
+    config = quick_config(ranks=2)
     trial = start(tmp_path, config)
     log = tmp_path / config.key / "events.jsonl"
     wait_until(lambda: log.exists() and steps_told(read_events(log)[0]))
@@ -146,7 +146,7 @@ def test_a_rank_whose_launcher_is_killed_leaves_though_nobody_kills_it(start, tm
 def test_a_trial_that_does_not_leave_is_sent_sigterm_then_killed(start, tmp_path, monkeypatch):
     monkeypatch.setattr(runner_module, "_LEAVE_SECONDS", 0.3)
     monkeypatch.setattr(runner_module, "_TERM_SECONDS", 0.3)
-    config = stand_in_config("silent")
+    config = quick_config("silent")
     trial = start(tmp_path, config)
     wait_until(lambda: any(isinstance(event, StartEvent) for event in trial.poll()))
     trial.leave()
@@ -156,7 +156,7 @@ def test_a_trial_that_does_not_leave_is_sent_sigterm_then_killed(start, tmp_path
 
 
 def test_a_trial_asked_to_leave_before_its_first_word_is_on_record_and_can_go_on(start, tmp_path):
-    config = stand_in_config()
+    config = quick_config()
     trial = start(tmp_path, config)
     trial.leave()
     (*_, end) = follow(trial)
@@ -168,7 +168,7 @@ def test_a_trial_asked_to_leave_before_its_first_word_is_on_record_and_can_go_on
 
 
 def test_a_silent_trial_is_killed_and_named(start, tmp_path):
-    config = stand_in_config("silent")
+    config = quick_config("silent")
     (*_, end) = follow(start(tmp_path, config, stall_seconds=2.0))
     assert end.state is TrialState.FAILED
     assert end.reason.startswith("silent for")
@@ -176,21 +176,21 @@ def test_a_silent_trial_is_killed_and_named(start, tmp_path):
 
 
 def test_a_trial_is_run_by_one_driver(start, tmp_path):
-    config = stand_in_config()
+    config = quick_config()
     start(tmp_path, config)
     with pytest.raises(StorageError, match="is run by process"):
         start(tmp_path, config)
 
 
 def test_each_trial_gets_devices_of_its_own(tmp_path):
-    runner = ProcessRunner(tmp_path, stall_seconds=60, module="tests.search.stand_in")
+    runner = ProcessRunner(tmp_path, stall_seconds=60, module="tests.search.tiny_trials")
     runner._machines = Machines(("0", "1", "3"), {})
-    trials = [runner.start(stand_in_config(seed=seed)) for seed in range(3)]
+    trials = [runner.start(quick_config(seed=seed)) for seed in range(3)]
     assert [trial.devices for trial in trials] == [("0",), ("1",), ("3",)]
     with pytest.raises(ConfigError, match="3 trials of 1 ranks left 0 devices free"):
-        runner.start(stand_in_config(seed=3))
+        runner.start(quick_config(seed=3))
     end(trials[1])
-    trials.append(runner.start(stand_in_config(seed=3)))
+    trials.append(runner.start(quick_config(seed=3)))
     assert trials[-1].devices == ("1",)
     for trial in trials:
         end(trial)

@@ -114,8 +114,8 @@ class Progress:
             self._best = max(self._best or reached, reached)
         chance = "" if score.chance is None else f" (chance {score.chance:.2f})"
         others = [s for s in point.scores.values() if s is not score]
-        further = [f"{display_name(s.metric)} {_with_error(s)}" for s in others]
-        return [f"{self._metric} {row.score}{chance}", *further]
+        additional = [f"{display_name(s.metric)} {_with_error(s)}" for s in others]
+        return [f"{self._metric} {row.score}{chance}", *additional]
 
     def ended(self, candidate: Candidate, seed: int, end: EndEvent) -> None:
         """Take a trial's row away and rank anew."""

@@ -60,7 +60,7 @@ class TextSettings:
     steps: int = 250
     batch: int = 128
     learning_rate: float = 3e-3
-    scale: float = 2.0  # features have this standard deviation: louder text is heard sooner
+    scale: float = 2.0  # features have this standard deviation: stronger features train sooner
     seed: int = 0
 
     @property

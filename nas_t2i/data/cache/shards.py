@@ -98,7 +98,7 @@ class ShardFile(Closing):
             header = json.loads(os.pread(self._descriptor, length, 8))
             note = json.loads(header.pop("__metadata__", {}).get("note", "{}"))
             self.note = {int(row): str(words) for row, words in note.items()}
-            self._tensors = {name: _tensor(told, 8 + length) for name, told in header.items()}
+            self._tensors = {name: _tensor(entry, 8 + length) for name, entry in header.items()}
         except (ValueError, TypeError, KeyError, IndexError, AttributeError):
             raise self._damaged("not a shard's header") from None
         end = max((tensor.end for tensor in self._tensors.values()), default=0)
@@ -156,10 +156,10 @@ class _Tensor(NamedTuple):
         return self.begin + self.shape[0] * self.row_bytes
 
 
-def _tensor(told: dict[str, Any], data: int) -> _Tensor:
+def _tensor(entry: dict[str, Any], data: int) -> _Tensor:
     """Read a header's entry; `data` is where the tensors begin. Raises ValueError and the like."""
-    begin, end = told["data_offsets"]
-    tensor = _Tensor(_DTYPES[told["dtype"]], tuple(map(int, told["shape"])), data + int(begin))
+    begin, end = entry["data_offsets"]
+    tensor = _Tensor(_DTYPES[entry["dtype"]], tuple(map(int, entry["shape"])), data + int(begin))
     if min(tensor.shape) < 0 or begin < 0 or tensor.end != data + end:
         raise ValueError("shape and offsets disagree")
     return tensor

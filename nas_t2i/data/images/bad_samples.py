@@ -39,7 +39,7 @@ class BadSamples:
 
     Args:
         share: of the samples seen that may be bad.
-        say: takes a line for the log; each reason is heard five times, then at each doubling.
+        say: takes a line for the log; each reason is logged five times, then at each doubling.
     """
 
     def __init__(self, share: float, say: Callable[[str], None]) -> None:

@@ -2,7 +2,7 @@
 
 An image is cut into connected regions of one palette colour; each region's shape is the one whose
 ideal image, at the region's own centre and area, overlaps it best, and only if the overlap is
-good enough for the eye to agree. Questions are answered from that list of objects. Where it holds
+good enough for a person to agree. Questions are answered from that list of objects. Where it holds
 no evidence (no such object to give the colour of), the answer is a guess among the choices, drawn
 from a hash of the image and the question: deterministic, and right as often as chance.
 

@@ -29,7 +29,7 @@ class Provenance:
 
     Attributes:
         drawn: how they were drawn; None: elsewhere, by whatever means.
-        rule: by which files were read and problems told; "": no files, the images are as the model
+        rule: by which files were read and problems named; "": no files, the images are as the model
             drew them, and every one counts. So it is at a rung.
         model: what drew them, for people; no part of signatures, as models are to be compared.
     """

@@ -178,7 +178,7 @@ class FidScorer:
             provenance.images_part,
             # The number of images too: FID falls as it grows.
             f"n={count}",
-            # Images from files may have no prompts: these are told at a rung only.
+            # Images from files may have no prompts: these are given at a rung only.
             f"prompts={prompts_digest(prompts)}" if provenance.at_rung else "",
             provenance.drawn_part,
             origin_part(self._settings),

@@ -42,7 +42,7 @@ TOKENIZER = "google-bert/bert-base-uncased"
 # A file that the words come from, and what changes how they are read.
 _WORDS = ("tokenizer.json", "vocab.txt")
 _TOKENIZER_FILES = (*_WORDS, "tokenizer_config.json", "special_tokens_map.json")
-# BLIP's marks for decoding and encoding: part of the vocabulary, in this order behind BERT's words.
+# BLIP's tokens for decoding, encoding: part of the vocabulary, in this order behind BERT's words.
 _MARKS = ("[DEC]", "[ENC]")
 TOKENS = 35
 # Mean and deviation of the raw reward over the reference's validation set.
@@ -179,7 +179,7 @@ class _RewardModel(nn.Module):
             max_position_embeddings=sizes.positions,
             layer_norm_eps=1e-12,
             is_decoder=True,  # which is what makes layers of cross-attention
-            # Marks for writing text, which nobody asks for here.
+            # Tokens for writing text, which nobody asks for here.
             bos_token_id=None,
             eos_token_id=None,
             sep_token_id=None,
@@ -258,7 +258,7 @@ def _load(file: Path, sizes: BlipSizes) -> _RewardModel:
 
 
 def _load_tokenizer(name: str, vocabulary: int) -> Any:
-    """Return BERT's tokenizer with BLIP's two marks. Raises ConfigError, MissingExtraError."""
+    """Return BERT's tokenizer with BLIP's two. Raises ConfigError, MissingExtraError."""
     try:
         from transformers import BertTokenizer
     except ImportError:

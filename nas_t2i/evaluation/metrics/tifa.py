@@ -97,7 +97,7 @@ class TifaEvaluation(RankedBy):
     def load(self, rung: RungInputs) -> Evaluator:
         """Return what draws the captions and asks the questions."""
         questions = self.asked(rung.budget.data)
-        # Loaded before anything is trained: a model that is missing is told at once.
+        # Loaded before anything is trained: a model that is missing is reported at once.
         scorer = _scorer(self, questions, self.vqa, self.mapping, rung.inputs.device)
         return PromptEvaluator(prompts_of(questions), scorer, rung)
 

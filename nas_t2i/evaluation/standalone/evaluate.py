@@ -1,7 +1,7 @@
 """Metrics of images, from a request to a result file.
 
 The order: every file is read (`make_plan`), every model loaded, and only then is anything drawn or
-scored, so that what is wrong is told in the first minute and not after a night.
+scored, so that what is wrong is reported in the first minute and not after a night.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def _images(
     else:
         assert plan.checkpoint is not None
         drawing = drawing_of(painter, plan.prompts)
-        folder = request.pictures or default_folder(cache, drawing)
+        folder = request.save_images or default_folder(cache, drawing)
         file = draw_images(painter, plan.prompts, folder, report)
         images = ImageSet.from_map(file, size=request.size, blank_counts=request.blank_counts)
         images = images.drawn_by(painter.drawn, painter.facts["weights"])

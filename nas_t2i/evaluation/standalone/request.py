@@ -74,7 +74,7 @@ class Request:
     seed: int | None = None
     blank_counts: bool = False
     size: tuple[int, int] | None = None
-    pictures: Path | None = None  # where drawn ones go
+    save_images: Path | None = None  # where drawn ones go
     batch: int = 32  # questions, or images, of one pass of a model; decides no score
 
 
@@ -206,7 +206,7 @@ def _source(request: Request) -> tuple[CheckpointSource | None, ImageSet | None]
     drawing = {
         "--budget": request.budget is not None,
         "--step": request.step is not None,
-        "--pictures": request.pictures is not None,
+        "--save-images": request.save_images is not None,
         "--seed": request.seed is not None and not request.prompts.startswith(_COCO),
     }
     if source is not None and source.is_dir() and (drawn := _checkpoint(request, source)):

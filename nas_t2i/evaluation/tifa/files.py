@@ -53,9 +53,9 @@ def _silent(_: str) -> None:
 
 
 def read_questions(file: str | Path, say: Say = _silent) -> list[Question]:
-    """Read a file of questions, in its order; further keys of a row are kept.
+    """Read a file of questions, in its order; other keys of a row are kept.
 
-    What is odd but can be scored is told to `say`, with its line: an element type that is none of
+    What is odd but can be scored is given to `say`, with its line: an element type that is none of
     TIFA's, an answer that is none of the choices, choices that leave none, a question that the
     caption has already. The published file has such rows.
 
@@ -190,17 +190,17 @@ def _likelihoods(
     row: Row, path: tuple[Key, ...], detail: dict[str, Any]
 ) -> tuple[float, ...] | None:
     """Return the log-likelihoods of a row's choices, which our own results have where asked for."""
-    told = detail.get("likelihoods")
-    if told is None:
+    given = detail.get("likelihoods")
+    if given is None:
         return None
     try:
-        likelihoods = tuple(map(float, told))  # -inf is written as text
+        likelihoods = tuple(map(float, given))  # -inf is written as text
         fits = len(likelihoods) == len(detail["choices"]) and not any(map(math.isnan, likelihoods))
     except (KeyError, TypeError, ValueError):
         fits = False
     if not fits:
         path = (*path, "likelihoods")
-        row.fail(path, f"got {describe(told)}", expected="a number for each choice")
+        row.fail(path, f"got {describe(given)}", expected="a number for each choice")
     return likelihoods
 
 

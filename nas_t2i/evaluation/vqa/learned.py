@@ -3,7 +3,7 @@
 The first one (`shapes`) fits the renderer's own outlines; this one has seen distorted images and
 their answers, and shares nothing with the renderer but its images. Each form of question has a
 head of its own; its probabilities are the likelihoods of the choices. What is left over (the belief
-that there is nothing of the kind to tell about) goes to one choice drawn from a hash of the image
+that there is nothing of the kind) goes to one choice drawn from a hash of the image
 and the question: an answer without evidence is a guess, deterministic, and right as often as
 chance.
 """
@@ -45,7 +45,7 @@ from nas_t2i.evaluation.vqa.common.base import Options, Vqa
 
 VERSION = 1  # raise when an answer may change though the weights do not: part of the identity
 
-_FLOOR = 1e-6  # smallest probability that is told: a likelihood is finite
+_FLOOR = 1e-6  # smallest probability: a likelihood is finite
 _OPPOSITE = (1, 0, 3, 2)  # index into PLACES
 
 
@@ -106,15 +106,15 @@ def make_learned(
 
 def _answer(belief: Beliefs, image: npt.NDArray[np.uint8], question: Question) -> Answer:
     text, choices = question["question"], question["choices"]
-    told = _told(belief, parse_question(text))
-    chances = [told.get(choice, 0.0) for choice in choices]
+    chance_of = _chances(belief, parse_question(text))
+    chances = [chance_of.get(choice, 0.0) for choice in choices]
     chances[guess(image, text, len(choices))] += max(0.0, 1.0 - sum(chances))
     best = max(range(len(choices)), key=chances.__getitem__)
     return Answer(choices[best], tuple(math.log(max(chance, _FLOOR)) for chance in chances))
 
 
-def _told(belief: Beliefs, asked: Form) -> dict[str, float]:
-    """Probabilities of answers; what they lack of 1 is that there is nothing to tell."""
+def _chances(belief: Beliefs, asked: Form) -> dict[str, float]:
+    """Probabilities of answers; what they lack of 1 is that there is nothing of the kind."""
     match asked:
         case IsThere(color, shape):
             there = float(belief.there[shape, color])

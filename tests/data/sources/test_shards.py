@@ -188,7 +188,7 @@ def test_img2dataset_shards_are_read_back(tmp_path: Path) -> None:
     (images / "page.png").write_bytes(b"<html>not an image</html>")
     captions["page.png"] = "no image"
     shards = img2dataset_shards(
-        tmp_path / "made", captions, pictures=images, image_size=48, samples_per_shard=5
+        tmp_path / "made", captions, images=images, image_size=48, samples_per_shard=5
     )
     assert len(shards) == 2
     lines: list[str] = []

@@ -279,7 +279,7 @@ def test_what_cannot_be_scored_is_left_out_and_counted():
 
     arrays = NOISE[:4].copy()
     arrays[2] = 7
-    images = ImageSet.from_arrays(["p0", "p1", "p2", "stranger"], arrays)
+    images = ImageSet.from_arrays(["p0", "p1", "p2", "unmatched"], arrays)
     found = score_images(Broken(), PROMPTS[:4], images, AnswerLog(None))
     assert found.prompts == ["p0"] and found.score.n == 1 and found.score.n_missing == 3
     assert found.missing == {
@@ -287,7 +287,7 @@ def test_what_cannot_be_scored_is_left_out_and_counted():
         "p2": "blank",
         "p3": "missing",
     }
-    assert any("stranger" in note for note in found.notes)
+    assert any("unmatched" in note for note in found.notes)
     with pytest.raises(ConfigError, match="none of the 40 images has the id of a prompt"):
         others = [Prompt("q", "x")]
         score_images(Broken(), others, noise_images(), AnswerLog(None))

@@ -192,7 +192,7 @@ def test_captions_without_a_good_image_are_counted_apart(tmp_path):
         Image.fromarray(NOISE[0]).save(tmp_path / f"{name}.png")
     (tmp_path / "own_1.png").unlink()
     Image.new("RGB", (8, 8)).save(tmp_path / "own_3.png")
-    Image.fromarray(NOISE[1]).save(tmp_path / "stranger.png")
+    Image.fromarray(NOISE[1]).save(tmp_path / "unmatched.png")
     vqa_model = Counting()
     outcome = run(images=ImageSet.from_folder(tmp_path), vqa_model=vqa_model)
     assert {name for name, _ in vqa_model.asked} == {"own_2"}
@@ -204,7 +204,7 @@ def test_captions_without_a_good_image_are_counted_apart(tmp_path):
         "1 caption not scored, image missing: own_1",
         "1 caption not scored, image blank: own_3",
         "what is not scored is left out, not wrong: compare over common prompts only",
-        "1 image without a question: stranger",
+        "1 image without a question: unmatched",
         "1 answer taken for none of the choices, counted as wrong",
     ]
     data = result(outcome)

@@ -284,9 +284,9 @@ def test_larger_images_are_shrunk(vqa_model: LearnedReader) -> None:
 
 
 def test_only_text_and_choices_are_read(vqa_model: LearnedReader) -> None:
-    scenes = shapes.sample_scenes(10, "blind", 20)
+    scenes = shapes.sample_scenes(10, "unanswered", 20)
     questions, rows = asked(scenes)
-    blind = [
+    unanswered = [
         Question(
             id="", caption="", question=q["question"], choices=q["choices"], answer="",
             element_type="", element="",
@@ -294,7 +294,7 @@ def test_only_text_and_choices_are_read(vqa_model: LearnedReader) -> None:
         for q in questions
     ]  # fmt: skip
     images = shapes.render(scenes)
-    assert vqa_model.answer_all(images, rows, blind) == vqa_model.answer_all(
+    assert vqa_model.answer_all(images, rows, unanswered) == vqa_model.answer_all(
         images, rows, questions
     )
 

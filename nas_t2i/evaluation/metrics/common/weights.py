@@ -31,8 +31,8 @@ def batches(
 
 def identity_of(name: str, facts: Mapping[str, object], *packages: str) -> str:
     """Return one line: the name, all that decides a score, and the packages' versions."""
-    told = {**facts, **{package: version(package) for package in packages}}
-    return "; ".join([name, *(f"{key}={value}" for key, value in told.items())])
+    all_facts = {**facts, **{package: version(package) for package in packages}}
+    return "; ".join([name, *(f"{key}={value}" for key, value in all_facts.items())])
 
 
 def weights_file(path: str, where: str) -> Path:

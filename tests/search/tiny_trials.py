@@ -1,6 +1,6 @@
 """A trial that trains nothing, in as many ranks as it is given: what its name says happens.
 
-    python -m tests.search.stand_in CONFIG START
+    python -m tests.search.tiny_trials CONFIG START
 
 Each rank leaves ``rankN.json`` (its pid and environment) beside the config, and "over" ends them.
 """
@@ -24,7 +24,7 @@ from tests.search.processes import rank, runs
 ROOT = Path(__file__).parents[2]
 
 
-def stand_in_budget(steps: int = 3, **execution):
+def quick_budget(steps: int = 3, **execution):
     whole = load_budget(ROOT / "budgets/embedded.yaml")
     return whole.model_copy(
         update={
@@ -35,9 +35,9 @@ def stand_in_budget(steps: int = 3, **execution):
     )
 
 
-def stand_in_config(name: str = "whole", *, seed: int = 0, steps: int = 3, **execution):
+def quick_config(name: str = "whole", *, seed: int = 0, steps: int = 3, **execution):
     """The config of a trial whose name is what happens to it."""
-    budget = stand_in_budget(steps, **execution)
+    budget = quick_budget(steps, **execution)
     arch = lookup("SD2-C320")
     numbers = dict.fromkeys(Profile.model_fields, 1)
     words = {"name": name, "arch_id": arch.arch_id, "family": "unet"}
