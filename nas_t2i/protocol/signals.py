@@ -31,5 +31,5 @@ SIGNALS = {
 class SignalSettings(Part):
     """What the signals are measured on: held-out pairs that are the same for every trial."""
 
-    pairs: int = Field(default=128, ge=8, description="held-out pairs; of fewer, all are taken")
+    pairs: int = Field(default=96, ge=8, description="held-out pairs; of fewer, all are taken")
     seed: int = Field(default=0, ge=0, description="of their noise, time steps and captions")

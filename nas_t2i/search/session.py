@@ -124,6 +124,8 @@ def run_search(
     _check_same_settings(request)
     # Once, before trials that all need it, and before anything is made that they would fail in.
     check_inputs(request.budget, cache_dir(), say)
+    if request.budget.signals is not None and not request.budget.signal_pairs:
+        say("no signals are measured: no pairs are held out (data.held_out in the budget)")
     check_evaluation(request.budget)
     _check_same_content(request)
     check_sampler(request.budget.search.sampler, request.budget.search.sampler_options)

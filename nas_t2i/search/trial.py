@@ -30,8 +30,9 @@ from nas_t2i import plugins
 from nas_t2i.arch.families import arch_from_dict
 from nas_t2i.environment import cache_dir, describe_environment
 from nas_t2i.errors import UserError
-from nas_t2i.evaluation.at_rung import RungEvaluator, open_log
+from nas_t2i.evaluation.at_rung import AtRung, RungEvaluator, open_log
 from nas_t2i.evaluation.sampling.contact_sheet import save_sheet
+from nas_t2i.evaluation.signals import Signals
 from nas_t2i.events import EVENTS_FILE, EventLog, read_events
 from nas_t2i.locks import FolderLock
 from nas_t2i.protocol.budget import Budget
@@ -40,6 +41,7 @@ from nas_t2i.records import (
     EndEvent,
     ProgressEvent,
     RungEvent,
+    Signal,
     StartEvent,
     TrialState,
 )
@@ -142,6 +144,7 @@ class Trial:
         self._trainer = Trainer(denoiser, feed, budget, config.seed, ranks, micro_batch)
         log = open_log(budget, self._folder, ranks)
         self._evaluator = RungEvaluator(budget, inputs, log)
+        self._signals = Signals(budget, inputs) if budget.signal_pairs else None
         if saved is not None:
             self._trainer.load_state_dict(*(state["trainer"] for state in saved))
             self._evaluation_seconds = saved[0]["evaluation_seconds"]
@@ -184,14 +187,20 @@ class Trial:
 
     def _report_rung(self, rung: int) -> None:
         begin = time.perf_counter()
+        signals: dict[str, Signal] = {}
+        at_rung = None
         with self._trainer.averaged_weights() as averaged:
-            measured, scores = self._evaluator.measure(averaged, rung, self._ranks)
+            if self._signals is not None:
+                signals = self._signals.measure(averaged, self._ranks)
+            if rung in self._budget.full_rungs:
+                at_rung = self._evaluator.measure(averaged, rung, self._ranks)
         loss = self._trainer.take_mean_loss()
-        if not math.isfinite(measured.score.value):
+        values = [signal.value for signal in signals.values()]
+        if not all(math.isfinite(v) for v in (*values, *_ranked_score(at_rung))):
             raise DivergedError(rung, loss)
-        if self._ranks.is_first and len(measured.images):
+        if at_rung is not None and self._ranks.is_first and len(at_rung.measured.images):
             path = self._folder / f"pictures-{rung:06d}.png"
-            save_sheet(path, measured.images, measured.captions)
+            save_sheet(path, at_rung.measured.images, at_rung.measured.captions)
         self._evaluation_seconds += time.perf_counter() - begin
         images = rung * self._budget.training.batch
         point = CurvePoint(
@@ -201,7 +210,8 @@ class Trial:
             loss=loss,
             seconds=self._trainer.seconds,
             evaluation_seconds=self._evaluation_seconds,
-            scores=scores,
+            scores={} if at_rung is None else at_rung.scores,
+            signals=signals,
         )
         self._reported = rung
         # On record first: cut between the two, a resumed trial repeats the rung exactly.
@@ -256,6 +266,10 @@ class Trial:
 
 def _rungs_of(file: Path) -> set[int]:
     return {event.point.step for event in read_events(file)[0] if isinstance(event, RungEvent)}
+
+
+def _ranked_score(at_rung: AtRung | None) -> list[float]:
+    return [] if at_rung is None else [at_rung.measured.score.value]
 
 
 def main(arguments: list[str]) -> int:

@@ -77,7 +77,7 @@ def tiny_encoded_shapes(cache_dir: Path):
     from nas_t2i.training.feeds.shapes import encode_shapes
 
     budget, inputs = tiny_budget(), tiny_inputs(cache_dir)
-    return encode_shapes(budget.data, inputs.encoder, inputs.codec)
+    return encode_shapes(budget.data, inputs.encoder, inputs.codec, held_out=budget.held_out)
 
 
 def tiny_trainer(

@@ -73,7 +73,13 @@ class Inputs:
             self.latent_shape, self.null_text = pairs.latent_shape, pairs.null_text
             self.fingerprints = pairs.fingerprints
             return
-        encoded = encode_shapes(data, self.encoder, self.codec, shuffle_captions=shuffle_captions)
+        encoded = encode_shapes(
+            data,
+            self.encoder,
+            self.codec,
+            held_out=budget.held_out,
+            shuffle_captions=shuffle_captions,
+        )
         training = budget.training
         self._make_feed = partial(
             ShapesFeed,

@@ -28,7 +28,7 @@ from nas_t2i.protocol.budget import Budget
 from nas_t2i.protocol.conditioning import Codec, Moments, TextEncoder
 from nas_t2i.protocol.data import PairsData
 from nas_t2i.streams import normal_rows, uniform_rows
-from nas_t2i.training.feeds.samples import Feed, Samples
+from nas_t2i.training.feeds.samples import Feed, HeldOut, Samples
 
 _ATTEMPTS = 1000  # to find a good image in the place of a bad one
 _OTHER_NUMBERS = 2**32  # the sample that is taken instead has a number below this
@@ -205,8 +205,8 @@ class PairsFeed:
         u, v = uniform_rows(self._seed, "caption", first, count, 2).T
         return Samples(mean, self._encodings.text(index.caption_rows(rows, u, v)))
 
-    def held_out(self, seed: int) -> tuple[Samples, list[str]]:
-        """Return the pairs that no trial trains on, and their captions.
+    def held_out(self, seed: int, count: int | None = None) -> HeldOut:
+        """Return pairs that no trial trains on: all, or `count` drawn among them by `seed`.
 
         The latents are the posterior's means; which of a pair's captions it has is a function of
         `seed`. A pair whose image can't be decoded has the next one in its place, so that their
@@ -216,6 +216,10 @@ class PairsFeed:
             ConfigError: none of the images could be decoded.
         """
         rows = self._order.held_out_rows()
+        u, v = uniform_rows(seed, "held-out caption", 0, len(rows), 2).T
+        if count is not None:
+            few = permute(np.arange(count), len(rows), seed, "drawn of the held out")
+            rows, u, v = rows[few], u[few], v[few]
         found = self._encodings.fetch(rows)
         good = np.flatnonzero([item is not None for item in found])
         if not len(good):
@@ -223,10 +227,9 @@ class PairsFeed:
         places = good[np.searchsorted(good, np.arange(len(rows))) % len(good)]
         items = [item for place in places if (item := found[place]) is not None]
         index = self._encodings.index
-        u, v = uniform_rows(seed, "held-out caption", 0, len(rows), 2).T
         captions = index.caption_rows(rows[places], u, v)
         samples = Samples(self._encodings.encode(items).mean, self._encodings.text(captions))
-        return samples, [index.captions[row] for row in captions.tolist()]
+        return HeldOut(samples, [index.captions[row] for row in captions.tolist()])
 
     def _good(self, first: int, rows: IntArray) -> tuple[IntArray, list[Any]]:
         """Return the rows of the samples ``first ..``, others in the place of bad ones."""

@@ -14,6 +14,13 @@ class Samples(NamedTuple):
     text: Tensor  # (n, tokens, width)
 
 
+class HeldOut(NamedTuple):
+    """Pairs that no trial trains on."""
+
+    samples: Samples
+    captions: list[str]
+
+
 class Feed(Protocol):
     """The samples of one trial: number n is a pure function of the trial's seed and of n."""
 
@@ -28,5 +35,5 @@ class Feed(Protocol):
     def samples(self, first: int, count: int) -> Samples:
         """Return the global samples ``first .. first + count``."""
 
-    def held_out(self, seed: int) -> tuple[Samples, list[str]]:
-        """Return the pairs that no trial trains on, and their captions."""
+    def held_out(self, seed: int, count: int | None = None) -> HeldOut:
+        """Return pairs that no trial trains on: all, or `count` drawn among them by `seed`."""

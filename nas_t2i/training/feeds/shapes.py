@@ -9,12 +9,15 @@ import torch
 from torch import Tensor
 
 from nas_t2i.data.embedded import shapes
+from nas_t2i.data.order import permute
+from nas_t2i.errors import ConfigError
 from nas_t2i.protocol.conditioning import Codec, TextEncoder
 from nas_t2i.protocol.data import ShapesData
 from nas_t2i.streams import derive_seed, uniform_rows
-from nas_t2i.training.feeds.samples import Samples
+from nas_t2i.training.feeds.samples import HeldOut, Samples
 
 _DATA_SEED = 0  # the embedded data set is one data set, whatever a trial's seed
+_TRIES = 64  # that many scenes are drawn for each that is held out, at most
 _OPENING = 0.1  # share of the scenes, easiest first, that a curriculum starts with
 
 
@@ -26,30 +29,76 @@ class EncodedShapes:
     text: Tensor  # (distinct captions, tokens, width) float32
     caption_of: Tensor  # (pairs,) int64, row of `text`
     null_text: Tensor  # (tokens, width), the empty caption
+    held_out: HeldOut  # in the order of their draw
 
 
 def encode_shapes(
-    data: ShapesData, encoder: TextEncoder, codec: Codec, *, shuffle_captions: bool = False
+    data: ShapesData,
+    encoder: TextEncoder,
+    codec: Codec,
+    *,
+    held_out: int = 0,
+    shuffle_captions: bool = False,
 ) -> EncodedShapes:
-    """Render, caption and encode the training set.
+    """Render, caption and encode the training set, and so many scenes that are held out of it.
 
     `shuffle_captions` is a control: every image gets another image's caption, so that nothing
-    can be learnt from the text.
+    can be learnt from the text. Held-out scenes keep their own.
+
+    Raises:
+        ConfigError: there are too few scenes outside the training set.
     """
     scenes = shapes.sample_scenes(_DATA_SEED, "train", data.scenes, mixture=mixture(data))
     scenes = scenes.take(np.argsort(scenes.difficulty, kind="stable"))
     captions = shapes.captions(scenes)
+    rendered = shapes.render(scenes)
+    other_scenes = _held_out_scenes(data, held_out, set(_pixels(rendered)))
     if shuffle_captions:
         generator = np.random.default_rng(derive_seed(_DATA_SEED, "shuffled captions"))
         captions = [captions[i] for i in generator.permutation(len(captions))]
     distinct = {caption: row for row, caption in enumerate(dict.fromkeys(captions))}
-    images = torch.from_numpy(shapes.render(scenes)).permute(0, 3, 1, 2).contiguous()
     return EncodedShapes(
-        latents=codec.moments(images).mean,
+        latents=_latents(rendered, codec),
         text=encoder.encode(list(distinct)),
         caption_of=torch.tensor([distinct[caption] for caption in captions]),
         null_text=encoder.encode([""])[0],
+        held_out=_encoded(other_scenes, encoder, codec),
     )
+
+
+def _held_out_scenes(data: ShapesData, count: int, trained: set[bytes]) -> shapes.Scenes:
+    """Return `count` scenes of their own stream, none of whose images is `trained` on.
+
+    Many simple scenes are: of what is drawn, those are passed over.
+    """
+    drawn = count
+    while True:
+        scenes = shapes.sample_scenes(_DATA_SEED, "held out", drawn, mixture=mixture(data))
+        others = np.flatnonzero([p not in trained for p in _pixels(shapes.render(scenes))])
+        if len(others) >= count:
+            return scenes.take(others[:count])
+        if drawn >= count * _TRIES:
+            raise ConfigError(
+                "data.scenes",
+                f"got {data.scenes}, among which are all but {len(others)} of {drawn} further "
+                "scenes",
+                expected=f"fewer, so that {count} can be held out, or signals: null",
+            )
+        drawn *= 2
+
+
+def _pixels(images: shapes.Images) -> list[bytes]:
+    return [image.tobytes() for image in images]
+
+
+def _latents(images: shapes.Images, codec: Codec) -> Tensor:
+    return codec.moments(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()).mean
+
+
+def _encoded(scenes: shapes.Scenes, encoder: TextEncoder, codec: Codec) -> HeldOut:
+    captions = shapes.captions(scenes)
+    text = encoder.encode(captions or [""])[: len(captions)]
+    return HeldOut(Samples(_latents(shapes.render(scenes), codec), text), captions)
 
 
 def mixture(data: ShapesData) -> shapes.Mixture:
@@ -96,6 +145,13 @@ class ShapesFeed:
         rows = self.rows(first, count)
         return Samples(self._pairs.latents[rows], self._pairs.text[self._pairs.caption_of[rows]])
 
-    def held_out(self, seed: int) -> tuple[Samples, list[str]]:
-        """Nothing is held out: a budget of shapes is scored on drawn images."""
-        raise NotImplementedError("the embedded data set holds no pairs out")
+    def held_out(self, seed: int, count: int | None = None) -> HeldOut:
+        """Return scenes that no trial trains on: all, or `count` drawn among them by `seed`."""
+        samples, captions = self._pairs.held_out
+        if count is None:
+            return self._pairs.held_out
+        rows = permute(np.arange(count), len(captions), seed, "drawn of the held out")
+        chosen = torch.from_numpy(rows)
+        return HeldOut(
+            Samples(samples.x0[chosen], samples.text[chosen]), [captions[row] for row in rows]
+        )
