@@ -1,0 +1,157 @@
+"""Observations as arrays: a column for each seed of each architecture, a row for each rung."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from nas_t2i.ranking.observations import FloatArray, Observation
+from nas_t2i.ranking.scale import Scale
+
+IntArray = npt.NDArray[np.intp]
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that is on record of the architectures of one ranking.
+
+    A run is one seed of one architecture; runs are sorted by both, so that nothing depends on the
+    order of the observations. Values on the scale are NaN where nothing was measured.
+    """
+
+    scale: Scale
+    architectures: tuple[str, ...]
+    apart: BoolArray
+    """(architectures,): controls, which say nothing about what is searched."""
+    owner: IntArray
+    """(runs,): the index of a run's architecture."""
+    steps: tuple[int, ...]
+    scores: FloatArray
+    """(steps, runs), on the scale."""
+    clipped: BoolArray
+    """(steps, runs): scores outside of what the scale tells apart."""
+    errors: FloatArray
+    """(steps, runs): standard error over prompts, on the scale."""
+    signals: Mapping[str, FloatArray]
+    """By name: (steps, runs), in the signal's unit."""
+    influence: Mapping[int, FloatArray]
+    """By index of a step: (runs, prompts), what each prompt adds to a score on the scale; runs
+    without a score there are 0. Only for steps at which single prompts are on record for all."""
+
+    @property
+    def target(self) -> int:
+        """The index of the last step at which a run has a score.
+
+        Raises:
+            ValueError: there is no score at all.
+        """
+        scored = np.flatnonzero((~np.isnan(self.scores)).any(axis=1))
+        if not scored.size:
+            raise ValueError("no score on record")
+        return int(scored[-1])
+
+    @property
+    def last(self) -> IntArray:
+        """(runs,): the index of the last step at which anything was measured."""
+        measured = ~np.isnan(self.scores)
+        for values in self.signals.values():
+            measured |= ~np.isnan(values)
+        steps: IntArray = len(self.steps) - 1 - np.argmax(measured[::-1], axis=0)
+        return steps
+
+
+def gather(
+    observations: Iterable[Observation], scale: Scale, *, apart: Collection[str] = ()
+) -> Evidence:
+    """Bring observations into order; `apart` names the architectures that are controls.
+
+    Raises:
+        ValueError: two observations of one run at one step, or scores of unlike numbers of prompts.
+    """
+    observed = sorted(
+        (o for o in observations if o.score is not None or o.signals),
+        key=lambda o: (o.architecture, o.seed, o.step),
+    )
+    architectures = tuple(dict.fromkeys(o.architecture for o in observed))
+    place = {name: index for index, name in enumerate(architectures)}
+    runs = {key: i for i, key in enumerate(dict.fromkeys(map(_run, observed)))}
+    steps = tuple(sorted({o.step for o in observed}))
+    rows = {step: index for index, step in enumerate(steps)}
+    names = sorted({name for o in observed for name in o.signals})
+    raw = np.full((len(steps), len(runs)), np.nan)
+    stderr = np.full_like(raw, np.nan)
+    signals = {name: np.full_like(raw, np.nan) for name in names}
+    seen: set[tuple[int, int]] = set()
+    single: dict[int, dict[int, FloatArray]] = {}
+    for o in observed:
+        row, run = rows[o.step], runs[_run(o)]
+        if (row, run) in seen:
+            raise ValueError(f"{o.architecture}, seed {o.seed}: two observations at step {o.step}")
+        seen.add((row, run))
+        if o.score is not None:
+            raw[row, run] = o.score
+            stderr[row, run] = np.nan if o.stderr is None else o.stderr
+            if o.per_prompt is not None and o.per_prompt.size > 1:
+                single.setdefault(row, {})[run] = o.per_prompt
+        for name, value in o.signals.items():
+            signals[name][row, run] = value
+    scored = ~np.isnan(raw)
+    clipped = np.zeros_like(scored)
+    clipped[scored] = scale.is_clipped(raw[scored])
+    slopes = scale.slope(raw)
+    influence = {
+        row: _influence(row, by_run, slopes, len(runs))
+        for row, by_run in single.items()
+        if len(by_run) == int(scored[row].sum())
+    }
+    errors = np.nan_to_num(stderr * slopes)
+    for row, values in influence.items():
+        n = values.shape[1]
+        errors[row] = np.sqrt(np.einsum("ij,ij->i", values, values) / (n * (n - 1)))
+    return Evidence(
+        scale=scale,
+        architectures=architectures,
+        apart=np.array([name in apart for name in architectures], dtype=bool),
+        owner=np.array([place[name] for name, _ in runs], dtype=np.intp),
+        steps=steps,
+        scores=scale.forward(raw),
+        clipped=clipped,
+        errors=errors,
+        signals=signals,
+        influence=influence,
+    )
+
+
+def _influence(
+    row: int, by_run: Mapping[int, FloatArray], slopes: FloatArray, runs: int
+) -> FloatArray:
+    sizes = sorted({values.size for values in by_run.values()})
+    if len(sizes) > 1:
+        raise ValueError(f"scores are over different numbers of prompts: {sizes[0]}, {sizes[1]}")
+    table = np.zeros((runs, sizes[0]))
+    order = list(by_run)
+    values = np.stack([by_run[run] for run in order])
+    with np.errstate(invalid="ignore"):
+        values = values - np.nanmean(values, axis=1, keepdims=True)
+    # A prompt that a run was not scored on adds nothing there.
+    table[order] = np.nan_to_num(values) * slopes[row, order][:, None]
+    return table
+
+
+def _run(observation: Observation) -> tuple[str, int]:
+    return observation.architecture, observation.seed
+
+
+def sums(values: FloatArray, owner: IntArray, count: int) -> FloatArray:
+    """Add the columns of (..., runs) that belong together: (..., count)."""
+    flat = values.reshape(-1, values.shape[-1])
+    found = np.zeros((len(flat), count))
+    starts = np.flatnonzero(np.r_[True, owner[1:] != owner[:-1]])
+    if len(owner):
+        found[:, owner[starts]] = np.add.reduceat(flat, starts, axis=1)
+    summed: FloatArray = found.reshape(*values.shape[:-1], count)
+    return summed

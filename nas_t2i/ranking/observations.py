@@ -1,0 +1,29 @@
+"""What is on record of the architectures of one ranking, as plain numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One seed of one architecture at one rung: its score, or signals, or both.
+
+    `score` is larger for better and None at a rung without one. `per_prompt` are its scores of
+    single prompts, (prompts,), in the same order for all; where they are not on record `stderr`,
+    the standard error over prompts, takes their place. `signals` are smooth quantities by name.
+    """
+
+    architecture: str
+    seed: int
+    step: int
+    score: float | None = None
+    stderr: float | None = None
+    per_prompt: FloatArray | None = None
+    signals: Mapping[str, float] = field(default_factory=dict)

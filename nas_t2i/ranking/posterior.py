@@ -1,0 +1,225 @@
+"""What is believed of every architecture's final score, and of their order.
+
+The quantity is an architecture's expected score at the last rung, over seeds and over prompts of
+the kind that were asked. Seeds are weighted by how well their final is known; architectures are
+taken as draws from one population, which pulls lucky single seeds to the middle by as much as seed
+noise deserves (empirical Bayes; Efron & Morris, "Stein's estimation rule and its competitors",
+JASA 68, 1973). Draws are joint: all architectures share their prompts, the noise between seeds and
+the regressions that predict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from nas_t2i.ranking.evidence import BoolArray, Evidence, gather, sums
+from nas_t2i.ranking.noise import SeedNoise, seed_noise
+from nas_t2i.ranking.observations import FloatArray, Observation
+from nas_t2i.ranking.prediction import Finals, complete
+from nas_t2i.ranking.scale import Scale
+
+DRAWS = 2000
+# Prior of the variance between architectures, on the scale, while they are few.
+_POPULATION_VARIANCE, _POPULATION_DOF = 1.0, 3.0
+_AT_A_TIME = 250  # draws; bounds the memory
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Each architecture's mean over its seeds at the last rung, before it is drawn to the middle.
+
+    All arrays are of shape (architectures,), on the scale.
+    """
+
+    mean: FloatArray
+    seed_share: FloatArray
+    """Times the variance between seeds, it is the variance of `mean` by seeds: 1 / seeds."""
+    prediction_variance: FloatArray
+    """Of `mean`, by what was predicted; 0 where every seed was measured."""
+    prompt_variance: FloatArray
+    influence: FloatArray | None
+    """(architectures, prompts), what each prompt adds to `mean`; None without single prompts."""
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """What is believed of architectures, from what is on record of them."""
+
+    evidence: Evidence
+    noise: SeedNoise
+    estimate: Estimate
+    measured_seeds: npt.NDArray[np.intp]
+    """(architectures,): seeds whose final score was measured."""
+    location: FloatArray
+    """(architectures,): expectation on the scale."""
+    draws: npt.NDArray[np.float32]
+    """(draws, architectures), on the scale, joint."""
+
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """What the columns are of, sorted."""
+        return self.evidence.architectures
+
+    @property
+    def step(self) -> int:
+        """The last rung: scores are expected for it."""
+        return self.evidence.steps[self.evidence.target]
+
+    @cached_property
+    def deviation(self) -> FloatArray:
+        """(architectures,): standard deviation on the scale."""
+        return np.asarray(self.draws.std(axis=0), dtype=np.float64)
+
+    @cached_property
+    def expected(self) -> FloatArray:
+        """(architectures,): the expected score of one more seed trained to the end."""
+        variance = self.noise.at(self.step).value
+        return self.evidence.scale.expected(self.location, np.sqrt(self.deviation**2 + variance))
+
+    def interval(self, confidence: float = 0.95) -> tuple[FloatArray, FloatArray]:
+        """Return where the expected score over seeds lies, low and high (architectures,)."""
+        tail = (1 - confidence) / 2
+        deviation = self.noise.at(self.step).deviation
+        low, high = np.quantile(self.draws, [tail, 1 - tail], axis=0)
+        scale = self.evidence.scale
+        return scale.expected(low, deviation), scale.expected(high, deviation)
+
+    def probability_best(self) -> FloatArray:
+        """(architectures,): share of the draws in which it is the best; controls are left out."""
+        searched = np.flatnonzero(~self.evidence.apart)
+        found = np.zeros(len(self.architectures))
+        if searched.size:
+            best = searched[np.argmax(self.draws[:, searched], axis=1)]
+            found = np.bincount(best, minlength=len(found)) / len(self.draws)
+        return found
+
+    def rank_interval(self, confidence: float = 0.95) -> tuple[FloatArray, FloatArray]:
+        """Return the interval of each architecture's rank among all but the controls, from 1.
+
+        Each covers its own rank with this probability; they are not simultaneous. Controls: NaN.
+        """
+        tail = (1 - confidence) / 2
+        searched = np.flatnonzero(~self.evidence.apart)
+        low, high = np.full((2, len(self.architectures)), np.nan)
+        if searched.size:
+            order = np.argsort(-self.draws[:, searched], axis=1, kind="stable")
+            ranks = np.empty(order.shape, dtype=np.int32)
+            place = np.arange(1, searched.size + 1, dtype=np.int32)
+            np.put_along_axis(ranks, order, np.broadcast_to(place, order.shape), axis=1)
+            count = len(ranks)
+            first = int(np.floor(tail * count))
+            cut = [first, count - 1 - first]
+            ranks = np.partition(ranks.T, cut, axis=1)
+            low[searched], high[searched] = ranks[:, cut[0]], ranks[:, cut[1]]
+        return low, high
+
+
+def believe(
+    observations: Iterable[Observation],
+    scale: Scale,
+    *,
+    apart: Collection[str] = (),
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Posterior:
+    """Return what observations say of their architectures; `apart` names the controls.
+
+    A function of what was observed alone: not of its order, and the same for the same `seed`.
+
+    Raises:
+        ValueError: no score, a run observed twice at a step, or unlike numbers of prompts.
+    """
+    evidence = gather(observations, scale, apart=apart)
+    noise = seed_noise(evidence)
+    generator = np.random.default_rng([seed, 2])
+    finals = complete(evidence, min(draws, _AT_A_TIME), generator)
+    weights = _weights(evidence, noise, finals)
+    estimate = _estimate(evidence, finals, weights)
+    centre, pull = _population(evidence, noise, estimate)
+    location = centre + pull * (estimate.mean - centre)
+    drawn = np.empty((draws, len(location)), dtype=np.float32)
+    for start in range(0, draws, _AT_A_TIME):
+        count = min(_AT_A_TIME, draws - start)
+        if start and not finals.measured.all():
+            finals = complete(evidence, count, generator)
+        means = sums(weights * finals.draws[:count], evidence.owner, len(location))
+        error = _error(
+            estimate, noise.at(evidence.steps[evidence.target]).draw(generator, count), generator
+        )
+        drawn[start : start + count] = centre + pull * (means - centre) + np.sqrt(pull) * error
+    return Posterior(
+        evidence=evidence,
+        noise=noise,
+        estimate=estimate,
+        measured_seeds=np.bincount(evidence.owner, finals.measured, len(location)).astype(np.intp),
+        location=location,
+        draws=drawn,
+    )
+
+
+def _weights(evidence: Evidence, noise: SeedNoise, finals: Finals) -> FloatArray:
+    """Return the weight of each run in its architecture's mean; those of one add up to 1."""
+    variance = noise.at(evidence.steps[evidence.target]).value
+    weights = 1 / (variance + finals.variance)
+    total = sums(weights, evidence.owner, len(evidence.architectures))
+    shares: FloatArray = weights / total[evidence.owner]
+    return shares
+
+
+def _estimate(evidence: Evidence, finals: Finals, weights: FloatArray) -> Estimate:
+    owner, count = evidence.owner, len(evidence.architectures)
+    influence = evidence.influence.get(evidence.target)
+    known = np.where(finals.measured, weights, 0.0)
+    if influence is not None:
+        table = sums((influence * known[:, None]).T, owner, count).T
+        n = table.shape[1]
+        prompts = np.einsum("ij,ij->i", table, table) / (n * (n - 1))
+    else:
+        # Seeds share their prompts: without the single scores, take them as fully correlated.
+        table = None
+        prompts = sums(known * evidence.errors[evidence.target], owner, count) ** 2
+    predicted = sums(weights * (finals.draws - finals.mean), owner, count).var(axis=0)
+    return Estimate(
+        mean=sums(weights * finals.mean, owner, count),
+        seed_share=sums(weights**2, owner, count),
+        prediction_variance=predicted,
+        prompt_variance=prompts,
+        influence=table,
+    )
+
+
+def _population(
+    evidence: Evidence, noise: SeedNoise, estimate: Estimate
+) -> tuple[float, FloatArray]:
+    """Return where the architectures' middle is, and how much of its distance each one keeps."""
+    seeds = noise.at(evidence.steps[evidence.target]).value
+    error = seeds * estimate.seed_share + estimate.prompt_variance
+    searched: BoolArray = ~evidence.apart
+    if searched.sum() < 2:
+        return 0.0, np.ones(len(error))
+    means = estimate.mean[searched]
+    centre = float(means.mean())
+    squares = float(((means - centre) ** 2).sum() - error[searched].sum())
+    dof = _POPULATION_DOF + len(means) - 1
+    spread = max(0.0, _POPULATION_DOF * _POPULATION_VARIANCE + squares) / dof
+    spread = max(spread, 0.05 * _POPULATION_VARIANCE)
+    return centre, np.where(searched, spread / (spread + error), 1.0)
+
+
+def _error(estimate: Estimate, variances: FloatArray, generator: np.random.Generator) -> FloatArray:
+    """Draw the error of the estimates by seeds and prompts: (draws, architectures)."""
+    count, architectures = len(variances), len(estimate.mean)
+    seeds = np.sqrt(variances[:, None] * estimate.seed_share)
+    error: FloatArray = seeds * generator.standard_normal((count, architectures))
+    if estimate.influence is None:
+        prompts = np.sqrt(estimate.prompt_variance)
+        return error + prompts * generator.standard_normal((count, architectures))
+    n = estimate.influence.shape[1]
+    drawn = generator.standard_normal((count, n))
+    error += drawn @ estimate.influence.T / np.sqrt(n * (n - 1))
+    return error

@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nas_t2i.ranking.scale import Scale, scale_for
+
+scales = st.sampled_from([Scale(0.0), Scale(0.314), Scale(None, 0.2, 3.0)])
+
+
+@given(scales, st.floats(0.36, 0.99))
+def test_there_and_back(scale: Scale, score: float) -> None:
+    assert float(scale.back(scale.forward(score))) == pytest.approx(score)
+
+
+@given(scales, st.floats(0.36, 0.99))
+def test_the_slope_is_the_derivative(scale: Scale, score: float) -> None:
+    step = 1e-6
+    by_difference = (scale.forward(score + step) - scale.forward(score - step)) / (2 * step)
+    assert float(scale.slope(score)) == pytest.approx(float(by_difference), rel=1e-4)
+
+
+@pytest.mark.parametrize("score", [-0.1, 0.0, 0.3, 0.32, 1.0])
+def test_scores_at_chance_and_at_one_are_clipped(score: float) -> None:
+    scale = Scale(0.314)
+    assert np.isfinite(scale.forward(score)) and np.isfinite(scale.slope(score))
+    assert scale.is_clipped(score)
+    assert not scale.is_clipped(0.5)
+
+
+def test_the_expected_score_is_the_mean_over_draws() -> None:
+    scale = Scale(0.3)
+    drawn = scale.back(np.random.default_rng(0).normal(1.5, 0.8, 200_000)).mean()
+    assert float(scale.expected(1.5, 0.8)) == pytest.approx(float(drawn), abs=0.001)
+
+
+def test_a_metric_without_bounds_is_measured_in_its_own_spread() -> None:
+    scale = scale_for([10.0, 20.0, 30.0], None, proportion=False)
+    assert scale.forward([10.0, 20.0, 30.0]).std() == pytest.approx(1.0)
+    assert not scale.is_clipped(1e9)
+    assert scale_for([0.5], 0.3, proportion=True) == Scale(0.3)
+    assert scale_for([0.5], None, proportion=True) == Scale(0.0)
+    assert scale_for([5.0], None, proportion=False).unit == 1.0
