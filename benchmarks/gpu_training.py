@@ -2,7 +2,8 @@
 
     python benchmarks/gpu_training.py [--arch SDXL-C320 SD2-C320] [--batch 256] [--rounds 3]
 
-This script has not been run on a GPU yet, only on a CPU with a model of 0.2 M parameters.
+What came of it on a GPU so far: docs/measured-speed.md. Compiling a large model takes minutes: allow
+a quarter of an hour for each architecture, or use --no-compile.
 
 All train the same architecture in bfloat16 autocast, with float32 weights, on the same random
 latents and text features, with the same batch and micro-batch:
@@ -277,6 +278,12 @@ def compare(name: str, options: argparse.Namespace) -> None:
             found = in_own_process(kind, name, micro_batch)
             if found is not None:
                 rows.append(found)
+                # At once: compiling takes minutes, and a run may be cut.
+                unit = 1e12 if kind == "matmul" else 1
+                print(
+                    f"{kind}: {found['rate'] / unit:.1f} {'TFLOP' if unit > 1 else 'images'}/s",
+                    flush=True,
+                )
     peak = max((row["rate"] for row in measured.pop("matmul")), default=float("nan"))
     print(f"bfloat16 matrix product of side {options.matmul}: {peak / 1e12:.3f} TFLOP/s")
     print(

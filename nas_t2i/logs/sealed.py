@@ -72,11 +72,10 @@ class SealedLog(Closing):
         self._descriptor = -1
         make_folder(self.file.parent)
         repair_torn_tail(self.file)
-        self._sum = RunningSum()
+        self._sum, self._size = RunningSum(), 0
         try:
             self._descriptor = os.open(self.file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
-            for line in self.file.read_bytes().split(b"\n")[:-1]:
-                self._sum.check(line)
+            self._catch_up()
         except OSError as error:
             self.close()
             raise StorageError(f"{self.file}: can't be opened: {error.strerror}") from None
@@ -87,20 +86,31 @@ class SealedLog(Closing):
         Raises:
             StorageError: it can't be written; the file is as it was.
         """
-        before = os.fstat(self._descriptor).st_size
+        before = self._catch_up()
         unchanged = self._sum.copy()
         sealed = self._sum.seal(line) + b"\n"
         try:
             if os.write(self._descriptor, sealed) < len(sealed):
                 raise OSError(0, "only a part of the line fitted on the disk")
+            self._size = before + len(sealed)
             if durable:
                 os.fsync(self._descriptor)
         except OSError as error:
             # The next line must not be glued to half of this one.
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, before)
-            self._sum = unchanged
+            self._sum, self._size = unchanged, before
             raise StorageError(f"{self.file}: can't be written: {error.strerror}") from None
+
+    def _catch_up(self) -> int:
+        """Take in the lines that another log of this process wrote; return the file's size."""
+        size = os.fstat(self._descriptor).st_size
+        if size > self._size:
+            content = os.pread(self._descriptor, size - self._size, self._size)
+            for line in content.split(b"\n")[:-1]:
+                self._sum.check(line)
+            self._size = size
+        return size
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""

@@ -103,3 +103,11 @@ def test_a_line_that_could_not_be_written_leaves_the_sum_as_it_was(
     running = RunningSum()
     checked = [running.check(line) for line in file.read_bytes().split(b"\n")[:-1]]
     assert checked == [(b'{"a":1}', True), (b'{"a":3}', True)]
+
+
+def test_two_logs_of_one_file_write_in_turn(tmp_path: Path) -> None:
+    file = tmp_path / "events.jsonl"
+    with EventLog(file) as one, EventLog(file) as other:
+        for number, event in enumerate(EVENTS):
+            (one, other)[number % 2].append(event)
+    assert read_events(file) == (EVENTS, None)

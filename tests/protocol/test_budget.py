@@ -60,6 +60,11 @@ def test_a_budget_survives_the_round_trip_through_json():
         ("  source: shapes\n", "", r"data.source: the key 'source' is missing"),
         (
             "micro_batch: 32",
+            "trials_per_device: 2",
+            r"execution: got trials_per_device 2; expected 1, or trials of one rank on CUDA",
+        ),
+        (
+            "micro_batch: 32",
             "micro_batch: 5",
             r"execution: got micro_batch 5; expected a divisor of 32",
         ),

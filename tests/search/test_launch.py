@@ -228,3 +228,21 @@ def test_two_nodes_through_the_whole_launcher_with_scripts_for_pdsh_and_ssh(
         assert environment["WORLD_SIZE"] == "2"
         assert environment["OMP_NUM_THREADS"] == "1"
         assert environment["NAS_T2I_CACHE"] == str(tmp_path / "cache")
+
+
+def test_small_trials_share_devices(tmp_path):
+    budget = on_cuda(trials_per_device=3)
+    assert trials_at_once(budget, Machines(("0", "1"), {}), cores=2) == 6
+    with pytest.raises(ConfigError, match="got 7 trials of 1 ranks side by side; expected at most"):
+        trials_at_once(planned(budget, 7), Machines(("0", "1"), {}), cores=2)
+    runner = ProcessRunner(tmp_path, stall_seconds=60, module="tests.search.tiny_trials")
+    runner._machines = Machines(("0", "1"), {})
+    trials = []
+    for seed in range(5):
+        config = quick_config(seed=seed)
+        config = config.model_copy(update={"budget": budget.model_dump(mode="json")})
+        trials.append(runner.start(config))
+    assert [trial.devices for trial in trials] == [("0",), ("1",), ("0",), ("1",), ("0",)]
+    for trial in trials:
+        trial.leave()
+        follow(trial)
