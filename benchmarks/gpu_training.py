@@ -2,8 +2,8 @@
 
     python benchmarks/gpu_training.py [--arch SDXL-C320 SD2-C320] [--batch 256] [--rounds 3]
 
-What came of it on a GPU so far: docs/measured-speed.md. Compiling a large model takes minutes: allow
-a quarter of an hour for each architecture, or use --no-compile.
+What came of it on a GPU so far: docs/measured-speed.md. Compiling a large model takes minutes:
+allow a quarter of an hour for each architecture, or use --no-compile.
 
 All train the same architecture in bfloat16 autocast, with float32 weights, on the same random
 latents and text features, with the same batch and micro-batch:
