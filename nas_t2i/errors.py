@@ -10,9 +10,18 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from nas_t2i.untrusted.redact import redacted
+from nas_t2i.untrusted.show import printable
+
 
 class UserError(Exception):
-    """A problem the user can mend; its text is one complete line."""
+    """A problem the user can mend; its text is one complete line.
+
+    Whatever went into it, it shows no password and does nothing to a terminal.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(redacted(text)))
 
 
 @dataclass(frozen=True, slots=True)

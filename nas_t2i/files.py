@@ -9,15 +9,22 @@ import tempfile
 from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from nas_t2i.errors import ConfigError, RecordError, StorageError, Where
 from nas_t2i.records import RECORD_VERSION
+from nas_t2i.untrusted.json_text import JsonError, parse_json
+from nas_t2i.untrusted.regular_files import MEGABYTE, read_regular
 from nas_t2i.version import __version__
 
+if TYPE_CHECKING:
+    from nas_t2i.yaml_files import Document
+
 ModelT = TypeVar("ModelT", bound=BaseModel)
+_MOST_JSON_BYTES = 16 * MEGABYTE  # of a configuration; the largest known has under 100 kB
+_MOST_LOCATED_CHARACTERS = 200_000  # beyond, looking for the place of a mistake takes seconds
 
 
 class Closing(ABC):
@@ -145,7 +152,7 @@ def make_folder(folder: Path) -> None:
 def read_bytes(file: Path) -> bytes:
     """Read a whole file. Raises RecordError."""
     try:
-        return file.read_bytes()
+        return read_regular(file)
     except FileNotFoundError:
         raise record_error(str(file), "no such file", expected="a study's folder") from None
     except OSError as error:
@@ -155,16 +162,14 @@ def read_bytes(file: Path) -> bytes:
 def read_json(file: Path) -> dict[str, Any]:
     """Read a JSON object. Raises ConfigError with the place of what is wrong."""
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = parse_json(read_regular(file, _MOST_JSON_BYTES))
     except FileNotFoundError:
         raise ConfigError(str(file), "no such file") from None
     except OSError as error:
         raise ConfigError(str(file), f"can't be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(str(file), "not UTF-8 text", expected="JSON") from None
-    except json.JSONDecodeError as error:
+    except JsonError as error:
         raise ConfigError(
-            Where(str(file), error.lineno, error.colno), f"not whole JSON ({error.msg})"
+            Where(str(file), error.line, error.column), error.problem, expected=error.expected
         ) from None
     if not isinstance(data, dict):
         raise ConfigError(str(file), f"got {data!r:.60}", expected="a JSON object")
@@ -174,18 +179,12 @@ def read_json(file: Path) -> dict[str, Any]:
 def json_object(content: bytes, file: Path, first_line: int = 1) -> dict[str, Any]:
     """Parse one JSON object; `first_line` is the line of the file that `content` starts on."""
     try:
-        data = json.loads(content.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        before = content[: error.start].decode("utf-8")
-        line, column = before.count("\n"), len(before) - (before.rfind("\n") + 1)
+        data = parse_json(content)
+    except JsonError as error:
         raise record_error(
-            Where(str(file), first_line + line, column + 1), "not UTF-8 text"
-        ) from None
-    except json.JSONDecodeError as error:
-        raise record_error(
-            Where(str(file), first_line + error.lineno - 1, error.colno),
-            f"not whole JSON ({error.msg})",
-            expected="one JSON object",
+            Where(str(file), first_line + error.line - 1, error.column),
+            error.problem,
+            expected=error.expected or "one JSON object",
         ) from None
     if not isinstance(data, dict):
         raise record_error(
@@ -214,18 +213,39 @@ def validated(
         return model.model_validate(data)
     except ValidationError as error:
         # Only a bad record pays for the reader that knows every key's place: JSON is YAML too.
-        from nas_t2i.yaml_files import Document, config_error, parse_document
+        from nas_t2i.yaml_files import config_error
 
-        text = file.read_text(encoding="utf-8")
-        if line is not None:
-            text = text.split("\n")[line - 1]
+        raise RecordError(str(config_error(_located(data, file, line), model, error))) from None
+
+
+def read_record(file: Path, model: type[ModelT]) -> ModelT:
+    """Read a file that is one record.
+
+    Raises:
+        RecordError: missing, cut, malformed, or of a newer version (file, line, column).
+    """
+    data = json_object(read_bytes(file), file)
+    check_version(data, Where(str(file)))
+    return validated(data, model, file)
+
+
+def _located(data: dict[str, Any], file: Path, line: int | None) -> Document:
+    """Return data with the places of its values, as far as they can be had in little time."""
+    from nas_t2i.yaml_files import Document, parse_document
+
+    text = read_bytes(file).decode("utf-8")
+    if line is not None:
+        text = text.split("\n")[line - 1]
+    if len(text) > _MOST_LOCATED_CHARACTERS:
+        return Document(str(file), data, {(): (line or 1, 1)})
+    try:
         document = parse_document(text, str(file))
-        if line is not None:
-            places = {
-                k: (row + line - 1, column) for k, (row, column) in document.positions.items()
-            }
-            document = Document(str(file), document.data, places)
-        raise RecordError(str(config_error(document, model, error))) from None
+    except ConfigError:  # what JSON allows and YAML does not: a key twice, a control character
+        return Document(str(file), data, {(): (line or 1, 1)})
+    places = {
+        key: (row + (line or 1) - 1, column) for key, (row, column) in document.positions.items()
+    }
+    return Document(str(file), document.data, places)
 
 
 def record_error(
@@ -238,8 +258,8 @@ def record_error(
 def is_json(content: bytes) -> bool:
     """Whether that is one whole JSON value."""
     try:
-        json.loads(content)
-    except ValueError:
+        parse_json(content)
+    except JsonError:
         return False
     return True
 

@@ -13,6 +13,8 @@ from typing import Self
 
 from nas_t2i.errors import StorageError
 from nas_t2i.files import Closing, make_folder
+from nas_t2i.untrusted.json_text import parse_json
+from nas_t2i.untrusted.regular_files import MEGABYTE, read_regular
 
 LOCK_FILE = ".lock"
 # A reader that asks whether a study is locked holds the lock for an instant.
@@ -80,7 +82,7 @@ class FolderLock(Closing):
 
     def _owner(self) -> str:
         try:
-            owner = json.loads(self.file.read_text())
+            owner = parse_json(read_regular(self.file, MEGABYTE))
             return f"process {owner['pid']} on host {owner['host']}"
         except (OSError, ValueError, KeyError, TypeError):
             return "another process"

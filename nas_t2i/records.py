@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from nas_t2i.plugins import Origin
+from nas_t2i.untrusted.redact import redacted, redacted_data
 
 RECORD_VERSION = 1
 
@@ -217,7 +218,7 @@ class EndEvent(_Record):
     def _writable(cls, reason: object) -> object:
         # The output of a dying process may hold anything; it must not keep its end off the record.
         if isinstance(reason, str):
-            return reason.encode("utf-8", "replace").decode("utf-8")
+            return redacted(reason.encode("utf-8", "replace").decode("utf-8"))
         return reason
 
     @field_validator("state")
@@ -238,13 +239,23 @@ class SpaceUsed(_Record):
     space_id: str
     data: dict[str, Any] = Field(description="the validated file")
 
+    @field_validator("data")
+    @classmethod
+    def _without_secrets(cls, data: dict[str, Any]) -> dict[str, Any]:
+        return redacted_data(data)  # type: ignore[no-any-return]
+
 
 class BudgetUsed(_Record):
     """The budget of a study, as it was when the study began."""
 
     name: str = ""
     budget_id: str
-    data: dict[str, Any] = Field(description="the validated file")
+    data: dict[str, Any] = Field(description="the validated file, without secrets")
+
+    @field_validator("data")
+    @classmethod
+    def _without_secrets(cls, data: dict[str, Any]) -> dict[str, Any]:
+        return redacted_data(data)  # type: ignore[no-any-return]
 
 
 class StudyRecord(_Record):
@@ -268,6 +279,11 @@ class StudyRecord(_Record):
     stop_rule: str = Field(default="", description="how trials are stopped early, in words")
     note: str = Field(default="", description="what was trained and what is shown, in words")
     plugins: list[Origin] = Field(default_factory=list, description="code from outside nas-t2i")
+
+    @field_validator("storage", mode="after")
+    @classmethod
+    def _without_password(cls, storage: str) -> str:
+        return redacted(storage)
 
     @model_validator(mode="after")
     def _one_budget(self) -> StudyRecord:

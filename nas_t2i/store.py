@@ -15,7 +15,6 @@ on, so that nothing is lost. Anything else that can't be read is a RecordError w
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,15 +22,7 @@ from pathlib import Path
 
 from nas_t2i.errors import Where, did_you_mean
 from nas_t2i.events import EVENTS_FILE, TornTail, read_events
-from nas_t2i.files import (
-    check_version,
-    json_object,
-    make_folder,
-    read_bytes,
-    record_error,
-    validated,
-    write_json,
-)
+from nas_t2i.files import make_folder, read_record, record_error, write_json
 from nas_t2i.locks import is_locked
 from nas_t2i.records import (
     CurvePoint,
@@ -43,6 +34,8 @@ from nas_t2i.records import (
     TrialRecord,
     TrialState,
 )
+from nas_t2i.untrusted.json_text import parse_json
+from nas_t2i.untrusted.regular_files import read_regular
 
 STUDY_FILE = "study.json"
 TRIALS_FOLDER = "trials"
@@ -91,9 +84,7 @@ def read_study(folder: str | Path) -> StudyRecord:
         RecordError: missing, cut, malformed, or of a newer version (file, line, column).
     """
     file = Path(folder) / STUDY_FILE
-    data = json_object(read_bytes(file), file)
-    check_version(data, Where(str(file)))
-    return validated(data, StudyRecord, file)
+    return read_record(file, StudyRecord)
 
 
 def read_trials(folder: str | Path) -> list[TrialRecord]:
@@ -185,7 +176,7 @@ def _key(record: TrialRecord) -> tuple[str, str, int, str]:
 def _created(file: Path) -> datetime:
     """When a study was made; a study.json that can't be read is as old as its file."""
     try:
-        created = datetime.fromisoformat(json.loads(file.read_bytes())["created"])
+        created = datetime.fromisoformat(parse_json(read_regular(file))["created"])
         return created if created.tzinfo else created.replace(tzinfo=UTC)
     except (OSError, ValueError, KeyError, TypeError):
         return datetime.fromtimestamp(file.stat().st_mtime, UTC)

@@ -18,10 +18,12 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from nas_t2i.errors import ConfigError, Where, did_you_mean
+from nas_t2i.untrusted.regular_files import read_regular
 
 Key = str | int
 Path_ = tuple[Key, ...]
 _MOST_DIGITS = 300  # far above any setting; int() itself gives up at 4300
+_MOST_BYTES = 1 << 20  # read with every place in it, which takes 10 s; the largest here has 4 kB
 _MOST_VALUES = 100_000  # an alias repeats its value: ten lines can name a billion of them
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -97,7 +99,7 @@ def load_document(file: str | Path) -> Document:
     """
     path = Path(file)
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = read_regular(path, _MOST_BYTES).decode("utf-8")
     except FileNotFoundError:
         beside = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
         hint = did_you_mean(path.name, beside)

@@ -33,6 +33,7 @@ LAYERS = (
         "locks",
         "events",
         "expressions",
+        "untrusted",
     },
     {"arch"},
     {"protocol"},

@@ -38,7 +38,7 @@ def export_command(
       nas-t2i export results/sdxl-embedded/trials/unet-6389762c4fbd-s0 -o unet --step 420
     """
     from nas_t2i.arch.families import arch_from_dict
-    from nas_t2i.protocol.budget import Budget
+    from nas_t2i.protocol.budget import recorded_budget
     from nas_t2i.search.trial_config import load_trial_config
     from nas_t2i.store import STUDY_FILE
     from nas_t2i.training.checkpoint import checkpoint_folder, newest_checkpoint
@@ -53,7 +53,7 @@ def export_command(
         kept = ", ".join(str(int(file.name[5:])) for file in sorted(checkpoints.glob("step-*")))
         raise RecordError(f"{trial}: no such checkpoint; kept are the steps {kept or '(none)'}")
     plugins.restore(config.plugins)
-    budget = Budget.model_validate(config.budget, strict=False)
+    budget = recorded_budget(config.budget, trial / "config.json")
     origin = {
         "study": config.study,
         "trial": config.key,

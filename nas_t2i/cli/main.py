@@ -21,6 +21,7 @@ from nas_t2i.cli.schema import schema_command
 from nas_t2i.cli.search import search_command
 from nas_t2i.cli.validate import validate_command
 from nas_t2i.errors import UserError
+from nas_t2i.untrusted.redact import print_traceback
 from nas_t2i.version import __version__
 
 app = typer.Typer(
@@ -64,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     A problem that the user can mend is one line on stderr; anything else keeps its traceback.
     """
+    sys.excepthook = print_traceback
     try:
         status = app(
             args=None if arguments is None else list(arguments),
@@ -78,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(text, file=sys.stderr)
             sys.exit(2)
         # A wrong option is bad input like any other: one line, without the usage screen.
-        _fail(" ".join(text.replace("Value error, ", "").split()))
+        _fail(str(UserError(" ".join(text.replace("Value error, ", "").split()))))
     except typer.Abort:
         sys.exit(130)
     sys.exit(status or 0)

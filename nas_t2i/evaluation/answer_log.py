@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 from nas_t2i.errors import StorageError
 from nas_t2i.files import Closing, make_folder, repair_torn_tail
+from nas_t2i.untrusted.json_text import parse_json
+from nas_t2i.untrusted.regular_files import open_regular
 
 _BEGINNING = b'{"image": "'
 
@@ -124,7 +126,7 @@ def _check_kind(file: Path) -> None:
     """Refuse to repair, or to append to, what somebody wrote for another purpose."""
     if not file.exists():
         return
-    with file.open("rb") as stream:
+    with os.fdopen(open_regular(file), "rb") as stream:
         line = stream.readline()
     whole = line.endswith(b"\n")
     if line and (_entry(line) is None if whole else not line.startswith(_BEGINNING[: len(line)])):
@@ -148,7 +150,7 @@ def _read(file: Path, notes: list[str]) -> dict[Key, Any]:
 
 def _entry(line: bytes) -> tuple[Key, Any] | None:
     try:
-        data = json.loads(line)
+        data = parse_json(line)
         key = Key(data["image"], data["asked"], data["identity"])
         value = data["value"]
     except (ValueError, KeyError, TypeError):

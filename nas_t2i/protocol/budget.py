@@ -8,9 +8,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from nas_t2i.arch.spec import ProxyRule
+from nas_t2i.errors import RecordError
 from nas_t2i.protocol.conditioning import CodecSettings, TextEncoderSettings
 from nas_t2i.protocol.data import PairsData, ShapesData
 from nas_t2i.protocol.evaluation import EvaluationSettings
@@ -19,7 +20,7 @@ from nas_t2i.protocol.rungs import Rungs, RungsForm, ladder
 from nas_t2i.protocol.search import SearchPlan
 from nas_t2i.protocol.signals import SignalSettings
 from nas_t2i.protocol.training import Execution, Objective, Training
-from nas_t2i.yaml_files import load_document, parse_model
+from nas_t2i.yaml_files import Document, config_error, load_document, parse_model
 
 
 class Budget(Part):
@@ -201,3 +202,16 @@ def _ascending(steps: tuple[int, ...]) -> bool:
 def load_budget(path: str | Path) -> Budget:
     """Read a budget file. Raises ConfigError with file, line, column and key path."""
     return parse_model(load_document(path), Budget)
+
+
+def recorded_budget(data: dict[str, Any], file: Path) -> Budget:
+    """Return the budget that a trial's config.json, `file`, holds.
+
+    Raises:
+        RecordError: it is none, with the key path.
+    """
+    try:
+        return Budget.model_validate(data, strict=False)
+    except ValidationError as error:
+        report = config_error(Document(f"{file}: budget", data, {}), Budget, error)
+        raise RecordError(str(report).replace(": budget:1:1:", ": budget:", 1)) from None

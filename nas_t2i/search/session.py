@@ -38,10 +38,11 @@ from nas_t2i.search.candidates import Candidate, CandidateFactory, Proposals
 from nas_t2i.search.driver import Driver, Listener, WallClock
 from nas_t2i.search.launch import find_machines, trials_at_once
 from nas_t2i.search.runner import ProcessRunner
-from nas_t2i.search.study import OptunaStudy, check_sampler, hide_password
+from nas_t2i.search.study import OptunaStudy, check_sampler
 from nas_t2i.search.trial_config import Control, load_trial_config, trial_key
 from nas_t2i.store import STUDY_FILE, read_contents, read_study, write_study
 from nas_t2i.training.feeds.inputs import check_inputs, latent_geometry
+from nas_t2i.untrusted.redact import redacted
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class SearchRequest:
     @property
     def storage_shown(self) -> str:
         """The storage as it is recorded: without a password, wherever the folder is moved."""
-        return hide_password(self.storage) if self.storage else "journal:optuna.journal"
+        return redacted(self.storage) if self.storage else "journal:optuna.journal"
 
     @property
     def seeds(self) -> tuple[int, ...]:

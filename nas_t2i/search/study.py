@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import optuna
 from optuna.samplers import BaseSampler
@@ -21,6 +22,7 @@ from nas_t2i.errors import MissingExtraError, StorageError, UserError
 from nas_t2i.files import repair_torn_tail
 from nas_t2i.protocol.evaluation import Better
 from nas_t2i.streams import derive_seed
+from nas_t2i.untrusted.redact import HIDDEN, redacted
 
 _SAMPLERS: dict[str, Callable[..., BaseSampler]] = {
     "tpe": optuna.samplers.TPESampler,
@@ -169,8 +171,10 @@ def _open_storage(url: str, warn: Callable[[str], None]) -> BaseStorage:
             warn(note)
         return JournalStorage(JournalFileBackend(str(path)))
     if "://" not in url:
+        # Of a URL with a slip in it nobody can tell where the password is.
+        shown = url.partition(":")[0] + ":..." if ":" in url else redacted(url)
         raise StorageError(
-            f"storage {url!r}: not a URL; expected e.g. journal:study.journal, "
+            f"storage {shown!r}: not a URL; expected e.g. journal:study.journal, "
             "sqlite:///study.db or postgresql+psycopg://user@host/database"
         )
     return optuna.storages.get_storage(url)
@@ -179,7 +183,7 @@ def _open_storage(url: str, warn: Callable[[str], None]) -> BaseStorage:
 @contextlib.contextmanager
 def _readable_storage_errors(url: str) -> Any:
     """Turn what a storage can't do into one line that names it, without its password."""
-    shown = hide_password(url)
+    shown = redacted(url)
     try:
         yield
     except StorageError:
@@ -189,19 +193,18 @@ def _readable_storage_errors(url: str) -> Any:
             raise MissingExtraError(f"storage {shown}", "postgres") from None
         raise StorageError(f"storage {shown}: needs the package {error.name!r}") from None
     except ImportError as error:
-        raise StorageError(f"storage {shown}: {_one_line(error)}") from None
+        raise StorageError(f"storage {shown}: {_one_line(error, url)}") from None
     except Exception as error:
         known = type(error).__module__.partition(".")[0] in {"sqlalchemy", "optuna"}
         if not (known or isinstance(error, (OSError, ValueError, KeyError))):
             raise
-        raise StorageError(f"storage {shown}: can't be used: {_one_line(error)}") from None
+        raise StorageError(f"storage {shown}: can't be used: {_one_line(error, url)}") from None
 
 
-def hide_password(url: str) -> str:
-    """Return a storage URL as it may be shown and stored: ``user:***@host``."""
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
-
-
-def _one_line(error: BaseException) -> str:
-    cause = getattr(error, "orig", None) or error
-    return " ".join(str(cause).split())[:300]
+def _one_line(error: BaseException, url: str) -> str:
+    """Return a library's message on one line; it may quote a password that it took for a port."""
+    text = " ".join(str(getattr(error, "orig", None) or error).split())[:300]
+    secret = re.search(r"://[^/:@]*:(.*)@", url)
+    for piece in re.split(r"[/:@?&#]", unquote(secret[1]) + "@" + secret[1]) if secret else ():
+        text = text.replace(piece, HIDDEN) if piece else text
+    return text

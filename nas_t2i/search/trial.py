@@ -35,7 +35,7 @@ from nas_t2i.evaluation.sampling.contact_sheet import save_sheet
 from nas_t2i.evaluation.signals import Signals
 from nas_t2i.events import EVENTS_FILE, EventLog, read_events
 from nas_t2i.locks import FolderLock
-from nas_t2i.protocol.budget import Budget
+from nas_t2i.protocol.budget import recorded_budget
 from nas_t2i.records import (
     CurvePoint,
     EndEvent,
@@ -55,6 +55,7 @@ from nas_t2i.training.initial import load_initial_weights
 from nas_t2i.training.loop import DivergedError, Trainer
 from nas_t2i.training.micro_batch import frozen_micro_batch
 from nas_t2i.training.ranks import Ranks, join_ranks
+from nas_t2i.untrusted.redact import print_traceback, redacted
 
 PREEMPTED = 75  # exit status of a trial that saved and left (EX_TEMPFAIL: try again)
 _REPORT_SECONDS = 1.0  # between two progress events
@@ -72,7 +73,7 @@ class Trial:
         self._config, self._folder, self._ranks = config, folder, ranks
         self._decisions = decisions
         plugins.restore(config.plugins)
-        self._budget = Budget.model_validate(config.budget, strict=False)
+        self._budget = recorded_budget(config.budget, folder / "config.json")
         file = folder / EVENTS_FILE
         self._events = EventLog(file) if ranks.is_first else None
         self._on_record: set[int] = ranks.agree(_rungs_of(file) if ranks.is_first else None)
@@ -261,7 +262,7 @@ class Trial:
 
     def _say(self, text: str) -> None:
         if self._ranks.is_first:
-            print(text, file=sys.stderr, flush=True)
+            print(redacted(text), file=sys.stderr, flush=True)
 
 
 def _rungs_of(file: Path) -> set[int]:
@@ -277,6 +278,7 @@ def main(arguments: list[str]) -> int:
 
     Exit status 0 when it recorded its end event, `PREEMPTED` when it was asked to leave and saved.
     """
+    sys.excepthook = print_traceback  # the driver keeps the end of it as the trial's reason
     path = Path(arguments[0])
     config = load_trial_config(path)
     ranks = join_ranks(config.budget["training"]["device"])

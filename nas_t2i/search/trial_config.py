@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from nas_t2i.errors import RecordError
+from nas_t2i.files import read_record
 from nas_t2i.plugins import Origin
 from nas_t2i.records import Profile, TrialRecord, TrialState
 
@@ -66,11 +66,4 @@ def trial_key(arch_id: str, seed: int, control: str) -> str:
 
 def load_trial_config(path: Path) -> TrialConfig:
     """Read a trial's config. Raises RecordError when it is missing or not one."""
-    try:
-        return TrialConfig.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise RecordError(f"{path}: can't be read: {error.strerror}") from None
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise RecordError(f"{path}: not a trial config: {where}: {first['msg']}") from None
+    return read_record(path, TrialConfig)

@@ -27,9 +27,10 @@ import torch
 from nas_t2i import plugins
 from nas_t2i.arch.families import arch_from_dict
 from nas_t2i.arch.spec import Arch
-from nas_t2i.files import write_json
+from nas_t2i.errors import ConfigError
+from nas_t2i.files import read_json, write_json
 from nas_t2i.plugins import Origin
-from nas_t2i.protocol.budget import Budget
+from nas_t2i.protocol.budget import Budget, recorded_budget
 from nas_t2i.training.denoiser import build_denoiser
 from nas_t2i.training.feeds.inputs import latent_geometry
 from nas_t2i.training.ranks import Ranks
@@ -65,8 +66,10 @@ def frozen_micro_batch(folder: Path, config: Config, ranks: Ranks) -> int:
 
 def _found_or_find(folder: Path, own_batch: int) -> int:
     file = folder / FROZEN_FILE
-    with contextlib.suppress(FileNotFoundError):
-        found = int(json.loads(file.read_text())["micro_batch"])
+    if file.exists():
+        found = read_json(file).get("micro_batch")
+        if type(found) is not int or found < 1:
+            raise ConfigError(f"{file}: micro_batch", f"got {found!r:.60}", expected="at least 1")
         if own_batch % found == 0:  # else it was found for another number of ranks
             return found
     found = find_micro_batch(folder / "config.json")
@@ -208,9 +211,9 @@ def _divisors(number: int) -> list[int]:
 
 def main(arguments: list[str]) -> int:
     """Print a JSON line for each size that fits the trial whose config.json is named."""
-    config = json.loads(Path(arguments[0]).read_bytes())
+    config = read_json(Path(arguments[0]))
     plugins.restore(Origin.model_validate(origin) for origin in config.get("plugins", ()))
-    budget = Budget.model_validate(config["budget"], strict=False)
+    budget = recorded_budget(config["budget"], Path(arguments[0]))
     torch.set_num_threads(budget.training.threads)
     for size in fitting_sizes(budget, arch_from_dict(config["trained_arch"])):
         print(json.dumps({"micro_batch": size}), flush=True)

@@ -7,7 +7,9 @@ import pytest
 import sqlalchemy
 
 from nas_t2i.errors import MissingExtraError, StorageError, UserError
-from nas_t2i.search.study import OptunaStudy, hide_password
+from nas_t2i.records import BudgetUsed, EndEvent, TrialState
+from nas_t2i.search.study import OptunaStudy
+from tests.results.record_factory import study
 
 
 def open_study(url: str, *, seed: int = 0, sampler: str = "tpe", **options) -> OptunaStudy:
@@ -126,6 +128,13 @@ def test_a_journal_cut_in_a_line_is_repaired_and_nothing_whole_is_lost(tmp_path)
         ("sqlite:////no/such/folder/study.db", "unable to open database file"),
         ("journal:/no/such/folder/x.journal", "no such folder"),
         ("postgresql+psycopg://me:secret@127.0.0.1:1/x", "storage postgresql+psycopg://me:***@127"),
+        ("postgresql+psycopg://me:a@secret@127.0.0.1:1/x", "me:***@127.0.0.1:1/x"),
+        ("postgresql+psycopg://me:a@b:secret@127.0.0.1:1/x", "me:***@127.0.0.1:1/x"),
+        ("postgresql+psycopg://me:x/secret@127.0.0.1:1/x", "me:***@127.0.0.1:1/x"),
+        ("postgresql+psycopg://127.0.0.1:1/x?user=me&password=secret", "password=***"),
+        ("postgresql:me:secret@host/x", "'postgresql:...': not a URL"),
+        ("me:secret@host/x", "'me:...': not a URL"),
+        ("nonsense://x:secret@y", "nonsense://x:***@y"),
         ("nonsense://x", "nonsense"),
     ],
 )
@@ -164,6 +173,13 @@ def test_samplers_that_need_more_name_the_extra(tmp_path, monkeypatch):
         open_study(f"journal:{tmp_path / 's.journal'}", sampler="gp")
 
 
-def test_hide_password():
-    assert hide_password("postgresql://u:p@h/d") == "postgresql://u:***@h/d"
-    assert hide_password("sqlite:///x.db") == "sqlite:///x.db"
+def test_records_hold_no_secret():
+    urls = {"urls": ["github://me:secret@org/repo/0.tar"]}
+    record = study(
+        storage="postgresql://db/x?password=secret",
+        budget=BudgetUsed(budget_id="embedded-1", data={"data": {"sources": [urls]}}),
+    )
+    end = EndEvent(state=TrialState.FAILED, reason="OSError: s3://a/b?key=x&secret=secret: no")
+    for text in (record.model_dump_json(), end.model_dump_json()):
+        assert "=secret" not in text and ":secret" not in text and "***" in text
+    assert "github://me:***@org/repo/0.tar" in record.model_dump_json()

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from nas_t2i.arch.families.common.levels import LevelledUNet, Positive
+from nas_t2i.arch.families.common.levels import LevelledUNet, ResBlocks
 from nas_t2i.arch.spec import JsonDict, invalid
 
 # diffusers gives the norm of the text tokens this many groups, whatever the model's own.
@@ -26,7 +26,7 @@ class IFUNet(LevelledUNet):
 
     FAMILY: ClassVar[str] = "if_unet"
 
-    res_blocks: Positive = Field(
+    res_blocks: ResBlocks = Field(
         default=3, description="residual blocks a level on the way down; one more on the way up"
     )
     transformer_depth: tuple[OnOff, ...] = Field(description="1 where the level has attention")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Self
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from nas_t2i.arch.families.common.bounds import (
+    MOST_DEPTH,
+    MOST_PATCH,
+    LatentChannels,
+    TextWidth,
+    Width,
+)
 from nas_t2i.arch.spec import Arch, JsonDict, ProxyRule, invalid
 from nas_t2i.errors import ArchError
-
-Positive = Annotated[int, Field(ge=1)]
 
 
 class PixArt(Arch):
@@ -23,15 +28,17 @@ class PixArt(Arch):
 
     FAMILY: ClassVar[str] = "pixart"
 
-    hidden: Positive = Field(description="width of the transformer")
-    depth: Positive = Field(description="number of transformer blocks")
-    heads: Positive = Field(default=16, description="attention heads of a block")
-    patch: Positive = Field(default=2, description="side of a patch, in latent pixels")
+    hidden: Width = Field(description="width of the transformer")
+    depth: int = Field(ge=1, le=MOST_DEPTH, description="number of transformer blocks")
+    heads: Width = Field(default=16, description="attention heads of a block")
+    patch: int = Field(
+        default=2, ge=1, le=MOST_PATCH, description="side of a patch, in latent pixels"
+    )
     caption_embedding: bool = Field(
         default=True, description="a two-layer projection of the text to the model's width"
     )
-    text_dim: Positive = Field(default=1024, description="width of a text token's embedding")
-    latent_channels: Positive = Field(default=4, description="channels of the latents")
+    text_dim: TextWidth = Field(default=1024, description="width of a text token's embedding")
+    latent_channels: LatentChannels = Field(default=4, description="channels of the latents")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -21,6 +21,7 @@ from safetensors.numpy import save
 
 from nas_t2i.errors import UserError
 from nas_t2i.files import Closing, write_atomically
+from nas_t2i.untrusted.json_text import parse_json
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "F16": np.dtype("<f2"),
@@ -95,8 +96,8 @@ class ShardFile(Closing):
         if length > _LONGEST_HEADER:
             raise self._damaged("not a shard's header")
         try:
-            header = json.loads(os.pread(self._descriptor, length, 8))
-            note = json.loads(header.pop("__metadata__", {}).get("note", "{}"))
+            header = parse_json(os.pread(self._descriptor, length, 8))
+            note = parse_json(header.pop("__metadata__", {}).get("note", "{}"))
             self.note = {int(row): str(words) for row, words in note.items()}
             self._tensors = {name: _tensor(entry, 8 + length) for name, entry in header.items()}
         except (ValueError, TypeError, KeyError, IndexError, AttributeError):

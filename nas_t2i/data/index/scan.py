@@ -22,6 +22,7 @@ from nas_t2i.data.index.filters import Filters
 from nas_t2i.data.sources.common.parts import Extent, Kind, Part, Rejected, Sample
 from nas_t2i.files import write_atomically
 from nas_t2i.protocol.data import PairsData
+from nas_t2i.untrusted.json_text import JsonError, parse_json
 
 VERSION = 1  # raise when a scan of the same part comes out differently
 
@@ -156,8 +157,8 @@ def read_metadata(part: Part, sample: Sample) -> dict[str, Any]:
     metadata: dict[str, Any] = {}
     if sample.metadata is not None:
         try:
-            metadata = json.loads(_read_text(part, "metadata", sample.key, sample.metadata))
-        except (ValueError, RecursionError):
+            metadata = parse_json(_read_text(part, "metadata", sample.key, sample.metadata))
+        except JsonError:
             raise BadSampleError("broken json") from None
         if not isinstance(metadata, dict):
             raise BadSampleError("json is no object")

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -32,6 +31,7 @@ from nas_t2i.data.sources.common.parts import (
 from nas_t2i.errors import ConfigError
 from nas_t2i.files import expand_path
 from nas_t2i.protocol.data import Source
+from nas_t2i.untrusted.json_text import JsonError, parse_json
 
 LISTING = "metadata.jsonl"
 
@@ -166,8 +166,8 @@ class ListedPart(_FolderPart):
     def _sample(self, line: bytes, extent: Extent) -> Sample | Rejected:
         place = f"{LISTING}: byte {extent.offset}"
         try:
-            name = json.loads(line)["file_name"]
-        except (ValueError, RecursionError):
+            name = parse_json(line)["file_name"]
+        except JsonError:
             return Rejected(place, "broken json")
         except (KeyError, TypeError):
             return Rejected(place, "no file_name")

@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from nas_t2i.errors import ConfigError, Where, did_you_mean
+from nas_t2i.untrusted.json_text import whole_number
+from nas_t2i.untrusted.regular_files import MEGABYTE, read_regular
 from nas_t2i.yaml_files import Key, describe, dotted
 
+_MOST_BYTES = 2048 * MEGABYTE  # the annotations of COCO have 450
 _SPACE = re.compile(r"[ \t\r\n]*")
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")  # JSON spells what is no Unicode, too
 
@@ -119,7 +122,7 @@ def load_object(file: str | Path, expected: str) -> Row:
 def _read(file: str | Path) -> Text:
     path = Path(file)
     try:
-        return Text(str(path), path.read_bytes().decode("utf-8-sig"))
+        return Text(str(path), read_regular(path, _MOST_BYTES).decode("utf-8-sig"))
     except FileNotFoundError:
         siblings = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
         hint = did_you_mean(path.name, siblings)
@@ -150,7 +153,9 @@ def _no_number(name: str) -> NoReturn:
     raise _NoNumberError(name)
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_number)
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object, parse_constant=_no_number, parse_int=whole_number
+)
 # For looking up places in what has been read already.
 _PLAIN = json.JSONDecoder()
 
@@ -171,6 +176,8 @@ def _value(text: Text, position: int) -> tuple[Any, int]:
         ) from None
     except RecursionError:
         raise ConfigError(text.where(position), "lists or mappings nested too deeply") from None
+    except ValueError as error:
+        raise ConfigError(text.where(position), str(error)) from None
     if _HALF.search(text.content, position, end):
         _check_unicode(value, text.where(position))
     return value, end

@@ -25,7 +25,7 @@ from nas_t2i.evaluation.sampling.ddim import sample
 from nas_t2i.evaluation.sampling.generate import Images
 from nas_t2i.files import read_json
 from nas_t2i.plugins import Origin
-from nas_t2i.protocol.budget import Budget
+from nas_t2i.protocol.budget import Budget, recorded_budget
 from nas_t2i.protocol.conditioning import Codec, TextEncoder
 from nas_t2i.store import STUDY_FILE
 from nas_t2i.training import noise
@@ -204,10 +204,10 @@ def _trial_source(folder: Path, budget: Budget | None, step: int | None) -> Chec
         )
     try:
         plugins.restore(Origin.model_validate(origin) for origin in config.get("plugins", ()))
-        own = Budget.model_validate(config["budget"], strict=False)
+        own = recorded_budget(config["budget"], file)
         arch = arch_from_dict(config["trained_arch"])
         origin = {key: config[key] for key in ("study", "name", "seed", "control", "budget_id")}
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(
             str(file), f"not a trial's config ({str(error).splitlines()[0]})"
         ) from None

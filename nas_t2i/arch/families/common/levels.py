@@ -11,12 +11,22 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
+from nas_t2i.arch.families.common.bounds import (
+    MOST_BLOCKS,
+    MOST_DEPTH,
+    MOST_LEVELS,
+    MOST_RES_BLOCKS,
+    MOST_WIDTH,
+    LatentChannels,
+    TextWidth,
+    Width,
+)
 from nas_t2i.arch.spec import Arch, JsonDict, ProxyRule, invalid
 from nas_t2i.errors import ArchError
 from nas_t2i.yaml_files import Key, describe
 
-Positive = Annotated[int, Field(ge=1)]
-Depth = Annotated[int, Field(ge=0)]
+ResBlocks = Annotated[int, Field(ge=1, le=MOST_RES_BLOCKS)]
+Depth = Annotated[int, Field(ge=0, le=MOST_DEPTH)]
 
 
 class LevelledUNet(Arch):
@@ -29,11 +39,11 @@ class LevelledUNet(Arch):
     ``channels``.
     """
 
-    channels: Positive = Field(description="channels of the first level")
-    channel_mult: tuple[Positive, ...] = Field(
-        description="width of each level, in units of channels"
+    channels: Width = Field(description="channels of the first level")
+    channel_mult: tuple[Width, ...] = Field(
+        max_length=MOST_LEVELS, description="width of each level, in units of channels"
     )
-    res_blocks: Positive = Field(
+    res_blocks: ResBlocks = Field(
         default=2, description="residual blocks a level on the way down; one more on the way up"
     )
     transformer_depth: tuple[Depth, ...] = Field(
@@ -44,10 +54,10 @@ class LevelledUNet(Arch):
         default=0,
         description="the same of the mid block; default: that of the deepest level with attention",
     )
-    head_dim: Positive = Field(default=64, description="channels of one attention head")
-    norm_groups: Positive = Field(default=32, description="groups of every group norm")
-    text_dim: Positive = Field(default=1024, description="width of a text token's embedding")
-    latent_channels: Positive = Field(default=4, description="channels of the latents")
+    head_dim: Width = Field(default=64, description="channels of one attention head")
+    norm_groups: Width = Field(default=32, description="groups of every group norm")
+    text_dim: TextWidth = Field(default=1024, description="width of a text token's embedding")
+    latent_channels: LatentChannels = Field(default=4, description="channels of the latents")
 
     @property
     def rates(self) -> tuple[int, ...]:
@@ -86,6 +96,9 @@ class LevelledUNet(Arch):
             raise invalid(
                 cls.FAMILY, ("channel_mult",), mult, "got []; expected at least one level"
             )
+        if isinstance(mult, tuple) and len(mult) > MOST_LEVELS:
+            problem = f"got {len(mult)} levels; expected at most {MOST_LEVELS}"
+            raise invalid(cls.FAMILY, ("channel_mult",), mult, problem)
         if isinstance(mult, tuple) and isinstance(depth, Mapping):
             depth = data["transformer_depth"] = cls._depth_by_level(depth, len(mult))
         cls._take_out_common_factor(data)
@@ -171,10 +184,28 @@ class LevelledUNet(Arch):
                 self._check_width(level, width, self.head_dim, "head_dim")
         if self.mid_depth:
             self._check_width(levels - 1, self.widths[-1], self.head_dim, "head_dim")
+        self._check_blocks()
         self._check_family()
         return self
 
+    def _check_blocks(self) -> None:
+        modules = 2 * self.res_blocks + 1  # of a level: on the way down, and one more up
+        transformers = modules * sum(self.transformer_depth) + self.mid_depth
+        blocks = modules * len(self.channel_mult) + transformers
+        if blocks > MOST_BLOCKS:
+            problem = (
+                f"got {self.res_blocks}, which makes {blocks} residual and transformer blocks; "
+                f"expected at most {MOST_BLOCKS} in all"
+            )
+            raise invalid(self.FAMILY, ("res_blocks",), self.res_blocks, problem)
+
     def _check_width(self, level: int, width: int, divisor: int, name: str) -> None:
+        if width > MOST_WIDTH:
+            problem = (
+                f"got {self.channels} channels x {self.channel_mult[level]} = {width}; expected at "
+                f"most {MOST_WIDTH}"
+            )
+            raise invalid(self.FAMILY, ("channels",), self.channels, problem)
         if width % divisor:
             rate = self.rates[level]
             problem = (
