@@ -118,7 +118,8 @@ def curves(
         Path, typer.Option("--output", "-o", help="The image to write (.png .svg .pdf).")
     ] = Path("curves.png"),
     metric: Annotated[
-        str, typer.Option(help="An additional metric of the budget; default: the one ranked by.")
+        str,
+        typer.Option(help="Another metric, or a signal; default: the one ranked by."),
     ] = "",
 ) -> None:
     """Draw scores against steps and training compute (needs the extra `plots`).

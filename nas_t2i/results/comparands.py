@@ -13,12 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from nas_t2i.errors import RecordError, UserError, Where, did_you_mean
 from nas_t2i.files import check_version, json_object, read_bytes, record_error, validated
+from nas_t2i.protocol.signals import SIGNALS
 from nas_t2i.records import Score
 from nas_t2i.results.entries import (
     SETTLED,
     Entry,
     check_metric,
     group_entries,
+    measured_signals,
     with_one_metric,
 )
 from nas_t2i.results.leaderboard import unique_names
@@ -232,7 +234,10 @@ def _read(text: str, root: str | Path, metric: str) -> Result | _Trials:
         )
     folder = find_study(study, root)
     trials = read_trials(folder)
-    if metrics := [m for trial in trials for point in trial.curve for m in point.scores]:
+    metrics = [m for trial in trials for point in trial.curve for m in point.scores]
+    if metric in SIGNALS:  # a signal is compared where it is asked for
+        metrics += measured_signals(trials)
+    if metrics:
         trials = with_one_metric(trials, _choose(metric, metrics, text))
     entries = group_entries(trials)
     entry = _find_entry(name, entries, folder)

@@ -74,7 +74,8 @@ class Comparison:
             return "Can't be told apart: one common prompt gives no interval."
         if judged.includes_zero:
             return f"Can't be told apart: the 95 % interval {where} includes 0."
-        better = self.first.name if judged.value > 0 else self.second.name
+        first_is_better = (judged.value > 0) == (self.first.score.better == "larger")
+        better = self.first.name if first_is_better else self.second.name
         return f"{better} is better: the 95 % interval {where} excludes 0."
 
 

@@ -10,7 +10,8 @@ from functools import cached_property
 import numpy as np
 
 from nas_t2i.errors import IncomparableError, RecordError, did_you_mean
-from nas_t2i.records import CurvePoint, Score, TrialRecord, TrialState
+from nas_t2i.protocol.signals import SIGNALS
+from nas_t2i.records import CurvePoint, Score, Signal, TrialRecord, TrialState
 from nas_t2i.statistics import FloatArray, mean_over_prompts
 
 SETTLED = (TrialState.COMPLETE, TrialState.STOPPED)
@@ -69,13 +70,18 @@ class Entry:
 
     def scores(self, step: int, metric: str = "") -> list[Score]:
         """Return the scores of the counted seeds at a rung, by the ranked metric or another one."""
-        return [point.scores[metric or self.metric] for point in self.points(step)]
+        found = [_only(point, metric or self.metric) for point in self.points(step)]
+        return [score for scores in found for score in scores.values()]
 
     def additional(self, step: int) -> list[str]:
-        """Return the metrics beside the ranked one by which every counted seed has a score."""
+        """Return what every counted seed has beside the ranked metric: metrics, then signals."""
         points = self.points(step)
-        named = [metric for metric in points[0].scores if metric != self.metric] if points else []
-        return [metric for metric in named if all(metric in point.scores for point in points)]
+        named = [*points[0].scores, *points[0].signals] if points else []
+        return [
+            metric
+            for metric in named
+            if metric != self.metric and all(_only(point, metric) for point in points)
+        ]
 
     def per_prompt(self, step: int, metric: str = "") -> FloatArray:
         """Return the scores of single prompts, (seeds, prompts); no prompts if not recorded."""
@@ -146,20 +152,43 @@ def shared_metric(trials: Iterable[TrialRecord]) -> str:
 
 
 def with_one_metric(trials: Sequence[TrialRecord], metric: str) -> list[TrialRecord]:
-    """Return the trials with their scores of one metric only."""
+    """Return the trials with their scores of one metric only; a signal is taken as a score."""
     return [
         trial.model_copy(
             update={
                 "curve": [
-                    point.model_copy(
-                        update={"scores": {m: s for m, s in point.scores.items() if m == metric}}
-                    )
+                    point.model_copy(update={"scores": _only(point, metric)})
                     for point in trial.curve
                 ]
             }
         )
         for trial in trials
     ]
+
+
+def _only(point: CurvePoint, metric: str) -> dict[str, Score]:
+    found = {name: score for name, score in point.scores.items() if name == metric}
+    if signal := point.signals.get(metric):
+        found[metric] = as_score(signal)
+    return found
+
+
+def as_score(signal: Signal) -> Score:
+    """Return a signal in the form of a score: its pairs stand for prompts."""
+    return Score(
+        metric=signal.name,
+        value=signal.value,
+        stderr=signal.stderr,
+        n=signal.n,
+        signature=signal.signature,
+        better=SIGNALS[signal.name].better,
+        per_prompt=signal.per_pair,
+    )
+
+
+def measured_signals(trials: Iterable[TrialRecord]) -> list[str]:
+    """Return the names of the signals on record, in order of first appearance."""
+    return list(dict.fromkeys(s for t in trials for point in t.curve for s in point.signals))
 
 
 def check_metric(metric: str, found: Iterable[str], place: str) -> str:

@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING
 
 from nas_t2i.errors import MissingExtraError, RecordError, UserError, did_you_mean
 from nas_t2i.files import write_atomically
+from nas_t2i.protocol.signals import SIGNALS
 from nas_t2i.records import TrialRecord
-from nas_t2i.results.entries import Entry, check_metric, group_entries, with_one_metric
+from nas_t2i.results.entries import (
+    Entry,
+    check_metric,
+    group_entries,
+    measured_signals,
+    with_one_metric,
+)
 from nas_t2i.results.leaderboard import LeaderboardRow, rank_trials
 from nas_t2i.results.metrics import display_name
 
@@ -50,6 +57,7 @@ def plot_curves(
         raise RecordError(f"{title or 'these trials'}: no trial has reached a rung yet")
     ranked_by = rows[0].metric
     measured = [name for trial in trials for point in trial.curve for name in point.scores]
+    measured += measured_signals(trials)
     drawn = check_metric(metric or ranked_by, measured, title or "these trials")
     try:
         from matplotlib import colormaps
@@ -79,6 +87,8 @@ def plot_curves(
     name, over = display_name(drawn), "prompts"
     if drawn == "fid":
         name, over = f"{name}, smaller is better", "images"
+    if drawn in SIGNALS:
+        name, over = f"{name}, {SIGNALS[drawn].unit}", "pairs"
     by_step.set(
         xlabel="training steps", ylabel=f"{name} (mean over seeds; band: ±1 SE over {over})"
     )
