@@ -72,6 +72,11 @@ class Execution(Part):
     gradient_checkpointing: bool = False
     channels_last: bool = False
     compile: bool = Field(default=False, description="torch.compile the denoiser")
+    warm_start: bool = Field(
+        default=True,
+        description="fork trials from a process that has imported what they need; only those of "
+        "one rank and one thread on this machine's CPU",
+    )
     workers: int = Field(default=2, ge=0, description="threads of a rank that read and decode")
     checkpoint_minutes: float = Field(
         default=10.0, gt=0, description="between two checkpoints; rungs are always saved"

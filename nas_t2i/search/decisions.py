@@ -82,18 +82,24 @@ class Decisions:
 
     `start` is the name of this start of the trial, as the driver gave it. When the driver is gone,
     has been replaced by another, asks to leave, or SIGTERM arrives, `gone` is set; a process that
-    is then not done within `outlive_seconds` ends without having saved.
+    is then not done within `outlive_seconds` ends without having saved. So is it when a trial that
+    a launcher started, `launched`, has lost the launcher.
     """
 
     def __init__(
-        self, folder: Path, start: str, *, outlive_seconds: float = _OUTLIVE_SECONDS
+        self,
+        folder: Path,
+        start: str,
+        *,
+        launched: bool = False,
+        outlive_seconds: float = _OUTLIVE_SECONDS,
     ) -> None:
         self.gone = threading.Event()
         self._why = ""
         self._start = start
         self._file, self._lock = folder / DECISIONS_FILE, folder / DRIVER_LOCK
         self._outlive_seconds = outlive_seconds
-        self._parent = os.getppid()
+        self._launcher = os.getppid() if launched else None
         self._closed = threading.Event()
         self._said: dict[int, bool] = {}  # rung -> whether to go on
         self._look_for_driver()
@@ -159,7 +165,7 @@ class Decisions:
             return
         if not driver_is_there:
             self._leave("the driver is gone")
-        elif os.getppid() != self._parent:
+        elif self._launcher not in (None, os.getppid()):
             self._leave("the process that started it is gone")
 
     def _leave(self, why: str) -> None:

@@ -106,6 +106,18 @@ def trials_at_once(budget: Budget, machines: Machines, cores: int) -> int:
     return planned or room
 
 
+def may_be_forked(budget: Budget, machines: Machines) -> bool:
+    """Say whether a trial may be forked from a warm process instead of being started anew.
+
+    Several ranks need their launcher. With several threads, the process would have them too: a
+    library of numpy's starts them when it is imported. CUDA must not be touched before a fork, and
+    what DeepSpeed touches to find devices is not ours to know.
+    """
+    training, execution = budget.training, budget.execution
+    alone = execution.ranks == 1 and not machines.nodes
+    return execution.warm_start and alone and training.threads == 1 and training.device == "cpu"
+
+
 def make_launch(
     budget: Budget,
     machines: Machines,

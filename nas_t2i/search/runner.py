@@ -10,12 +10,13 @@ import contextlib
 import os
 import re
 import signal
-import subprocess
+import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from nas_t2i.errors import ConfigError, StorageError
 from nas_t2i.events import EventLog, EventTail
@@ -23,7 +24,9 @@ from nas_t2i.files import write_atomically
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.records import EndEvent, StartEvent, TrialEvent, TrialState
 from nas_t2i.search.decisions import DecisionLog
-from nas_t2i.search.launch import Launch, Machines, find_machines, make_launch
+from nas_t2i.search.fork_server import UNSEEN
+from nas_t2i.search.launch import Machines, find_machines, make_launch, may_be_forked
+from nas_t2i.search.starter import Process, Starter
 from nas_t2i.search.trial_config import TrialConfig
 
 TRIAL_MODULE = "nas_t2i.search.trial"  # what each of a trial's processes runs
@@ -61,11 +64,19 @@ class Runner(Protocol):
 class ProcessRunner:
     """Runs each trial in processes of its own, in a folder named by the trial's key.
 
-    On CUDA each trial gets devices of its own, one a rank.
+    On CUDA each trial gets devices of its own, one a rank. `say` is told what a user should know.
     """
 
-    def __init__(self, trials: Path, *, stall_seconds: float, module: str = TRIAL_MODULE) -> None:
+    def __init__(
+        self,
+        trials: Path,
+        *,
+        stall_seconds: float,
+        module: str = TRIAL_MODULE,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
         self._trials, self._stall_seconds, self._module = trials, stall_seconds, module
+        self._starter = Starter(module, say or partial(print, file=sys.stderr))
         self._machines: Machines | None = None
         self._running: list[TrialProcess] = []
 
@@ -87,7 +98,9 @@ class ProcessRunner:
         try:
             arguments = [str(path.absolute()), log.start]
             launch = make_launch(budget, self._machines, devices, self._module, arguments, folder)
-            trial = TrialProcess(config, folder, log, launch, devices, self._stall_seconds)
+            fork = may_be_forked(budget, self._machines)
+            start = partial(self._starter.start, launch, arguments, fork=fork)
+            trial = TrialProcess(config, folder, log, start, devices, self._stall_seconds)
         except BaseException:
             log.close()
             raise
@@ -119,10 +132,11 @@ class TrialProcess:
         config: TrialConfig,
         folder: Path,
         log: DecisionLog,
-        launch: Launch,
+        start: Callable[[IO[bytes]], Process],
         devices: tuple[str, ...],
         stall_seconds: float,
     ) -> None:
+        """`start` starts the process, whose output goes to the file that it is given."""
         self.config, self.devices = config, devices
         self.ended = False
         self._folder, self._log = folder, log
@@ -140,14 +154,7 @@ class TrialProcess:
         self._stderr = (folder / "stderr.log").open("ab")
         self._said_before = self._stderr.tell()
         try:
-            self._process = subprocess.Popen(
-                launch.command,
-                stdin=subprocess.DEVNULL,
-                stdout=self._stderr,
-                stderr=self._stderr,
-                env=launch.environment,
-                start_new_session=True,
-            )
+            self._process = start(self._stderr)
         except BaseException:
             self._stderr.close()
             raise
@@ -260,7 +267,8 @@ def _describe_death(status: int | None, said: str) -> str:
     cause = _cause(said)
     # Of ranks that die within a second, the launcher reports any; a killed one says nothing.
     lost = "another rank was lost (out of memory?): " if _LOST_RANK.search(cause) else ""
-    return f"exit status {status}: {lost}{cause[:300]}"
+    known = "unknown" if status == UNSEEN else status
+    return f"exit status {known}: {lost}{cause[:300]}"
 
 
 def _signal_number(status: int) -> int:

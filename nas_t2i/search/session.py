@@ -156,6 +156,7 @@ def run_search(
             runner=ProcessRunner(
                 request.folder / "trials",
                 stall_seconds=60 * request.budget.search.stall_minutes,
+                say=say,
             ),
             clock=WallClock(),
             listener=make_listener(candidates, factory),

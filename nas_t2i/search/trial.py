@@ -21,6 +21,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from nas_t2i.evaluation.signals import Signals
 from nas_t2i.events import EVENTS_FILE, EventLog, read_events
 from nas_t2i.locks import FolderLock
 from nas_t2i.protocol.budget import recorded_budget
+from nas_t2i.protocol.data import ShapesData
 from nas_t2i.records import (
     CurvePoint,
     EndEvent,
@@ -61,17 +63,31 @@ PREEMPTED = 75  # exit status of a trial that saved and left (EX_TEMPFAIL: try a
 _REPORT_SECONDS = 1.0  # between two progress events
 
 
+@dataclass(frozen=True)
+class Shared:
+    """What the trials of a budget have in common and none of them changes."""
+
+    budget: dict[str, Any]
+    inputs: Inputs
+
+
 class Trial:
     """One trial in this process; every rank has one and they act together.
 
-    The first rank alone writes events and reads the driver's decisions, which it shares.
+    The first rank alone writes events and reads the driver's decisions, which it shares. What
+    `shared` holds need not be made again.
     """
 
     def __init__(
-        self, config: TrialConfig, folder: Path, ranks: Ranks, decisions: Decisions | None
+        self,
+        config: TrialConfig,
+        folder: Path,
+        ranks: Ranks,
+        decisions: Decisions | None,
+        shared: Shared | None = None,
     ) -> None:
         self._config, self._folder, self._ranks = config, folder, ranks
-        self._decisions = decisions
+        self._decisions, self._shared = decisions, shared
         plugins.restore(config.plugins)
         self._budget = recorded_budget(config.budget, folder / "config.json")
         file = folder / EVENTS_FILE
@@ -109,14 +125,7 @@ class Trial:
     def _make_parts(self) -> None:
         config, budget, ranks = self._config, self._budget, self._ranks
         torch.set_num_threads(budget.training.threads)
-        device = str(ranks.device)
-        inputs = Inputs(
-            budget,
-            cache_dir(),
-            shuffle_captions=config.control == "shuffled-captions",
-            device=device,
-            say=self._say,
-        )
+        inputs = self._inputs()
         micro_batch = frozen_micro_batch(self._folder, config, ranks)
         if self._events is not None:
             record = config.new_record().model_copy(
@@ -168,6 +177,18 @@ class Trial:
                 f"rungs {missing} were measured before it, but are no longer on record"
             )
         return not missing
+
+    def _inputs(self) -> Inputs:
+        shuffle = self._config.control == "shuffled-captions"
+        if self._shared and self._shared.budget == self._config.budget and not shuffle:
+            return self._shared.inputs
+        return Inputs(
+            self._budget,
+            cache_dir(),
+            shuffle_captions=shuffle,
+            device=str(self._ranks.device),
+            say=self._say,
+        )
 
     def _after_step(self, step: int, loss: float) -> None:
         now = time.monotonic()
@@ -273,7 +294,30 @@ def _ranked_score(at_rung: AtRung | None) -> list[float]:
     return [] if at_rung is None else [at_rung.measured.score.value]
 
 
-def main(arguments: list[str]) -> int:
+def share(path: Path) -> Shared | None:
+    """Import what every trial needs, and make what those of a one-threaded CPU budget share.
+
+    For a process that trials are forked from (nas_t2i.search.fork_server): it starts no thread.
+    Returns None where each trial makes its own, and tells why if it can't.
+    """
+    import deepspeed  # noqa: F401
+    from diffusers import UNet2DConditionModel  # noqa: F401  it brings what the others need
+
+    try:
+        config = load_trial_config(path)
+        if config.plugins:  # code from outside may do anything when it is imported
+            return None
+        budget = recorded_budget(config.budget, path)
+        # Pairs from files are opened by each trial: descriptors and reading threads are its own.
+        if not isinstance(budget.data, ShapesData):
+            return None
+        torch.set_num_threads(budget.training.threads)
+        return Shared(config.budget, Inputs(budget, cache_dir()))
+    except UserError:
+        return None
+
+
+def main(arguments: list[str], shared: Shared | None = None) -> int:
     """Run the trial whose config.json and start are named, or one rank of it.
 
     Exit status 0 when it recorded its end event, `PREEMPTED` when it was asked to leave and saved.
@@ -286,7 +330,7 @@ def main(arguments: list[str]) -> int:
         gone = decisions is not None and decisions.gone.is_set()
         if ranks.agree(gone):  # nobody listens, or a later start of this trial took over
             return 0
-        end = Trial(config, path.parent, ranks, decisions).run()
+        end = Trial(config, path.parent, ranks, decisions, shared).run()
         if ranks.is_first:
             EventLog(path.parent / "events.jsonl").append(end)
         ranks.wait()  # a launcher ends all ranks when one leaves with another status than 0
@@ -304,7 +348,7 @@ def _driver(folder: Path, start: str, ranks: Ranks) -> Iterator[Decisions | None
         return
     # A process of an earlier, killed driver may still be saving: wait for it to leave.
     with FolderLock(folder / ".lock", wait_seconds=60):
-        yield Decisions(folder, start)
+        yield Decisions(folder, start, launched=ranks.size > 1)
 
 
 if __name__ == "__main__":

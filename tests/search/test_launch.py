@@ -14,6 +14,7 @@ from nas_t2i.search.launch import (
     Machines,
     find_machines,
     make_launch,
+    may_be_forked,
     read_hostfile,
     trials_at_once,
 )
@@ -68,6 +69,17 @@ def test_one_rank_is_a_plain_child(tmp_path, monkeypatch):
     assert made_.environment["CUDA_VISIBLE_DEVICES"] == ""
     assert made_.environment["DS_ACCELERATOR"] == "cpu"
     assert made_.environment["OMP_NUM_THREADS"] == "1"
+
+
+def test_only_a_trial_without_ranks_threads_and_devices_may_be_forked():
+    whole = quick_budget()
+    assert may_be_forked(whole, PLAIN)
+    threads = whole.training.model_copy(update={"threads": 2})
+    assert not may_be_forked(whole.model_copy(update={"training": threads}), PLAIN)
+    assert not may_be_forked(quick_budget(ranks=2), PLAIN)
+    assert not may_be_forked(quick_budget(warm_start=False), PLAIN)
+    assert not may_be_forked(on_cuda(), Machines(("0",), {}))
+    assert not may_be_forked(whole, Machines(None, {"node1": (0,)}))
 
 
 def test_ranks_on_this_machine_get_the_devices_they_were_given(tmp_path):

@@ -1,17 +1,24 @@
 """Real trials, each in its processes, on a budget of a few steps."""
 
 import json
+import os
 import signal
 
 import pytest
+import torch
 
 from nas_t2i.events import read_events
+from nas_t2i.plugins import Origin
 from nas_t2i.records import EndEvent, ProgressEvent, RungEvent, StartEvent, TrialState
 from nas_t2i.search.candidates import CandidateFactory
-from nas_t2i.search.runner import ProcessRunner
+from nas_t2i.search.fork_server import ForkedProcess
+from nas_t2i.search.runner import TRIAL_MODULE, ProcessRunner
+from nas_t2i.search.starter import Starter
+from nas_t2i.search.trial import Trial, share
 from nas_t2i.store import assemble_trial
 from nas_t2i.training.feeds.inputs import latent_geometry
-from tests.search.processes import DEADLINE_SECONDS, follow, wait_until
+from nas_t2i.training.ranks import Ranks
+from tests.search.processes import follow, wait_until
 from tests.training.tiny import tiny_arch, tiny_budget
 
 
@@ -32,8 +39,14 @@ def tiny_config(steps: int = 6, seed: int = 0, execution=None, **changes):
     return candidate.config("tiny", 0, budget, seed).model_copy(update=changes)
 
 
+STARTER = Starter(TRIAL_MODULE, print)  # one for all tests: imports take seconds
+
+
 def start(folder, config):
-    return ProcessRunner(folder, stall_seconds=300).start(config)
+    runner = ProcessRunner(folder, stall_seconds=300)
+    runner._starter = STARTER
+    os.environ.pop("PYTEST_CURRENT_TEST", None)  # another environment is another server
+    return runner.start(config)
 
 
 def curve(folder, config):
@@ -89,6 +102,71 @@ def test_rungs_that_a_cut_record_lost_are_measured_again_the_same(kept, tmp_path
     assert "but are no longer on record" in said
 
 
+def test_a_forked_trial_leaves_what_one_that_is_started_anew_leaves(tmp_path):
+    warm = tiny_config()
+    plain = tiny_config(execution={"warm_start": False})
+    server = ProcessRunner(tmp_path / "warm", stall_seconds=300)
+    before = server.start(tiny_config(seed=1))  # so that the one compared is not the first
+    assert follow(before)[-1].state is TrialState.COMPLETE
+    trial = server.start(warm)
+    assert isinstance(trial._process, ForkedProcess)
+    assert follow(trial)[-1].state is TrialState.COMPLETE
+    assert follow(start(tmp_path / "plain", plain))[-1].state is TrialState.COMPLETE
+
+    assert curve(tmp_path / "warm", warm) == curve(tmp_path / "plain", plain)
+    folders = [tmp_path / "warm" / warm.key, tmp_path / "plain" / plain.key]
+    records = [started(folder).model_dump() for folder in folders]
+    assert records[0] == records[1]
+    saved = [sorted((folder / "checkpoints").rglob("*.pt")) for folder in folders]
+    assert saved[0]
+    for one, other in zip(*saved, strict=True):
+        assert one.name == other.name
+        assert_same(*(torch.load(file, weights_only=True) for file in (one, other)))
+    images = [file.name for file in sorted(folders[0].glob("*.png"))]
+    assert len(images) == 3
+    for name in images:
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+
+
+def started(folder):
+    events, _ = read_events(folder / "events.jsonl")
+    return next(event.record for event in events if isinstance(event, StartEvent))
+
+
+def assert_same(one, other, key=""):
+    """Nested plain values and tensors are equal, bit for bit, but for their clocks."""
+    assert type(one) is type(other)
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for name in one:
+            assert_same(one[name], other[name], str(name))
+    elif isinstance(one, list | tuple):
+        for a, b in zip(one, other, strict=True):
+            assert_same(a, b)
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    elif "seconds" not in key:
+        assert one == other
+
+
+def test_only_trials_of_the_same_budget_and_captions_share_inputs(tmp_path):
+    config = tiny_config()
+    (tmp_path / "config.json").write_text(config.model_dump_json())
+    shared = share(tmp_path / "config.json")
+
+    def inputs(**changes):
+        changed = config.model_copy(update=changes)
+        return Trial(changed, tmp_path, Ranks.alone(), None, shared)._inputs()
+
+    assert inputs(seed=3) is inputs(control="no-cross-attention") is shared.inputs
+    assert inputs(control="shuffled-captions") is not shared.inputs
+    assert inputs(budget=tiny_budget(9).model_dump(mode="json")) is not shared.inputs
+    outside = Origin(kind="families", name="elsewhere:Family")
+    with_plugins = config.model_copy(update={"plugins": [outside]})
+    (tmp_path / "config.json").write_text(with_plugins.model_dump_json())
+    assert share(tmp_path / "config.json") is None
+
+
 def test_a_trial_stops_when_told_and_leaves_when_its_driver_is_gone(tmp_path):
     config = tiny_config()
     trial = start(tmp_path, config)
@@ -100,7 +178,7 @@ def test_a_trial_stops_when_told_and_leaves_when_its_driver_is_gone(tmp_path):
     orphan = start(tmp_path / "orphan", config)
     wait_until(lambda: any(isinstance(event, StartEvent) for event in orphan.poll()))
     orphan._log.close()  # what it sees when its driver is killed
-    orphan._process.wait(DEADLINE_SECONDS)
+    wait_until(lambda: orphan._process.poll() is not None)
     end = orphan.poll()[-1]
     assert isinstance(end, EndEvent) and end.state is TrialState.INTERRUPTED
     assert end.reason.endswith("the driver is gone")

@@ -5,9 +5,12 @@
 Each rank leaves ``rankN.json`` (its pid and environment) beside the config, and "over" ends them.
 """
 
+import ctypes
 import os
+import resource
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -57,7 +60,21 @@ def quick_config(name: str = "whole", *, seed: int = 0, steps: int = 3, **execut
     )
 
 
-def lead(config: TrialConfig, folder: Path, decisions: Decisions) -> EndEvent:
+def run_out_of_memory() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+    bytearray(1 << 31)
+
+
+CRASHES = {
+    "segfault": lambda: ctypes.string_at(0),
+    "abort": os.abort,
+    "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "out of memory": run_out_of_memory,
+    "exit": lambda: os._exit(7),
+}
+
+
+def lead(config: TrialConfig, folder: Path, decisions: Decisions, log: EventLog) -> EndEvent:
     saved = folder / "step"
     reported = int(saved.read_text()) if saved.exists() else 0
     try:
@@ -65,14 +82,15 @@ def lead(config: TrialConfig, folder: Path, decisions: Decisions) -> EndEvent:
             decisions.check()
             if config.name == "silent":
                 time.sleep(600)
+            if config.name in CRASHES:
+                CRASHES[config.name]()
             if config.name.startswith("a rank"):
                 wait_in_vain(folder)
             if rung > reported:
                 point = CurvePoint(
                     step=rung, images=0, training_flops=0, loss=0, seconds=0, evaluation_seconds=0
                 )
-                with EventLog(folder / "events.jsonl") as log:
-                    log.append(RungEvent(point=point))
+                log.append(RungEvent(point=point))
                 saved.write_text(str(rung))
             if (
                 rung >= reported
@@ -103,22 +121,35 @@ def follow(config: TrialConfig, folder: Path) -> None:
         time.sleep(0.02)
 
 
-def main(arguments: list[str]) -> int:
+def share(path: Path) -> str:
+    if os.environ.get("TINY_TRIALS_SHARE") == "a thread":
+        threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+    if os.environ.get("TINY_TRIALS_SHARE") == "an error":
+        raise ValueError("nothing to share")
+    return f"made in {os.getpid()}"
+
+
+def main(arguments: list[str], shared: str = "nothing") -> int:
     path = Path(arguments[0])
     folder, number = path.parent, int(os.environ.get("RANK", 0))
     config = TrialConfig.model_validate_json(path.read_bytes())
-    write_json(folder / f"rank{number}.json", {"pid": os.getpid(), "environment": dict(os.environ)})
+    print(f"this is {config.name}, seed {config.seed}", file=sys.stderr)
+    write_json(
+        folder / f"rank{number}.json",
+        {"pid": os.getpid(), "environment": dict(os.environ), "shared": shared},
+    )
     if number:
         follow(config, folder)
         return 0
     with FolderLock(folder / ".lock", wait_seconds=30):
         (folder / "over").unlink(missing_ok=True)
-        decisions = Decisions(folder, arguments[1])
+        launched = config.budget["execution"]["ranks"] > 1
+        decisions = Decisions(folder, arguments[1], launched=launched)
         if decisions.gone.is_set():
             return 0
         with EventLog(folder / "events.jsonl") as log:
             log.append(StartEvent(record=config.new_record(), pid=os.getpid()))
-            end = lead(config, folder, decisions)
+            end = lead(config, folder, decisions, log)
             log.append(end)
         (folder / "over").touch()
     return 0
