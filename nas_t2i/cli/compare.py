@@ -12,15 +12,16 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from nas_t2i.cli.output.console import Console
 from nas_t2i.results.comparands import Result, load_results
 from nas_t2i.results.compare import Comparison, compare
 from nas_t2i.results.exports import showable
 from nas_t2i.results.metrics import display_name
 from nas_t2i.statistics import Difference
+from nas_t2i.untrusted.show import spreadsheet
 
 # A table on its way to a file or another program has no screen to fit.
 _PIPED_WIDTH = 160
@@ -167,5 +168,6 @@ def _csv(found: Comparison) -> str:
     stream = io.StringIO()
     writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    for row in rows:
+        writer.writerow({k: spreadsheet(v) if isinstance(v, str) else v for k, v in row.items()})
     return stream.getvalue()

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -23,9 +22,12 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from nas_t2i.cli.output.console import Console
 from nas_t2i.cli.output.numbers import compact, duration
 from nas_t2i.errors import ConfigError
 from nas_t2i.files import Closing
+from nas_t2i.untrusted.redact import redacted
+from nas_t2i.untrusted.show import printable
 
 if TYPE_CHECKING:
     from nas_t2i.data.index.build import Report
@@ -237,7 +239,7 @@ def _console() -> Console:
 
 
 def _say(text: str) -> None:
-    print(f"nas-t2i: note: {text}", file=sys.stderr)
+    print(redacted(printable(f"nas-t2i: note: {text}")), file=sys.stderr)
 
 
 class _Bars(Closing):

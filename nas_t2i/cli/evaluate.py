@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 
+from nas_t2i.cli.output.console import Console
 from nas_t2i.cli.output.evaluation import progress, show
 from nas_t2i.environment import cache_dir
 from nas_t2i.errors import ConfigError, StorageError, did_you_mean

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from nas_t2i import plugins
+from nas_t2i.cli.output.console import Console
 from nas_t2i.errors import RecordError, UserError, did_you_mean
 
 

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from nas_t2i.cli.output.console import Console
 from nas_t2i.errors import ArchError, UserError
+from nas_t2i.untrusted.redact import redacted
+from nas_t2i.untrusted.show import printable
 
 if TYPE_CHECKING:
     from nas_t2i.arch.catalog import Reported
@@ -129,7 +131,7 @@ def _profiles(texts: Sequence[str], resolution: int, text_tokens: int) -> list[P
     # All are found before the first is counted: a typing error in the last costs no waiting.
     resolved = [resolve_arch(text) for text in texts]
     for note in (note for one in resolved for note in one.notes):
-        print(f"nas-t2i: note: {note}", file=sys.stderr)
+        print(redacted(printable(f"nas-t2i: note: {note}")), file=sys.stderr)
     profiles = []
     for name, arch, _ in resolved:
         try:

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from nas_t2i.cli.output.console import Console
 from nas_t2i.files import write_atomically
 from nas_t2i.results.exports import showable
 from nas_t2i.results.metrics import display_name

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from nas_t2i.cli.output.console import Console
 from nas_t2i.errors import RecordError, UserError
 from nas_t2i.files import write_atomically
 from nas_t2i.results.exports import FORMATS, Format, export, render_leaderboard, to_markdown

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
+from nas_t2i.cli.output.console import Console
 from nas_t2i.errors import UserError
 from nas_t2i.shipped import find_file
 

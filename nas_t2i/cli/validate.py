@@ -14,6 +14,7 @@ from nas_t2i.arch.space import Space, space_from_document
 from nas_t2i.arch.space_file import SpaceKeys
 from nas_t2i.cli.output.numbers import compact, gmacs_text
 from nas_t2i.errors import UserError
+from nas_t2i.untrusted.show import printable
 from nas_t2i.yaml_files import Document, load_document
 
 
@@ -30,7 +31,7 @@ def validate_command(
     wrong = 0
     for file in files:
         try:
-            print(f"{file}: {_describe(file)}")
+            print(printable(f"{file}: {_describe(file)}"))
         except UserError as error:
             wrong += 1
             print(f"nas-t2i: error: {error}", file=sys.stderr)
@@ -81,7 +82,7 @@ def _describe_space(space: Space) -> str:
     profile_once = cache(profile)
     warning = check_reachable(space, profile_once)
     if warning:
-        print(f"nas-t2i: warning: {space.document.file}: {warning}", file=sys.stderr)
+        print(printable(f"nas-t2i: warning: {space.document.file}: {warning}"), file=sys.stderr)
     found = sizes(space, profile_once)
     count = f"{space.count():,}" if space.count_is_exact else f"at most {space.count():,}"
     noun = "architecture" if space.count() == 1 else "architectures"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import textwrap
 import zipfile
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from nas_t2i.errors import ConfigError, did_you_mean
 from nas_t2i.files import expand_path, read_json
+from nas_t2i.untrusted.regular_files import open_regular
 
 CONFIG = "config.json"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -161,6 +163,7 @@ def _no_weights(folder: Path, expected: str) -> ConfigError:
 def _check_safetensors(file: Path) -> None:
     """Raise ConfigError where a file is missing or is not whole: its header tells its length."""
     try:
+        os.close(open_regular(file))
         with safe_open(file, framework="pt"):
             pass
     except FileNotFoundError:
@@ -192,6 +195,7 @@ def read_tensors(file: Path, wanted: Callable[[set[str]], Iterable[str]]) -> dic
 
 def _load_plain(file: Path) -> dict[str, Tensor]:
     try:
+        os.close(open_regular(file))
         # Mapped, only the tensors that are used are read from the disk.
         mapped = zipfile.is_zipfile(file)
         loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)

@@ -25,6 +25,7 @@ from nas_t2i.data.nouns import NounFinder, words
 from nas_t2i.errors import MissingExtraError, UserError, did_you_mean
 from nas_t2i.files import write_atomically
 from nas_t2i.protocol.data import PairsData
+from nas_t2i.untrusted.show import spreadsheet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -224,7 +225,7 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     # Six decimals of a million are exact to a single pair.
-    return f"{value:.6f}" if isinstance(value, float) else str(value)
+    return f"{value:.6f}" if isinstance(value, float) else spreadsheet(str(value))
 
 
 # ---- the histograms -----------------------------------------------------------------------------

@@ -140,13 +140,22 @@ class Parser:
         return Term(lambda metadata: look_up(metadata, path, name), None, name)
 
     def _list(self, node: ast.List | ast.Tuple) -> Term:
+        outside, self.fields = self.fields, set()
         items = [self._term(item) for item in node.elts]
+        inside, self.fields = self.fields, outside
         kinds = {item.kind for item in items}
         if len(kinds) > 1 or not kinds <= {"number", "text"}:
             raise self._error(
                 f"got {self._source(node)}", node, expected="a list of numbers, or of quoted text"
             )
-        values = tuple(item.value({}) for item in items)
+        if inside:  # another value for each pair
+            raise self._error(
+                f"got the field {min(inside)} in a list", node, expected="numbers, or quoted text"
+            )
+        try:
+            values = tuple(item.value({}) for item in items)
+        except MissingFieldError as error:  # 1 / 0
+            raise self._error(f"{error} in a list", node, expected="numbers") from None
         return Term(lambda _: values, f"list of {items[0].kind}", self._source(node))
 
     # ---- operators ------------------------------------------------------------------------------

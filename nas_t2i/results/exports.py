@@ -19,6 +19,7 @@ from nas_t2i.results.metrics import display_name
 from nas_t2i.results.tabular import additional_metrics, parameter, parameters, to_csv, to_json
 from nas_t2i.statistics import MIN_SEED_DOF
 from nas_t2i.store import Study, read_contents
+from nas_t2i.untrusted.show import markdown, one_line
 
 Format = Literal["csv", "json", "md"]
 FORMATS: tuple[Format, ...] = ("csv", "json", "md")
@@ -90,17 +91,18 @@ def to_markdown(
 ) -> str:
     """Return the table of the screen in Markdown, with the parameters, and its notes."""
     columns = [*_columns(rows), *map(_parameter_column, parameters(rows))]
-    cells = [[_markdown_cell(column.cell(row)) for column in columns] for row in rows]
-    lines = [f"**{line}**\n" for line in _headings(rows, title)]
-    lines.append("| " + " | ".join(column.title for column in columns) + " |")
+    cells = [[markdown(column.cell(row)) for column in columns] for row in rows]
+    lines = [f"**{markdown(line)}**\n" for line in _headings(rows, title)]
+    lines.append("| " + " | ".join(markdown(column.title) for column in columns) + " |")
     lines.append("|" + "|".join("---:" if column.right else ":---" for column in columns) + "|")
     lines += ["| " + " | ".join(row) + " |" for row in cells]
-    lines += [f"\n{_markdown_cell(line)}" for line in _notes(rows, study)]
+    lines += [f"\n{markdown(line)}" for line in _notes(rows, study)]
     return "\n".join(lines) + "\n"
 
 
 def showable(text: str, console: Console) -> str:
-    """Return text as the console can show it: some can only do ASCII."""
+    """Return text on one line as the console can show it: some can only do ASCII."""
+    text = one_line(text)
     if not console.options.ascii_only:
         return text
     return text.replace("±", "+/-").replace("²", "^2").encode("ascii", "replace").decode()
@@ -344,7 +346,3 @@ def _shortened(text: str, length: int = 160) -> str:
 
 def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 2] + ".."
-
-
-def _markdown_cell(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")

@@ -9,15 +9,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from nas_t2i.results.leaderboard import LeaderboardRow
-
-# A spreadsheet runs a cell that begins like this as a formula.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+from nas_t2i.untrusted.show import json_text, spreadsheet
 
 
 def to_json(rows: Sequence[LeaderboardRow]) -> str:
     """Return a JSON list with one object a row, as LeaderboardRow names its fields."""
     data = [row.model_dump(mode="json", by_alias=True) for row in rows]
-    return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json_text(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)) + "\n"
 
 
 def to_csv(rows: Sequence[LeaderboardRow]) -> str:
@@ -30,7 +28,7 @@ def to_csv(rows: Sequence[LeaderboardRow]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     records = to_records(rows)
-    writer.writerow(_titles(rows))
+    writer.writerow([spreadsheet(title) for title in _titles(rows)])
     lists = parameters(rows)
     for record in records:
         cells = [parameter(v) if name in lists else v for name, v in record.items()]
@@ -82,6 +80,4 @@ def _csv_cell(value: object) -> object:
         if all(isinstance(item, (int, float)) for item in value):
             return joined  # scores may begin with a minus, which makes them no formula
         value = joined
-    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
-        return f"'{value}"
-    return value
+    return spreadsheet(value) if isinstance(value, str) else value

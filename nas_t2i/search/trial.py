@@ -57,6 +57,7 @@ from nas_t2i.training.initial import load_initial_weights
 from nas_t2i.training.loop import DivergedError, Trainer
 from nas_t2i.training.micro_batch import frozen_micro_batch
 from nas_t2i.training.ranks import Ranks, join_ranks
+from nas_t2i.training.saved_state import trial_state
 from nas_t2i.untrusted.redact import print_traceback, redacted
 
 PREEMPTED = 75  # exit status of a trial that saved and left (EX_TEMPFAIL: try again)
@@ -166,6 +167,7 @@ class Trial:
         Rungs are on the disk before the checkpoint that says so. Where one is missing, the record
         was cut: training goes on from before it, so that it is measured again.
         """
+        trial_state(saved, f"{self._folder}/checkpoints")
         missing = [
             rung
             for rung in self._budget.rungs

@@ -20,6 +20,7 @@ from torch import Tensor
 from nas_t2i.errors import RecordError, StorageError
 from nas_t2i.files import make_folder
 from nas_t2i.training.ranks import Ranks
+from nas_t2i.training.saved_state import load_state, trainer_state
 
 
 class CheckpointError(StorageError):
@@ -101,36 +102,33 @@ def checkpoints_newest_first(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"), reverse=True)
 
 
-def load_state(path: Path) -> dict[str, Any]:
-    """Read one rank's file. Raises RecordError for anything else."""
-    try:
-        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:
-        first_line = str(error).partition("\n")[0]
-        raise RecordError(f"{path}: not a checkpoint of a trial: {first_line}") from None
-    return state
-
-
 def read_weights(folder: Path) -> dict[str, Tensor]:
     """Return the whole weights of a checkpoint by name: those that are evaluated, averaged if so.
 
     The shares of ZeRO stage 3 are put together.
 
     Raises:
-        RecordError: a rank's file is missing or not a checkpoint.
+        RecordError: a rank's file is missing, damaged or not a checkpoint, or a weight is not
+            finite.
     """
-    first = load_state(folder / "rank-0.pt")["trainer"]
+    first = _trainer_state(folder, 0)
     which = "average" if first["average"] else "weights"
     if first["zero_stage"] < 3:
         return dict(zip(first["names"], first[which], strict=True))
-    ranks = [first] + [
-        load_state(folder / f"rank-{rank}.pt")["trainer"] for rank in range(1, first["ranks"])
-    ]
+    ranks = [first] + [_trainer_state(folder, rank) for rank in range(1, first["ranks"])]
     whole = {}
     for place, (name, shape) in enumerate(zip(first["names"], first["shapes"], strict=True)):
-        flat = torch.cat([rank[which][place] for rank in ranks])
+        shares = [rank[which][place] for rank in ranks if place < len(rank[which])]
+        flat = torch.cat([share.flatten() for share in shares])
+        if len(flat) < math.prod(shape):
+            raise RecordError(f"{folder}: not a checkpoint of a trial: {name} is not whole")
         whole[name] = flat[: math.prod(shape)].view(shape)
     return whole
+
+
+def _trainer_state(folder: Path, rank: int) -> dict[str, Any]:
+    file = folder / f"rank-{rank}.pt"
+    return trainer_state(load_state(file), file)
 
 
 def _write(path: Path, state: dict[str, Any] | None) -> str:

@@ -14,6 +14,7 @@ from nas_t2i.errors import StorageError
 from nas_t2i.files import make_folder, write_json
 from nas_t2i.protocol.training import Objective
 from nas_t2i.training.checkpoint import read_weights
+from nas_t2i.training.saved_state import check_same
 
 _PREDICTION_TYPES = {"epsilon": "epsilon", "v": "v_prediction", "sample": "sample"}
 ORIGIN_FILE = "nas-t2i.json"
@@ -35,19 +36,18 @@ def export_weights(
 
     Raises:
         StorageError: the folder exists already or can't be written.
-        RecordError: the checkpoint is damaged.
+        RecordError: the checkpoint is damaged, of another architecture, or not finite.
     """
     if folder.exists():
         raise StorageError(f"{folder}: exists already; choose another name")
     weights = read_weights(checkpoint)
     with torch.device("meta"):
         model = cast(Any, arch.build(latent_size))
+    weights = {name.removeprefix("model."): value.contiguous() for name, value in weights.items()}
+    wanted = {name: value.shape for name, value in model.named_parameters()}
+    check_same({name: value.shape for name, value in weights.items()}, wanted, checkpoint)
     # Buffers are made anew from the config at each load; only weights are exported.
-    model.load_state_dict(
-        {name.removeprefix("model."): value.contiguous() for name, value in weights.items()},
-        strict=False,
-        assign=True,
-    )
+    model.load_state_dict(weights, strict=False, assign=True)
     make_folder(folder.parent)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
         whole = Path(temporary) / "whole"

@@ -6,6 +6,7 @@ resolution, so that a run at 256 pixels can be continued at 512.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -17,6 +18,8 @@ from nas_t2i.files import expand_path
 from nas_t2i.store import STUDY_FILE
 from nas_t2i.training.checkpoint import newest_checkpoint, read_weights
 from nas_t2i.training.denoiser import Denoiser
+from nas_t2i.training.saved_state import check_finite
+from nas_t2i.untrusted.regular_files import open_regular
 
 _WHERE = "budget: init_from"
 MODEL_FILE = "diffusion_pytorch_model.safetensors"
@@ -74,10 +77,12 @@ def find_weights(init_from: str, key: str) -> Path:
 
 def _read(file: Path, where: str) -> dict[str, Tensor]:
     try:
+        os.close(open_regular(file))
         weights: dict[str, Tensor] = load_file(file)
     except Exception as error:
         first_line = str(error).partition("\n")[0]
         raise ConfigError(where, f"{file} is not a safetensors file: {first_line}") from None
+    check_finite(weights, file)
     return weights
 
 

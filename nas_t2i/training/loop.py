@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nas_t2i.errors import StorageError
+from nas_t2i.errors import RecordError, StorageError
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.protocol.data import ShapesData
 from nas_t2i.training.batches import Ahead, MicroBatch, make_batch
@@ -24,6 +24,7 @@ from nas_t2i.training.denoiser import Denoiser
 from nas_t2i.training.engine import Engine
 from nas_t2i.training.feeds.samples import Feed
 from nas_t2i.training.ranks import Ranks
+from nas_t2i.training.saved_state import check_same
 
 
 class DivergedError(Exception):
@@ -198,8 +199,12 @@ class Trainer:
 
         Raises:
             StorageError: the state was written by another number of ranks or ZeRO stage.
+        RecordError: it is of another architecture, or does not fit.
         """
         own = own or first
+        shapes = dict(zip(self._names, self._engine.shapes, strict=True))
+        where = "the checkpoint"
+        check_same(dict(zip(first["names"], first["shapes"], strict=True)), shapes, where)
         was = (first["ranks"], first["zero_stage"])
         now = (self.ranks.size, self.budget.training.zero_stage)
         if was != now and (was[1], now[1]) != (0, 0):
@@ -210,6 +215,10 @@ class Trainer:
         self.step, self.seconds = first["step"], first["seconds"]
         self._losses = list(first["losses"])
         whole = own if own["weights"] else first
-        for average, saved in zip(self._average, whole["average"], strict=True):
-            average.copy_(saved)
-        self._engine.load_state_dict(own["engine"], whole["weights"])
+        try:
+            for average, saved in zip(self._average, whole["average"], strict=True):
+                average.copy_(saved)
+            self._engine.load_state_dict(own["engine"], whole["weights"])
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            problem = str(error).partition("\n")[0]
+            raise RecordError(f"{where} does not fit this trial: {problem}") from None

@@ -12,7 +12,7 @@ _UNPRINTABLE = re.compile(
 )
 # Not the underscore inside of a word, which is none to Markdown either.
 _MARKDOWN = re.compile(
-    r"[\\`*\[\]<>|]|~~|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|&(?=#?\w+;)|^[#+-](?=\s)"
+    r"[\\`*\[\]<|]|~~|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|&(?=#?\w+;)|^[#+>-](?=\s)"
 )
 # A web address or mail address is a live link in many readers, whatever stands around it.
 _LINK = re.compile(r"(?<=[A-Za-z]):(?=//)|(?<=\bwww)\.|(?<=\w)@(?=\w)", re.IGNORECASE)

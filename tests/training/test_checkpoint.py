@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from nas_t2i.errors import RecordError, StorageError
-from nas_t2i.training.checkpoint import Checkpoints, load_state, newest_checkpoint
+from nas_t2i.training.checkpoint import Checkpoints, newest_checkpoint
 from nas_t2i.training.ranks import Ranks
+from nas_t2i.training.saved_state import load_state
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 ROOT = Path(__file__).parents[2]

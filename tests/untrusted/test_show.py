@@ -28,7 +28,7 @@ def test_printable_keeps_text_and_one_line_keeps_it_on_one(text):
         ("![x](http://evil/a.png)", r"!\[x\](http\://evil/a.png)"),
         ("[x](javascript:alert)", r"\[x\](javascript:alert)"),
         ("a | b", r"a \| b"),
-        ("<img src=x>", "&lt;img src=x&gt;"),
+        ("<img src=x>", "&lt;img src=x>"),
         ("see www.evil.com", r"see www\.evil.com"),
         ("a@evil.com", r"a\@evil.com"),
         ("`code` **bold** ~~no~~ _it_", r"\`code\` \*\*bold\*\* \~~no\~~ \_it\_"),

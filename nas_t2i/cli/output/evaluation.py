@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from nas_t2i.cli.output.console import Console
 from nas_t2i.cli.output.numbers import duration
 from nas_t2i.results.exports import showable
 from nas_t2i.results.metrics import display_name

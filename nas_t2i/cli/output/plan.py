@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from nas_t2i.cli.output.console import Console
 from nas_t2i.cli.output.numbers import compact, duration, gmacs_text
 from nas_t2i.protocol.rungs import described
 from nas_t2i.search.plan import Plan

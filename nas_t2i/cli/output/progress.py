@@ -6,12 +6,13 @@ import math
 import time
 from dataclasses import dataclass
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from nas_t2i.cli.output.console import Console
 from nas_t2i.cli.output.numbers import compact, duration, gmacs_text
 from nas_t2i.protocol.rungs import described
 from nas_t2i.records import CurvePoint, EndEvent, ProgressEvent, Score, Signal, TrialState

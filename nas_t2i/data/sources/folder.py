@@ -32,11 +32,14 @@ from nas_t2i.errors import ConfigError
 from nas_t2i.files import expand_path
 from nas_t2i.protocol.data import Source
 from nas_t2i.untrusted.json_text import JsonError, parse_json
+from nas_t2i.untrusted.regular_files import inside, open_regular
 
 LISTING = "metadata.jsonl"
 
 _IMAGES = 1000  # of a part
 _LINES = 1 << 22  # bytes of the listing of a part
+_LED_OUT = -1  # in the place of a size
+_LINK = "a symbolic link out of the folder"
 _SUFFIX_OF = {"text": ".txt", "metadata": ".json"}
 
 
@@ -72,6 +75,8 @@ def folder_parts(path: str, where: str) -> list[Part]:
             f"{folder} has no images",
             expected=", ".join(f".{suffix}" for suffix in sorted(decode.SUFFIXES)),
         )
+    if sizes.get(LISTING) == _LED_OUT:
+        raise ConfigError(f"{where}.path", f"{folder / LISTING}: {_LINK}", expected="a file in it")
     if LISTING in sizes:
         starts = range(0, sizes[LISTING], _LINES)
         return [ListedPart(folder, sizes, start, digest) for start in starts]
@@ -87,7 +92,9 @@ def _walk(folder: Path) -> tuple[dict[str, int], str]:
             path = Path(place, name)
             if path.is_file():
                 relative = path.relative_to(folder).as_posix()
-                stamps[relative] = (path.stat().st_size, f"{relative}\t{stamp(path)}")
+                led_out = path.is_symlink() and not inside(folder, path)
+                size = _LED_OUT if led_out else path.stat().st_size
+                stamps[relative] = (size, f"{relative}\t{stamp(path)}")
     names = sorted(stamps)
     lines = "\n".join(stamps[name][1] for name in names)
     digest = hashlib.blake2b(lines.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
@@ -113,6 +120,11 @@ class _FolderPart:
         """A sample's image, (3, resolution, resolution). Raises BadSampleError."""
         return decode.decode(self.read("image", key, extent), resolution, max_pixels)
 
+    def _leads_out(self, key: str) -> bool:
+        """Whether an image, or what lies beside it, is a link to a file outside of the folder."""
+        names = (key, _beside(key, "text"), _beside(key, "metadata"))
+        return any(self._sizes.get(name) == _LED_OUT for name in names)
+
     def _whole(self, name: str) -> Extent | None:
         size = self._sizes.get(name)
         return None if size is None else Extent(0, size)
@@ -129,6 +141,9 @@ class ImagesPart(_FolderPart):
     def samples(self) -> Iterator[Sample | Rejected]:
         """Go through the images."""
         for name in self._names:
+            if self._leads_out(name):
+                yield Rejected(name, _LINK)
+                continue
             image = Extent(0, self._sizes[name])
             text, metadata = (self._whole(_beside(name, kind)) for kind in ("text", "metadata"))
             yield Sample(name, image, text, metadata)
@@ -145,7 +160,7 @@ class ListedPart(_FolderPart):
     def samples(self) -> Iterator[Sample | Rejected]:
         """Go through the lines."""
         listing = self._folder / LISTING
-        with listing.open("rb") as stream:
+        with os.fdopen(open_regular(listing), "rb") as stream:
             if self._start:
                 # The line that this byte is in, or ends, began in the stretch before.
                 stream.seek(self._start - 1)
@@ -176,6 +191,8 @@ class ListedPart(_FolderPart):
         if is_unsafe(name):
             return Rejected(name, "unsafe name")
         key = PurePosixPath(name).as_posix()
+        if self._leads_out(key):
+            return Rejected(name, _LINK)
         image = self._whole(key)
         if image is None:
             return Rejected(name, "no such file")

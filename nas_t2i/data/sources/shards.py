@@ -34,6 +34,7 @@ from nas_t2i.data.sources.common.remote import local_copy, without_query
 from nas_t2i.errors import ConfigError
 from nas_t2i.protocol.data import Source
 from nas_t2i.protocol.part import Names
+from nas_t2i.untrusted.redact import redacted
 
 CUT = "tar cut short"
 
@@ -63,8 +64,8 @@ class ShardsSource(Source):
         return shard_parts(self.urls, where)
 
     def described(self) -> str:
-        """Return the URLs."""
-        return ", ".join(self.urls)
+        """Return the URLs, without passwords."""
+        return redacted(", ".join(self.urls))
 
 
 def shard_parts(urls: Sequence[str], where: str) -> list[Part]:

@@ -7,6 +7,7 @@ counts as a problem is part of the rule by which images are read, and of every s
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +23,9 @@ from nas_t2i.data.images.decode import SUFFIXES, decode_whole
 from nas_t2i.errors import ConfigError, named
 from nas_t2i.evaluation.inputs.json_rows import load_object
 from nas_t2i.evaluation.inputs.provenance import Drawn, Provenance
+from nas_t2i.untrusted.regular_files import MEGABYTE, inside, read_regular
 
+_MOST_BYTES = 512 * MEGABYTE  # of an image file
 MAX_PIXELS = 1 << 26  # 64 million; a larger "image" is a mistake or an attack
 
 Reason = Literal["missing", "unreadable", "blank", "wrong size"]
@@ -137,7 +140,8 @@ class ImageSet:
             raise ConfigError(
                 str(folder), "no images", expected="files named ID.png, .jpg, .jpeg or .webp"
             )
-        return cls(list(paths), _loader(paths), size=size, blank_counts=blank_counts)
+        load = _loader(paths, Path(folder))
+        return cls(list(paths), load, size=size, blank_counts=blank_counts)
 
     @classmethod
     def from_arrays(
@@ -238,8 +242,13 @@ def _is_blank(image: Image.Image) -> bool:
     return all(low == high for low, high in image.getextrema())  # type: ignore[misc]
 
 
-def _loader(paths: dict[str, Path]) -> Callable[[str], Image.Image]:
+def _loader(paths: dict[str, Path], folder: Path | None = None) -> Callable[[str], Image.Image]:
+    """Return a reader of regular files; with `folder`, of those that lie in it."""
+
     def load(name: str) -> Image.Image:
-        return decode_whole(paths[name].read_bytes(), MAX_PIXELS)
+        if folder is not None and not inside(folder, paths[name]):
+            problem = "a symbolic link out of the folder"
+            raise OSError(errno.EXDEV, problem, str(paths[name]))
+        return decode_whole(read_regular(paths[name], _MOST_BYTES), MAX_PIXELS)
 
     return load

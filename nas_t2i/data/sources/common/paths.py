@@ -12,6 +12,8 @@ from nas_t2i.files import expand_path, expand_variables
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(::|://)")
+# Kinds of URL that fsspec reads from this machine, whatever they look like.
+_LOCAL_KINDS = {"file", "local", "memory", "dir", "git", "reference", "jupyter", "data", "dask"}
 _MOST_NAMES = 1_000_000  # more is a slip of the keyboard
 
 
@@ -63,9 +65,28 @@ def find_files(text: str, where: str) -> list[str]:
     expanded = expand_variables(text, where)
     if not is_url(expanded):
         expanded = str(expand_path(text, where))
+    else:
+        _check_remote(expanded, where)
     for name in expand_braces(expanded, where):
         found += [name] if is_url(name) else _local_files(name, where)
     return found
+
+
+def _check_remote(url: str, where: str) -> None:
+    """Raise ConfigError for a URL of a file on this machine: paths are read, and say what they are.
+
+    ``zip://a.tar::file:///b.zip`` is a chain of URLs: each link counts.
+    """
+    links = url.split("::")
+    kinds = [link.partition("://")[0].lower() for link in links]
+    if any(kind in _LOCAL_KINDS for kind in kinds) or "://" not in links[-1]:
+        path = links[-1].partition("://")[2]
+        raise ConfigError(
+            where,
+            f"got {url!r}, which names a file of this machine",
+            expected="a path for that, or a URL of another machine",
+            hint=f"did you mean {path!r}?" if kinds == ["file"] else "",
+        )
 
 
 def _local_files(name: str, where: str) -> list[str]:
