@@ -56,6 +56,7 @@ class Arch(BaseModel, ABC):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     FAMILY: ClassVar[str]
+    EXAMPLE: ClassVar[Mapping[str, Any]] = {}  # parameters to check its contract with
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any], origin: str = "") -> Self:

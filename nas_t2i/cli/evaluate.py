@@ -96,6 +96,9 @@ def evaluate_command(
     save_images: Annotated[
         Path | None, typer.Option(help="Where drawn images are kept. [default: in the cache]")
     ] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(hidden=True, help="The older name of --save-images.")
+    ] = None,
     questions: Annotated[
         Path | None, typer.Option(help="TIFA: questions, JSON. [default: a model's budget's own]")
     ] = None,
@@ -179,6 +182,10 @@ def evaluate_command(
         raise ConfigError(
             "--format", "got reference", expected="it with --metric tifa alone, and --output"
         )
+    if save_images is not None and pictures is not None:
+        raise ConfigError(
+            "--pictures", f"got it with --save-images {save_images}", expected="one of the two"
+        )
     _check_output(output, questions, images, prompts, vqa.partition(":")[2])
     tifa = {
         "questions": questions,
@@ -226,7 +233,7 @@ def evaluate_command(
         seed=seed,
         blank_counts=blank_counts,
         size=_size(size),
-        save_images=save_images,
+        save_images=save_images or pictures,
         batch=batch,
     )
     _run(request, output, layout, log or _default_log(output), _device(device))

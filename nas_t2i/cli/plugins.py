@@ -25,7 +25,11 @@ def plugins_command(
     kind: Annotated[str, typer.Option(help=f"One of {', '.join(plugins.KINDS)}.")] = "",
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="With --check: a setting, in YAML."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="With --check: a setting, in YAML. [default: the plug-in's own example]",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -39,7 +43,8 @@ def plugins_command(
     Examples:
       nas-t2i plugins
       nas-t2i plugins --kind metrics --json
-      nas-t2i plugins --check pixel_unshuffle --set factor=2 --set scale=1.0
+      nas-t2i plugins --check unet
+      nas-t2i plugins --check autoencoder_kl --set model=vae/ --set posterior=mean
       nas-t2i plugins --check sharpness:Sharpness --kind metrics
     """
     if kind and kind not in plugins.KINDS:
@@ -87,12 +92,17 @@ def _print_table(rows: list[dict[str, str]]) -> None:
 
 
 def _check(name: str, kind: str, given: list[str]) -> int:
-    from nas_t2i.contracts import check
+    from nas_t2i.contracts import check, completed
 
     plugin = _named(name, kind)
+    settings = completed(plugin, _settings(given))
     failed = 0
     console = Console(highlight=False)
-    for what, problem in check(plugin, _settings(given)):
+    results = check(plugin, settings)
+    if settings:
+        used = ", ".join(f"{key}={json.dumps(value)}" for key, value in settings.items())
+        console.print(Text(showable(f"with {used}", console)), soft_wrap=True)
+    for what, problem in results:
         failed += bool(problem)
         line = f"FAILED  {what}: {problem}" if problem else f"ok      {what}"
         console.print(Text(showable(line, console)), soft_wrap=True)

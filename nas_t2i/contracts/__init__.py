@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
-from nas_t2i.errors import ConfigError
+from nas_t2i.errors import ConfigError, UserError
 from nas_t2i.plugins import Plugin
+from nas_t2i.yaml_files import Document, config_error
 
 # The key of a budget that names a plug-in; of the other kinds the name stands alone.
 KEYS = {
@@ -33,10 +34,10 @@ class Check(NamedTuple):
 
 
 def check(plugin: Plugin, settings: Mapping[str, Any]) -> list[Check]:
-    """Run the contract of a plug-in's kind; `settings` are the keys beside its name.
+    """Run the contract of a plug-in's kind; `settings` are those of `completed`.
 
     Raises:
-        ConfigError: settings that the plug-in needs are missing, or are not what it takes.
+        UserError: settings that the plug-in needs are missing, or are not what it takes.
     """
     subject = make(plugin, settings)
     module = importlib.import_module(f"nas_t2i.contracts.{plugin.kind.name}")
@@ -44,40 +45,70 @@ def check(plugin: Plugin, settings: Mapping[str, Any]) -> list[Check]:
     return list(_until_it_breaks(checks))
 
 
+def completed(plugin: Plugin, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings to check a plug-in with: its own example's, and those `given`."""
+    return {**getattr(plugin.cls, "EXAMPLE", {}), **given}
+
+
 def make(plugin: Plugin, settings: Mapping[str, Any]) -> Any:
-    """Return what a contract is checked on: the plug-in with settings, or its class.
+    """Return what a contract is checked on: the plug-in with settings, the keys beside its name.
 
     Raises:
-        ConfigError: as `check`.
+        UserError: as `check`.
     """
-    if plugin.kind.name == "families":
-        return _family(plugin, settings)
     if plugin.kind.name == "vqa":
-        return plugin.cls(str(settings.get("argument", "")))
-    data = {KEYS[plugin.kind.name]: plugin.name, **settings}
+        return _vqa(plugin, settings)
+    data = dict(settings)
+    if plugin.kind.name in KEYS:
+        data[KEYS[plugin.kind.name]] = plugin.name
     model: type[BaseModel] = plugin.cls
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise _readable(plugin, error) from None
+        raise _readable(plugin, data, error) from None
 
 
-def _family(plugin: Plugin, settings: Mapping[str, Any]) -> Any:
-    return plugin.cls.from_data(dict(settings), origin=f"family {plugin.name!r}")
+def _vqa(plugin: Plugin, settings: Mapping[str, Any]) -> Any:
+    takes = plugin.cls.TAKES
+    for key in settings:
+        if key != "argument" or not takes:
+            expected = f"argument={takes}" if takes else "no setting"
+            raise ConfigError(_named(plugin), f"got the key {key!r}", expected=expected)
+    if takes and "argument" not in settings:
+        raise _missing(plugin, {"argument": takes})
+    return plugin.cls(str(settings.get("argument", "")))
 
 
-def _readable(plugin: Plugin, error: ValidationError) -> ConfigError:
-    first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in first["loc"])
-    where = f"{plugin.kind.word} {plugin.name!r}"
-    if first["type"] == "missing":
-        return ConfigError(where, f"the key {key!r} is missing", expected=f"--set {key}=VALUE")
-    return ConfigError(where, f"{key}: {first['msg']}")
+def _readable(plugin: Plugin, data: dict[str, Any], error: ValidationError) -> UserError:
+    details = error.errors(include_url=False)
+    keys = [".".join(map(str, found["loc"])) for found in details if found["type"] == "missing"]
+    # A misspelt key also leaves a missing one: that is not the mistake.
+    if keys and all(found["type"] != "extra_forbidden" for found in details):
+        return _missing(plugin, dict.fromkeys(keys, "VALUE"))
+    report = config_error(Document("", data, {}), plugin.cls, error)
+    where = report.where
+    text = str(report).removeprefix(f"{where}: ")
+    key_path = where if isinstance(where, str) else where.key_path
+    return ConfigError(_named(plugin), ": ".join(filter(None, (key_path, text))))
+
+
+def _missing(plugin: Plugin, keys: Mapping[str, str]) -> ConfigError:
+    what = f"the key {next(iter(keys))!r} is missing"
+    if len(keys) > 1:
+        what = f"the keys {', '.join(map(repr, keys))} are missing"
+    options = " ".join(f"--set {key}={value}" for key, value in keys.items())
+    return ConfigError(_named(plugin), what, expected=options)
+
+
+def _named(plugin: Plugin) -> str:
+    return f"{plugin.kind.word} {plugin.name!r}"
 
 
 def _until_it_breaks(checks: Iterable[Check]) -> Iterator[Check]:
     """Pass checks on; an exception is the last one, for what comes after it can't be said."""
     try:
         yield from checks
+    except UserError:
+        raise
     except Exception as error:
         yield Check("no exception", f"{type(error).__name__}: {' '.join(str(error).split())}")

@@ -11,7 +11,7 @@ from nas_t2i.contracts import Check
 from nas_t2i.evaluation.inputs.images import ImageSet
 from nas_t2i.evaluation.inputs.prompts import Prompt
 from nas_t2i.evaluation.inputs.provenance import Drawn
-from nas_t2i.evaluation.metric import Metric, Resources
+from nas_t2i.evaluation.metric import Metric, RankedBy, Resources
 
 _COUNT, _SIDE = 6, 64
 _DRAWN = Drawn("ddim1", 1.0, 0)
@@ -25,6 +25,12 @@ def checks(metric: Metric) -> Iterator[Check]:
     yield Check("BETTER is larger or smaller", "" if better else f"got {metric.BETTER!r}")
     again = type(metric).model_validate(metric.model_dump(mode="json"))
     yield Check("its settings read back", "" if again == metric else "they differ")
+    ranked = metric.RANKED
+    alike = ranked is None or (issubclass(ranked, RankedBy) and ranked.BETTER == metric.BETTER)
+    yield Check("ranked by, it has the same direction", "" if alike else f"got {ranked}")
+    if not metric.BESIDE:  # it is measured on a denoiser, and there are no images to score
+        yield Check("it can be ranked by", "" if ranked is not None else "RANKED is None")
+        return
     metric.check()
     scorer, resources = metric.load(), Resources()
     scorer.prepare(resources)

@@ -7,8 +7,9 @@ loaded model that they make. Both are asked here for no more than the rest of th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
 from nas_t2i.protocol.part import Part
 
@@ -47,6 +48,7 @@ class TextEncoderSettings(Part, ABC):
     """A text encoder by its settings: what a plug-in of the kind ``text_encoders`` derives from."""
 
     EMBEDDED: ClassVar[bool] = False  # reads the captions of the embedded data set only
+    EXAMPLE: ClassVar[Mapping[str, Any]] = {}  # settings to check its contract with
 
     encoder: str
 
@@ -113,6 +115,8 @@ class Codec(Protocol):
 
 class CodecSettings(Part, ABC):
     """A latent codec by its settings: what a plug-in of the kind ``codecs`` derives from."""
+
+    EXAMPLE: ClassVar[Mapping[str, Any]] = {}  # settings to check its contract with
 
     codec: str
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -32,6 +32,7 @@ class Source(Part, ABC):
     """
 
     EMBEDDED: ClassVar[bool] = False  # its captions are those of the embedded data set
+    EXAMPLE: ClassVar[Mapping[str, Any]] = {}  # settings to check its contract with
 
     source: str
     weight: float = Field(default=1.0, gt=0, description="relative to the other sources'")

@@ -6,7 +6,8 @@ does, and is what a plug-in of the kind ``metrics`` derives from.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -34,6 +35,7 @@ class MetricSettings(Part):
 
     DISPLAY_NAME: ClassVar[str]  # in tables and figures
     BETTER: ClassVar[Better] = "larger"
+    EXAMPLE: ClassVar[Mapping[str, Any]] = {}  # settings to check its contract with
 
     metric: str
     at: Literal["every_rung", "last_rung"] = Field(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -13,6 +13,8 @@ from nas_t2i.protocol.part import Named, Part
 
 class StoppingRule(Part, ABC):
     """A rule of early stopping: what a plug-in of the kind ``stopping`` derives from."""
+
+    EXAMPLE: ClassVar[Mapping[str, Any]] = {}  # settings to check its contract with
 
     rule: str
 

@@ -326,3 +326,15 @@ PixelReader.answer = slow
 from nas_t2i.cli.main import main
 main()
 """
+
+
+def test_the_older_name_of_save_images_works_and_is_not_shown(capsys):
+    # Of images that are there none are drawn: the request refuses either name in the same way.
+    seen = ("images", *TIFA, "--vqa", "shapes")
+    both = [run(capsys, *seen, name, "drawn") for name in ("--save-images", "--pictures")]
+    assert both[0] == both[1] and both[0][0] == 2
+    assert "--save-images: got it with images; expected it with a model to draw with" in both[0][2]
+    code, _, err = run(capsys, *seen, "--pictures", "a", "--save-images", "b")
+    assert code == 2 and "--pictures: got it with --save-images b; expected one of the" in err
+    code, out, _ = run(capsys, "--help")
+    assert code == 0 and "--save-images" in out and "--pictures" not in out

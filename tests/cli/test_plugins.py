@@ -29,9 +29,18 @@ def test_everything_that_can_be_named_is_listed(capsys):
     assert [row["name"] for row in json.loads(out)] == ["autoencoder_kl", "pixel_unshuffle"]
 
 
+def test_a_family_has_parameters_to_be_checked_with(capsys):
+    code, out, _ = run(capsys, "--check", "unet", "--set", "channels=128")
+    assert code == 0 and "FAILED" not in out
+    first, *_, last = out.splitlines()
+    assert first == "with channels=128, channel_mult=[1, 2], transformer_depth=[0, 1]"
+    assert last == "family unet (built-in): keeps to its kind"
+
+
 def test_the_checks_of_one(capsys, tmp_path, monkeypatch):
     code, out, _ = run(capsys, *CODEC, "--set", "scale=1.0")
     assert code == 0 and "FAILED" not in out
+    assert out.splitlines()[0] == "with factor=2, scale=1.0"
     assert out.splitlines()[-1] == "latent codec pixel_unshuffle (built-in): keeps to its kind"
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(
@@ -53,7 +62,7 @@ def test_the_checks_of_one(capsys, tmp_path, monkeypatch):
         (("--check", "mine:Never"), "expected --kind with a file's module:Class"),
         (("--check", "shapes"), "'shapes' is of data_sources and of text_encoders and of vqa"),
         ((*CODEC, "--set", "scale"), "--set: got 'scale'; expected KEY=VALUE"),
-        (CODEC, "the key 'scale' is missing; expected --set scale=VALUE"),
+        (("--check", "autoencoder_kl"), "the key 'model' is missing; expected --set model=VALUE"),
         (("--set", "a=1"), "--set: got 'a=1'; expected it with --check"),
     ],
 )

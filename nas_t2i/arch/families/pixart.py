@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -27,6 +28,7 @@ class PixArt(Arch):
     """
 
     FAMILY: ClassVar[str] = "pixart"
+    EXAMPLE: ClassVar[Mapping[str, Any]] = {"hidden": 64, "depth": 1, "heads": 4}
 
     hidden: Width = Field(description="width of the transformer")
     depth: int = Field(ge=1, le=MOST_DEPTH, description="number of transformer blocks")

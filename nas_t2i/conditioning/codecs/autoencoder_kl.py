@@ -12,11 +12,11 @@ convolutions follow torch's setting for TF32 (``torch.backends.cudnn.allow_tf32`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -47,6 +47,11 @@ _PIXELS_AT_ONCE = 2**20
 
 class AutoencoderKL(CodecSettings):
     """A diffusers ``AutoencoderKL``, frozen; the scale (and shift) come from its config."""
+
+    EXAMPLE: ClassVar[Mapping[str, Any]] = {
+        "precision": "fp32",
+        "posterior": "sample",
+    }  # and a model
 
     codec: Literal["autoencoder_kl"]
     model: str = Field(description="a local folder or a hub id, for example stabilityai/sdxl-vae")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -16,6 +17,8 @@ from nas_t2i.protocol.conditioning import CodecSettings, Moments
 
 class PixelUnshuffle(CodecSettings):
     """Lossless latents: factor x factor pixels become channels."""
+
+    EXAMPLE: ClassVar[Mapping[str, Any]] = {"factor": 2, "scale": 1.0}
 
     codec: Literal["pixel_unshuffle"]
     factor: int = Field(ge=1, description="down-sampling per side")

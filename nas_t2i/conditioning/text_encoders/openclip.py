@@ -10,9 +10,10 @@ Diffusion 1 takes the last layer of OpenAI's ViT-L-14.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -40,6 +41,12 @@ _PREFIXES = ("", "text.", "module.", "module.text.")
 
 class OpenClipText(TextEncoderSettings):
     """An OpenCLIP text tower, 77 tokens, frozen; no pooled embedding."""
+
+    EXAMPLE: ClassVar[Mapping[str, Any]] = {
+        "layer": "last",
+        "padding": "zero",
+        "precision": "fp32",
+    }  # and a model
 
     encoder: Literal["openclip"]
     model: str = Field(description="architecture name, for example ViT-H-14, or a config .json")

@@ -13,9 +13,10 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -184,6 +185,7 @@ class ShapesText(TextEncoderSettings):
     """The embedded text encoder: trained once on captions, frozen, cached."""
 
     EMBEDDED: ClassVar[bool] = True
+    EXAMPLE: ClassVar[Mapping[str, Any]] = {"width": 16, "steps": 2, "seed": 0}
 
     encoder: Literal["shapes"]
     width: int = Field(ge=8, description="features per token")

@@ -11,10 +11,11 @@ one before it goes through the encoder's final norm.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -55,6 +56,13 @@ _FILES = checkpoint_files(_TOKENIZERS)
 
 class TransformersText(TextEncoderSettings):
     """A transformers CLIP or T5 text encoder, frozen."""
+
+    EXAMPLE: ClassVar[Mapping[str, Any]] = {
+        "tokens": 10,
+        "layer": "last",
+        "padding": "zero",
+        "precision": "fp32",
+    }  # and a model
 
     encoder: Literal["transformers"]
     model: str = Field(description="a local folder or a hub id")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ class ShapesSource(Source):
     """The embedded images as one source among others, enlarged to the resolution."""
 
     EMBEDDED: ClassVar[bool] = True
+    EXAMPLE: ClassVar[Mapping[str, Any]] = {"scenes": 30, "two_objects": 0.5, "two_groups": 0.2}
 
     source: Literal["shapes"]
     scenes: int = Field(ge=1, description="training scenes")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,8 @@ class BestShare(StoppingRule):
     A trial goes on when it is among the best ``ceil(share * n)`` of the n trials seen at the rung
     so far, or its paired difference to the last kept one is within `margin` standard errors.
     """
+
+    EXAMPLE: ClassVar[Mapping[str, Any]] = {"keep": [0.5], "margin": 1.0, "min_peers": 2}
 
     rule: Literal["best_share"] = "best_share"
     keep: Shares = Field(description="share that goes on, for each rung but the last")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -38,6 +38,12 @@ class LevelledUNet(Arch):
     and must then agree with it. A factor common to all of ``channel_mult`` is moved to
     ``channels``.
     """
+
+    EXAMPLE: ClassVar[Mapping[str, Any]] = {
+        "channels": 64,
+        "channel_mult": [1, 2],
+        "transformer_depth": [0, 1],
+    }
 
     channels: Width = Field(description="channels of the first level")
     channel_mult: tuple[Width, ...] = Field(
