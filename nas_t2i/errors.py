@@ -23,6 +23,8 @@ class UserError(Exception):
     def __init__(self, text: str) -> None:
         super().__init__(printable(redacted(text)))
 
+    status = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Where:
@@ -64,6 +66,12 @@ class ArchError(UserError):
 
 class StorageError(UserError):
     """A study storage that can't be reached, opened or trusted."""
+
+
+class PausedError(UserError):
+    """The work can't go on where it runs, and can be carried on later: exit status 1, not 2."""
+
+    status = 1
 
 
 class RecordError(UserError):

@@ -170,6 +170,9 @@ class TrialRecord(_Record):
     control: str = Field(default="", description="'' or the control this trial is")
     state: TrialState
     reason: str = ""
+    fault: str = Field(default="", description="of a failed one: as in its end event")
+    attempt: int = Field(default=1, description="1, and 1 more for every attempt that failed")
+    last_failure: str = Field(default="", description="why the attempt before this one failed")
     steps_done: int = Field(default=0, description="training steps taken, at a rung or between two")
     curve: list[CurvePoint] = Field(default_factory=list)
     environment: Environment | None = None
@@ -212,6 +215,10 @@ class EndEvent(_Record):
     event: Literal["end"] = "end"
     state: TrialState
     reason: str = ""
+    fault: str = Field(
+        default="",
+        description="what was at fault, if known: killed, lost, disk, memory or device",
+    )
 
     @field_validator("reason", mode="before")
     @classmethod

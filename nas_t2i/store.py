@@ -132,7 +132,9 @@ def assemble_trial(
         raise record_error(
             Where(str(file), 1, 1), f"the first event is {first.event!r}", expected="'start'"
         )
-    record, reason = first.record, ""
+    record, reason, fault = first.record, "", ""
+    failures: list[str] = []
+    attempt, last_failure = 1, ""
     state = TrialState.RUNNING if running else TrialState.INTERRUPTED
     points: dict[int, CurvePoint] = {point.step: point for point in record.curve}
     steps_done = record.steps_done
@@ -144,10 +146,13 @@ def assemble_trial(
                     f"holds the trials {_key(record)} and {_key(event.record)}",
                     expected="one trial a file",
                 )
-            record, reason = event.record, ""
+            record, reason, fault = event.record, "", ""
+            attempt, last_failure = len(failures) + 1, failures[-1] if failures else ""
             state = TrialState.RUNNING if running else TrialState.INTERRUPTED
         elif isinstance(event, EndEvent):
-            state, reason = event.state, event.reason
+            state, reason, fault = event.state, event.reason, event.fault
+            if state is TrialState.FAILED:
+                failures.append(reason)
         elif isinstance(event, RungEvent):
             points[event.point.step] = event.point
             steps_done = max(steps_done, event.point.step)
@@ -157,6 +162,9 @@ def assemble_trial(
         update={
             "state": state,
             "reason": reason,
+            "fault": fault,
+            "attempt": attempt,
+            "last_failure": last_failure,
             "steps_done": steps_done,
             "curve": [points[step] for step in sorted(points)],
         }

@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             standalone_mode=False,
         )
     except UserError as error:
-        _fail(str(error))
+        _fail(str(error), error.status)
     except TyperException as error:
         text = error.format_message()
         if "\n\n" in text:  # a command group without a command: its help page
@@ -86,9 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(status or 0)
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, status: int = 2) -> NoReturn:
     print(f"nas-t2i: error: {message}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

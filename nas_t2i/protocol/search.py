@@ -61,3 +61,11 @@ class SearchPlan(Part):
         Annotated[StoppingRule, Named("stopping", "rule", default="best_share")] | None
     ) = Field(description="null: every trial runs to the end")
     stall_minutes: float = Field(gt=0, description="a trial silent for so long is killed")
+    retries: int = Field(
+        default=1,
+        ge=0,
+        description="attempts more for a trial that was killed, lost, or out of disk or memory",
+    )
+    storage_wait_minutes: float = Field(
+        default=10.0, gt=0, description="how long a storage that does not answer is waited for"
+    )

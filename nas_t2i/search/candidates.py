@@ -16,7 +16,7 @@ from nas_t2i.arch.spec import Arch
 from nas_t2i.errors import ArchError
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.records import CurvePoint, EndEvent, Profile, TrialState
-from nas_t2i.search.study import OptunaStudy
+from nas_t2i.search.study import Draft, OptunaStudy
 from nas_t2i.search.trial_config import Control, TrialConfig
 from nas_t2i.streams import derive_seed
 from nas_t2i.training.feeds.inputs import Geometry
@@ -40,11 +40,20 @@ class Candidate:
     points: dict[int, dict[int, CurvePoint]] = field(default_factory=dict)  # rung -> seed -> point
     ends: dict[int, EndEvent] = field(default_factory=dict)  # by seed
     stopped: bool = False  # a rung decided against it; its other seeds stop at their next rung
+    failures: dict[int, int] = field(default_factory=dict)  # started seed -> attempts that failed
+    _prompt_scores: dict[tuple[int, str], tuple[list[int], list[float]]] = field(
+        default_factory=dict, repr=False
+    )
 
     @property
     def key(self) -> tuple[str, str]:
         """No two candidates of a study share it."""
         return self.arch.arch_id, self.control
+
+    @property
+    def label(self) -> str:
+        """The key in one word."""
+        return self.arch.arch_id + (f"-{self.control}" if self.control else "")
 
     @property
     def finished(self) -> bool:
@@ -54,10 +63,19 @@ class Candidate:
             for seed in self.seeds
         )
 
+    def has_started(self, seed: int) -> bool:
+        """Whether any process of a seed's trial is on record."""
+        return seed in self.failures
+
     def prompt_scores(self, rung: int, metric: str) -> list[float]:
         """Return the score of each prompt at a rung, the mean over the seeds seen there."""
-        columns = [point.scores[metric].per_prompt for point in self.points[rung].values()]
-        return [sum(scores) / len(scores) for scores in zip(*columns, strict=True)]
+        seen = [id(point) for point in self.points[rung].values()]
+        known, means = self._prompt_scores.get((rung, metric), ([], []))
+        if known != seen:  # every decision asks for those of every candidate
+            columns = [point.scores[metric].per_prompt for point in self.points[rung].values()]
+            means = [sum(scores) / len(scores) for scores in zip(*columns, strict=True)]
+            self._prompt_scores[rung, metric] = seen, means
+        return means
 
     def config(self, study: str, number: int, budget: Budget, seed: int) -> TrialConfig:
         """Return the frozen config of one seed's trial."""
@@ -164,37 +182,23 @@ class Proposals:
         """Register a chosen architecture with Optuna, if it is a point of the space."""
         labels = self._space.encode(candidate.arch)
         if labels is not None:
-            self._study.enqueue(labels)
-            number, arch = self._study.ask(self._space.suggest)
-            while arch != candidate.arch:  # enqueued by a process that died before it could ask
-                self._study.tell(number, None)
-                number, arch = self._study.ask(self._space.suggest)
-            candidate.optuna_number = number
-            self._note(candidate)
+            self._keep(self._study.draft(self._space.suggest, labels), candidate)
         return candidate
 
-    def _note(self, candidate: Candidate) -> None:
-        assert candidate.optuna_number is not None
-        self._study.note(
-            candidate.optuna_number, name=candidate.name, arch=candidate.arch.canonical()
-        )
+    def _keep(self, draft: Draft, candidate: Candidate) -> Candidate:
+        arch = candidate.arch.canonical()
+        candidate.optuna_number = self._study.keep(draft, name=candidate.name, arch=arch)
+        return candidate
 
     def _from_sampler(self) -> Candidate | None:
         if not self._space.parameters:
             return None
         for _ in range(_ASKS):
-            try:
-                number, arch = self._study.ask(self._space.suggest)
-            except ArchError:
-                continue
-            problem = self._why_not(arch)
+            draft = self._study.draft(self._space.suggest)
+            problem = draft.problem or self._why_not(draft.made)
             if not problem:
-                candidate = self._factory.make(arch)
-                candidate.optuna_number = number
-                self._note(candidate)
-                return candidate
-            self._study.note(number, rejected=problem)
-            self._study.tell(number, None)
+                return self._keep(draft, self._factory.make(draft.made))
+            self._study.refuse(draft, problem)
         return None
 
     def _from_uniform(self) -> Candidate | None:

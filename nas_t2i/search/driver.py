@@ -6,8 +6,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
+from nas_t2i.errors import StorageError
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.records import (
     CurvePoint,
@@ -19,6 +21,9 @@ from nas_t2i.records import (
     TrialState,
 )
 from nas_t2i.search.candidates import Candidate, Proposals
+from nas_t2i.search.resume.faults import Faults
+from nas_t2i.search.resume.outcome import outcome_of
+from nas_t2i.search.resume.rung_log import RungLog
 from nas_t2i.search.runner import Runner, RunningTrial
 from nas_t2i.search.study import OptunaStudy
 
@@ -58,6 +63,7 @@ class _Run:
     seed: int
     trial: RunningTrial
     waits_at: int | None = None  # the rung whose decision it waits for
+    micro_batch: int | None = None
 
 
 @dataclass
@@ -74,10 +80,13 @@ class Driver:
     clock: Clock
     listener: Listener
     candidates: list[Candidate]  # those known from an earlier process, in their order
+    rung_log: RungLog = field(default_factory=RungLog)
+    faults: Faults = field(default_factory=lambda: Faults(retries=0, folder=Path()))
     asked_to_leave: Callable[[], bool] = lambda: False
+    say: Callable[[str], None] = lambda _: None
     _queue: deque[tuple[Candidate, int]] = field(default_factory=deque)
     _running: list[_Run] = field(default_factory=list)
-    _started: int = 0
+    _numbers: dict[tuple[tuple[str, str], int], int] = field(default_factory=dict)
     _leaving: bool = False
 
     def run(self) -> None:
@@ -86,27 +95,35 @@ class Driver:
         Raises:
             KeyboardInterrupt: it was asked to leave; every trial has its end event.
         """
-        self._started = sum(len(candidate.ends) for candidate in self.candidates)
         for candidate in self.candidates:
+            for seed in candidate.seeds:
+                if candidate.has_started(seed):
+                    self._number_of(candidate, seed)
             self._queue_unfinished_seeds(candidate)
         try:
             while self._start_what_fits() or self._running:
                 self._hear()
                 if self.asked_to_leave():
                     raise KeyboardInterrupt
+        except StorageError:
+            self._send_away()
+            if self.asked_to_leave():  # while it waited for a storage
+                raise KeyboardInterrupt from None
+            raise
         except BaseException:
             self._send_away()
             raise
 
     def _start_what_fits(self) -> bool:
         """Fill the free places; return whether anything was started."""
-        before = self._started
+        started = False
         while len(self._running) < self.parallel and not self._hopeless():
             if not self._queue and not self._propose():
                 break
             candidate, seed = self._queue.popleft()
             self._start(candidate, seed)
-        return self._started > before
+            started = True
+        return started
 
     def _propose(self) -> bool:
         candidate = self.proposals.next(planned_only=self._tried() >= self.trials)
@@ -127,10 +144,14 @@ class Driver:
 
     def _start(self, candidate: Candidate, seed: int) -> None:
         candidate.ends.pop(seed, None)
-        config = candidate.config(self.study_name, self._started, self.budget, seed)
+        number = self._number_of(candidate, seed)
+        config = candidate.config(self.study_name, number, self.budget, seed)
         self._running.append(_Run(candidate, seed, self.runner.start(config)))
-        self._started += 1
         self.listener.started(candidate, seed)
+
+    def _number_of(self, candidate: Candidate, seed: int) -> int:
+        """Return which of the study's trials that is, in order of their first start."""
+        return self._numbers.setdefault((candidate.key, seed), len(self._numbers))
 
     def _hear(self) -> None:
         for run in list(self._running):
@@ -144,8 +165,8 @@ class Driver:
     def _handle(self, run: _Run, event: TrialEvent) -> None:
         candidate, seed = run.candidate, run.seed
         match event:
-            case StartEvent():
-                pass
+            case StartEvent(record=record):
+                run.micro_batch = record.micro_batch
             case ProgressEvent():
                 self.listener.progress(candidate, seed, event)
             case RungEvent(point=point):
@@ -155,19 +176,47 @@ class Driver:
                 full = self.budget.full_rungs
                 run.waits_at = point.step if point.step in full[:-1] else None
                 if not known:
+                    self.faults.measured()
                     if point.step in full:
-                        self._report(candidate, point.step)
+                        self._note_score(candidate, seed, point)
+                        self._tell(candidate)
                     self.listener.reached_rung(candidate, seed, point)
             case EndEvent():
                 self._running.remove(run)
-                candidate.ends[seed] = event
-                self._tell_if_finished(candidate)
-                self.listener.ended(candidate, seed, event)
+                self._end(run, event)
+
+    def _note_score(self, candidate: Candidate, seed: int, point: CurvePoint) -> None:
+        score = point.scores[self.budget.evaluation.metric].value
+        before = self.rung_log.see(candidate.label, seed, point.step, score)
+        if before is not None:
+            self.say(
+                f"{candidate.name} seed {seed}: measured again at step {point.step}, it scores "
+                f"{score:.4f}; it was {before:.4f}"
+            )
+
+    def _end(self, run: _Run, end: EndEvent) -> None:
+        """Take the last word of a trial, or try again what failed by no fault of its own."""
+        candidate, seed = run.candidate, run.seed
+        if end.state is TrialState.FAILED:
+            failures = candidate.failures[seed] = candidate.failures.get(seed, 0) + 1
+            if not self._leaving and self.faults.again(end, failures, run.micro_batch):
+                self.listener.ended(candidate, seed, end)
+                self.say(f"{candidate.name} seed {seed}: attempt {failures + 1} follows")
+                self._queue.appendleft((candidate, seed))
+                return
+        candidate.ends[seed] = end
+        self._tell(candidate)
+        self.listener.ended(candidate, seed, end)
 
     def _decide(self, run: _Run) -> None:
         """Answer a waiting trial once its candidate's other running seeds are as far."""
         rung, candidate = run.waits_at, run.candidate
         if rung is None or self._leaving:
+            return
+        said = self.rung_log.decision(candidate.label, run.seed, rung)
+        if said is not None:  # by an earlier process: it stands, whoever was seen since
+            run.waits_at = None
+            run.trial.decide(rung, said)
             return
         siblings = [other for other in self._running if other.candidate is candidate]
         if any(
@@ -177,10 +226,17 @@ class Driver:
             return
         if not candidate.control and not candidate.stopped:
             candidate.stopped = not self._goes_on(candidate, rung)
-        for sibling in siblings:
-            if sibling.waits_at == rung:
-                sibling.waits_at = None
-                sibling.trial.decide(rung, not candidate.stopped)
+        waiting = [sibling for sibling in siblings if sibling.waits_at == rung]
+        self.rung_log.decide(
+            candidate.label,
+            [sibling.seed for sibling in waiting],
+            rung,
+            goes_on=not candidate.stopped,
+            peers=sum(rung in other.points and not other.control for other in self.candidates),
+        )
+        for sibling in waiting:
+            sibling.waits_at = None
+            sibling.trial.decide(rung, not candidate.stopped)
 
     def _goes_on(self, candidate: Candidate, rung: int) -> bool:
         rule, evaluation = self.budget.search.early_stopping, self.budget.evaluation
@@ -194,26 +250,16 @@ class Driver:
         }
         return rule.goes_on(str(candidate.key), at_rung, self.budget.full_rungs.index(rung))
 
-    def _report(self, candidate: Candidate, rung: int) -> None:
-        if candidate.optuna_number is not None:
-            value = self._mean(candidate, rung)
-            self.optuna.report(candidate.optuna_number, rung, value)
-
-    def _mean(self, candidate: Candidate, rung: int) -> float:
-        scores = candidate.prompt_scores(rung, self.budget.evaluation.metric)
-        return sum(scores) / len(scores)
-
-    def _tell_if_finished(self, candidate: Candidate) -> None:
-        if candidate.optuna_number is None or not candidate.finished:
+    def _tell(self, candidate: Candidate) -> None:
+        """Let Optuna know how far a candidate is, unless all is about to end."""
+        if candidate.optuna_number is None:
             return
-        states = {end.state for end in candidate.ends.values()}
-        last = self.budget.rungs[-1]
-        if TrialState.COMPLETE in states and not candidate.stopped:
-            self.optuna.tell(candidate.optuna_number, self._mean(candidate, last))
-        elif TrialState.STOPPED in states:
-            self.optuna.tell(candidate.optuna_number, None, stopped=True)
-        else:
-            self.optuna.tell(candidate.optuna_number, None)
+        outcome = outcome_of(candidate, self.budget.full_rungs, self.budget.evaluation.metric)
+        try:
+            candidate.optuna_number = self.optuna.agree(candidate.optuna_number, outcome)
+        except StorageError:
+            if not self._leaving:  # else a resumed search brings it in line
+                raise
 
     def _hopeless(self) -> bool:
         ends = [end for candidate in self.candidates for end in candidate.ends.values()]

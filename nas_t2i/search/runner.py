@@ -21,11 +21,13 @@ from typing import IO, Protocol
 from nas_t2i.errors import ConfigError, StorageError
 from nas_t2i.events import EventLog, EventTail
 from nas_t2i.files import write_atomically
+from nas_t2i.locks import FolderLock
 from nas_t2i.protocol.budget import Budget
-from nas_t2i.records import EndEvent, StartEvent, TrialEvent, TrialState
+from nas_t2i.records import EndEvent, RungEvent, StartEvent, TrialEvent, TrialState
 from nas_t2i.search.decisions import DecisionLog
 from nas_t2i.search.fork_server import UNSEEN
 from nas_t2i.search.launch import Machines, find_machines, make_launch, may_be_forked
+from nas_t2i.search.resume.faults import failed, kills_for_memory
 from nas_t2i.search.starter import Process, Starter
 from nas_t2i.search.trial_config import TrialConfig
 
@@ -151,6 +153,9 @@ class TrialProcess:
         self._sent_away = False
         self._killed_because = ""
         self._heard = time.monotonic()
+        self._killed_for_memory = kills_for_memory()
+        self._decided_rungs = Budget.model_validate(config.budget, strict=False).full_rungs[:-1]
+        self._waits_for_word = False
         self._stderr = (folder / "stderr.log").open("ab")
         self._said_before = self._stderr.tell()
         try:
@@ -173,6 +178,8 @@ class TrialProcess:
         if events:
             self._heard = time.monotonic()
         for event in events:
+            # Silent because the driver says nothing: its other seeds may be slower.
+            self._waits_for_word = self._is_decided(event)
             if isinstance(event, EndEvent):
                 self._own_end = event
         events = [event for event in events if not isinstance(event, EndEvent)]
@@ -186,6 +193,7 @@ class TrialProcess:
     def decide(self, rung: int, go: bool) -> None:
         """Tell the trial to go on after a rung, or to stop there. Raises StorageError."""
         self._log.say(f"{'go' if go else 'stop'} {rung}")
+        self._waits_for_word, self._heard = False, time.monotonic()
 
     def leave(self) -> None:
         """Ask the trial to save and leave; one that doesn't leave in time is killed."""
@@ -220,11 +228,14 @@ class TrialProcess:
                 self._terminate()
                 return
             self._killed_because = "did not leave when asked to"
-        elif now - self._heard > self._stall_seconds:
+        elif now - self._heard > self._stall_seconds and not self._waits_for_word:
             self._killed_because = f"silent for {self._stall_seconds / 60:g} minutes, killed"
         else:
             return
         self._signal(signal.SIGKILL)
+
+    def _is_decided(self, event: TrialEvent) -> bool:
+        return isinstance(event, RungEvent) and event.point.step in self._decided_rungs
 
     def _terminate(self) -> None:
         self._sent_away = True
@@ -235,17 +246,24 @@ class TrialProcess:
         with (self._folder / "stderr.log").open("rb") as stream:
             stream.seek(self._said_before)
             said = stream.read().decode(errors="replace")
-        reason = self._killed_because or _describe_death(status, said)
-        state = TrialState.FAILED
+        for_memory = kills_for_memory() > self._killed_for_memory
+        reason = self._killed_because or _describe_death(status, said, for_memory=for_memory)
+        end = failed(reason)
         if self._leave_by is not None:
-            state = TrialState.INTERRUPTED
             reason = f"asked to leave: {reason}"
-        end = EndEvent(state=state, reason=reason)
+            end = EndEvent(state=TrialState.INTERRUPTED, reason=reason)
+        # A process of an earlier driver may still be writing: it is waited for.
+        lock = FolderLock(self._folder / ".lock", wait_seconds=_TERM_SECONDS)
+        # What can't be written, a resumed search finds interrupted.
+        with contextlib.suppress(StorageError), lock:
+            self._write_end(end)
+        return end
+
+    def _write_end(self, end: EndEvent) -> None:
         with EventLog(self._folder / "events.jsonl") as log:
             if not self._on_record:  # it died before it could say anything
                 log.append(StartEvent(record=self.config.new_record(), pid=self._process.pid))
             log.append(end)
-        return end
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -258,11 +276,16 @@ class TrialProcess:
         self._log.close()
 
 
-def _describe_death(status: int | None, said: str) -> str:
-    """Say in one line how a trial ended that left no end event; `said` is its output."""
+def _describe_death(status: int | None, said: str, *, for_memory: bool = False) -> str:
+    """Say in one line how a trial ended that left no end event; `said` is its output.
+
+    `for_memory`: meanwhile the kernel killed a process of this machine for its memory.
+    """
     number = _signal_number(status or 0)
     if number:
         guess = " (out of memory?)" if number == signal.SIGKILL else ""
+        if guess and for_memory:
+            guess = " (out of memory: the kernel killed a process for it)"
         return f"killed by {signal.Signals(number).name}{guess}"
     cause = _cause(said)
     # Of ranks that die within a second, the launcher reports any; a killed one says nothing.

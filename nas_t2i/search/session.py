@@ -11,12 +11,11 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
-from typing import Any, cast
+from typing import Any
 
 from pydantic import ValidationError
 
 from nas_t2i import plugins
-from nas_t2i.arch.families import arch_from_dict
 from nas_t2i.arch.reach import check_reachable
 from nas_t2i.arch.space import Space
 from nas_t2i.environment import cache_dir, describe_environment
@@ -28,18 +27,18 @@ from nas_t2i.protocol.budget import Budget
 from nas_t2i.protocol.search import SearchPlan
 from nas_t2i.records import (
     BudgetUsed,
-    EndEvent,
     SpaceUsed,
     StudyRecord,
-    TrialRecord,
-    TrialState,
 )
 from nas_t2i.search.candidates import Candidate, CandidateFactory, Proposals
 from nas_t2i.search.driver import Driver, Listener, WallClock
 from nas_t2i.search.launch import find_machines, trials_at_once
+from nas_t2i.search.resume.faults import Faults
+from nas_t2i.search.resume.known import known_candidates, mend_records
+from nas_t2i.search.resume.owner import own
+from nas_t2i.search.resume.rung_log import RungLog
 from nas_t2i.search.runner import ProcessRunner
 from nas_t2i.search.study import OptunaStudy, check_sampler
-from nas_t2i.search.trial_config import Control, load_trial_config, trial_key
 from nas_t2i.store import STUDY_FILE, read_contents, read_study, write_study
 from nas_t2i.training.feeds.inputs import check_inputs, latent_geometry
 from nas_t2i.untrusted.redact import redacted
@@ -128,15 +127,30 @@ def run_search(
     if request.budget.signals is not None and not request.budget.signal_pairs:
         say("no signals are measured: no pairs are held out (data.held_out in the budget)")
     check_evaluation(request.budget)
-    _check_same_content(request)
     check_sampler(request.budget.search.sampler, request.budget.search.sampler_options)
     # A storage elsewhere must answer before anything is made here; the journal needs its folder.
     optuna = _open_optuna(request, say) if request.storage else None
+    if optuna is not None:
+        own(optuna, request.folder, _shared_settings(request), shared=True)
     with StudyLock(request.folder):
+        mend_records(request.folder, say)
+        _check_same_content(request)
         if not (request.folder / STUDY_FILE).exists():
             write_study(request.folder, _study_record(request))
         optuna = optuna or _open_optuna(request, say)
-        candidates = _known_candidates(request, factory, optuna, say)
+        own(optuna, request.folder, _shared_settings(request), shared=bool(request.storage))
+        rungs = RungLog(request.folder)
+        if rungs.note:
+            say(f"{rungs.note}; what it decided is decided again, unless a trial's record tells")
+        candidates = known_candidates(
+            request.folder,
+            request.budget,
+            factory,
+            optuna,
+            rungs,
+            retry_failed=request.retry_failed,
+            say=say,
+        )
         proposals = Proposals(
             request.space,
             factory,
@@ -161,10 +175,23 @@ def run_search(
             clock=WallClock(),
             listener=make_listener(candidates, factory),
             candidates=candidates,
+            rung_log=rungs,
+            faults=Faults(request.budget.search.retries, request.folder),
+            say=say,
         )
-        with _signals(say) as driver.asked_to_leave:
+        with rungs, _signals(say) as driver.asked_to_leave:
+            optuna.patience.leave = driver.asked_to_leave
             driver.run()
     return candidates
+
+
+def _shared_settings(request: SearchRequest) -> dict[str, str]:
+    """Return what every trial of a study shares, by name."""
+    return {
+        "space": request.space.space_id,
+        "budget": request.budget.budget_id,
+        "seed": str(request.seed),
+    }
 
 
 class TerminatedError(KeyboardInterrupt):
@@ -212,6 +239,8 @@ def _open_optuna(request: SearchRequest, say: Callable[[str], None]) -> OptunaSt
         sampler=request.budget.search.sampler,
         sampler_options=request.budget.search.sampler_options,
         better=request.budget.evaluation.BETTER,
+        own=not request.storage,
+        wait_minutes=request.budget.search.storage_wait_minutes,
         warn=say,
     )
 
@@ -293,65 +322,3 @@ def _study_record(request: SearchRequest) -> StudyRecord:
         ),
         plugins=plugins.used(),
     )
-
-
-def _known_candidates(
-    request: SearchRequest,
-    factory: CandidateFactory,
-    optuna: OptunaStudy,
-    say: Callable[[str], None],
-) -> list[Candidate]:
-    """Return the candidates that are on disk or open in Optuna, as an earlier process left them.
-
-    The folder is the truth about what was trained; Optuna's trials are brought in line with it.
-    """
-    candidates: dict[tuple[str, str], Candidate] = {}
-    contents = read_contents(request.folder)
-    for record in contents.trials:
-        candidate = _candidate_of(record, request, factory, candidates)
-        _take_over(candidate, record, retry=request.retry_failed)
-    open_numbers = {trial.number: trial for trial in optuna.open_trials()}
-    for candidate in candidates.values():
-        number = candidate.optuna_number
-        if number is not None and number >= optuna.count():
-            say(f"Optuna's storage does not know trial {number}: going on without it")
-            candidate.optuna_number = None
-        elif number in open_numbers:
-            del open_numbers[number]
-    for number, trial in open_numbers.items():
-        if "arch" in trial.attributes:  # cut between being proposed and being started
-            arch = arch_from_dict(trial.attributes["arch"])
-            candidate = factory.make(arch, name=trial.attributes["name"])
-            if candidate.key not in candidates:
-                candidate.optuna_number = number
-                candidates[candidate.key] = candidate
-                continue
-        optuna.tell(number, None)
-    return list(candidates.values())
-
-
-def _candidate_of(
-    record: TrialRecord,
-    request: SearchRequest,
-    factory: CandidateFactory,
-    candidates: dict[tuple[str, str], Candidate],
-) -> Candidate:
-    key = (record.arch_id, record.control)
-    if key not in candidates:
-        arch = arch_from_dict(record.arch)
-        candidate = factory.make(arch, name=record.name, control=cast(Control, record.control))
-        trial = trial_key(record.arch_id, record.seed, record.control)
-        path = request.folder / "trials" / trial / "config.json"
-        candidate.optuna_number = load_trial_config(path).optuna_number
-        candidates[key] = candidate
-    return candidates[key]
-
-
-def _take_over(candidate: Candidate, record: TrialRecord, *, retry: bool) -> None:
-    for point in record.curve:
-        candidate.points.setdefault(point.step, {})[record.seed] = point
-    open_states = {TrialState.RUNNING, TrialState.INTERRUPTED}
-    if record.state in open_states or (retry and record.state is TrialState.FAILED):
-        return
-    candidate.ends[record.seed] = EndEvent(state=record.state, reason=record.reason)
-    candidate.stopped |= record.state is TrialState.STOPPED

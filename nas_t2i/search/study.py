@@ -1,58 +1,123 @@
-"""The Optuna side of a study: who is proposed next. The only importer of Optuna."""
+"""The Optuna side of a study: who is proposed next, and what became of it."""
 
 from __future__ import annotations
 
-import contextlib
+import copy
 import logging
-import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-from urllib.parse import unquote
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeVar
 
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler
-from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, create_trial
 from optuna.trial import TrialState as OptunaState
 
-from nas_t2i.errors import MissingExtraError, StorageError, UserError
-from nas_t2i.files import repair_torn_tail
+from nas_t2i.errors import MissingExtraError, UserError
 from nas_t2i.protocol.evaluation import Better
+from nas_t2i.search.storage import Patience, open_storage, readable_storage_errors
 from nas_t2i.streams import derive_seed
-from nas_t2i.untrusted.redact import HIDDEN, redacted
+from nas_t2i.untrusted.redact import redacted
 
+T = TypeVar("T")
+Scalar = bool | int | float | str
 _SAMPLERS: dict[str, Callable[..., BaseSampler]] = {
     "tpe": optuna.samplers.TPESampler,
     "random": optuna.samplers.RandomSampler,
     "gp": optuna.samplers.GPSampler,
     "qmc": optuna.samplers.QMCSampler,
 }
-Scalar = bool | int | float | str
+_STATES = {
+    "running": OptunaState.RUNNING,
+    "complete": OptunaState.COMPLETE,
+    "stopped": OptunaState.PRUNED,
+    "failed": OptunaState.FAIL,
+}
+_OWNER = "nas_t2i"  # the study's attribute that says whose it is
+_INSTEAD_OF = "instead_of"  # the trial's attribute that names the one it stands for
 
 
 @dataclass(frozen=True)
-class OpenTrial:
-    """An Optuna trial that has not ended yet."""
+class Outcome:
+    """How far a candidate is, as the sampler is to know it."""
+
+    state: Literal["running", "complete", "stopped", "failed"]
+    value: float | None
+    """Mean over the seeds at the last rung, of a complete one."""
+    at_rungs: Mapping[int, float]
+    """Mean over the seeds at each rung that all of them have reached."""
+
+
+@dataclass(frozen=True)
+class KnownTrial:
+    """An Optuna trial of an earlier process."""
 
     number: int
+    finished: bool
     attributes: Mapping[str, Any]
 
 
-class _Suggest:
-    """Lets Optuna choose the labels of a search space."""
+@dataclass
+class Draft:
+    """A proposal that no storage knows yet."""
 
-    def __init__(self, trial: optuna.Trial) -> None:
-        self._trial = trial
+    trial: FrozenTrial
+    made: Any = None
+    problem: str = ""
+    """Why nothing could be made of it."""
+
+
+class _Suggest:
+    """Lets a sampler choose the labels of a search space."""
+
+    def __init__(
+        self, study: optuna.Study, trial: FrozenTrial, fixed: Mapping[str, Scalar]
+    ) -> None:
+        self._study, self._trial, self._fixed = study, trial, fixed
+        sampler = study.sampler
+        sampler.before_trial(study, trial)
+        space = sampler.infer_relative_search_space(study, trial)
+        self._relative = {} if fixed else sampler.sample_relative(study, trial, space)
 
     def choose(self, name: str, choices: Sequence[Scalar]) -> Scalar:
-        return self._trial.suggest_categorical(name, list(choices))  # type: ignore[no-any-return]
+        distribution = CategoricalDistribution(list(choices))
+        if name not in self._trial.params:
+            self._trial.params[name] = self._draw(name, distribution)
+            self._trial.distributions[name] = distribution
+        return self._trial.params[name]  # type: ignore[no-any-return]
+
+    def _draw(self, name: str, distribution: BaseDistribution) -> Any:
+        if name in self._fixed:
+            return self._fixed[name]
+        if distribution.single():
+            return distribution.choices[0]
+        if name in self._relative:
+            return self._relative[name]
+        return self._study.sampler.sample_independent(self._study, self._trial, name, distribution)
+
+
+class _DraftStorage:
+    """A storage in which a draft is no trial: what a sampler notes on it is dropped."""
+
+    def __init__(self, storage: Any) -> None:
+        self._storage = storage
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    def set_trial_system_attr(self, *_: Any) -> None:
+        pass
 
 
 class OptunaStudy:
-    """Ask and tell, over any storage."""
+    """Proposals and outcomes, over any storage.
+
+    Every proposal enters the storage whole, in one operation, so that a process killed at any
+    moment leaves none that is half made.
+    """
 
     def __init__(
         self,
@@ -63,9 +128,14 @@ class OptunaStudy:
         sampler: str,
         sampler_options: Mapping[str, Any],
         better: Better = "larger",
+        own: bool = False,
+        wait_minutes: float = 10.0,
         warn: Callable[[str], None],
     ) -> None:
         """Open or create the study, of scores of which `better` ones are larger or smaller.
+
+        `own`: no other process can have the storage, a journal, open. A storage that is lost later
+        is waited for during `wait_minutes`.
 
         Raises:
             StorageError: the storage can't be used.
@@ -74,75 +144,180 @@ class OptunaStudy:
         self._seed, self._sampler = seed, sampler
         self._options = dict(sampler_options)
         check_sampler(sampler, sampler_options)  # before anything is created
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        optuna.logging.set_verbosity(optuna.logging.CRITICAL)
         logging.getLogger("alembic").setLevel(logging.ERROR)
-        with _readable_storage_errors(storage_url):
+        self._url, self.shown = storage_url, redacted(storage_url)
+        self.patience = Patience(storage_url, wait_minutes, warn)
+        with readable_storage_errors(storage_url):
             self._study = optuna.create_study(
                 study_name=name,
-                storage=_open_storage(storage_url, warn),
+                storage=open_storage(storage_url, warn, own=own),
                 direction="maximize" if better == "larger" else "minimize",
                 load_if_exists=True,
             )
-        self._trials: dict[int, optuna.Trial] = {}
+        self._storage = self._study._storage
 
-    def ask(self, decode: Callable[[_Suggest], Any]) -> tuple[int, Any]:
-        """Open a trial and let `decode` make something of its suggestions; (number, that).
+    @property
+    def owner(self) -> dict[str, str]:
+        """Whose study it is; nothing for one that nobody has taken yet."""
+        return self._patiently(lambda: dict(self._study.user_attrs.get(_OWNER, {})))
 
-        What `decode` can't use closes the trial as failed, and its UserError is passed on.
-        """
+    @owner.setter
+    def owner(self, owner: Mapping[str, str]) -> None:
+        self._patiently(lambda: self._study.set_user_attr(_OWNER, dict(owner)))
+
+    def draft(
+        self, decode: Callable[[_Suggest], Any], fixed: Mapping[str, Scalar] | None = None
+    ) -> Draft:
+        """Draw a proposal, or the one that `fixed` names, and let `decode` make something of it."""
+        return self._patiently(lambda: self._draft(decode, fixed or {}))
+
+    def _draft(self, decode: Callable[[_Suggest], Any], fixed: Mapping[str, Scalar]) -> Draft:
+        trials = self._trials()
+        draft = Draft(_frozen(len(trials)))
+        study = copy.copy(self._study)
+        study._storage = _DraftStorage(self._storage)
         # A sampler of its own per trial, seeded by how many there were: a study that is resumed
         # proposes what it would have proposed, and never its first trials again.
-        self._study.sampler = self._make_sampler(self.count())
-        trial = self._study.ask()
-        self._trials[trial.number] = trial
+        study.sampler = self._make_sampler(sum(_INSTEAD_OF not in t.user_attrs for t in trials))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             try:
-                return trial.number, decode(_Suggest(trial))
-            except UserError:
-                self.tell(trial.number, None)
-                raise
+                draft.made = decode(_Suggest(study, draft.trial, fixed))
+            except UserError as error:
+                draft.problem = str(error)
+        return draft
 
-    def enqueue(self, parameters: Mapping[str, Scalar]) -> None:
-        """Make the next ask suggest these labels."""
-        self._study.enqueue_trial(dict(parameters))
+    def keep(self, draft: Draft, **attributes: Any) -> int:
+        """Open a trial for a draft, with what a later process must know of it; its number."""
+        return self._create(draft.trial, OptunaState.RUNNING, attributes)
 
-    def note(self, number: int, **attributes: Any) -> None:
-        """Attach attributes to an open trial, so that a later process knows what it is."""
-        for name, value in attributes.items():
-            self._open(number).set_user_attr(name, value)
+    def refuse(self, draft: Draft, why: str) -> None:
+        """Put a draft on record as one that was not tried."""
+        self._create(draft.trial, OptunaState.FAIL, {"rejected": why})
 
-    def report(self, number: int, step: int, value: float) -> None:
-        """Keep an intermediate value (Optuna ignores a repeated step)."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            self._open(number).report(value, step)
+    def agree(self, number: int, outcome: Outcome) -> int:
+        """Have the storage hold the outcome of a trial; return the number it is held under.
 
-    def tell(self, number: int, value: float | None, *, stopped: bool = False) -> None:
-        """Close a trial: complete with a value, stopped early, or (no value) failed."""
-        state = OptunaState.COMPLETE if value is not None else OptunaState.FAIL
-        if stopped:
-            state, value = OptunaState.PRUNED, None
-        self._study.tell(number, value, state=state, skip_if_finished=True)
+        Optuna's finished trials can't be changed: where one holds something else, another trial
+        takes its place and says so.
+        """
+        return self._patiently(lambda: self._agree(number, outcome))
+
+    def _agree(self, number: int, outcome: Outcome) -> int:
+        trial = self._storage.get_trial(self._id(number))
+        held, is_open = trial.intermediate_values, not trial.state.is_finished()
+        if is_open and held.keys() <= outcome.at_rungs.keys():
+            for step, value in outcome.at_rungs.items():
+                if held.get(step) != value:
+                    self._storage.set_trial_intermediate_value(trial._trial_id, step, value)
+            if outcome.state != "running":
+                self._study.tell(number, outcome.value, state=_STATES[outcome.state])
+            return number
+        if _holds(trial, outcome):
+            return number
+        if is_open:
+            self._study.tell(number, state=OptunaState.FAIL)
+        place = _frozen(len(self._trials()))
+        place.params, place.distributions = dict(trial.params), dict(trial.distributions)
+        kept = {k: v for k, v in trial.user_attrs.items() if k in {"name", "arch"}}
+        return self._create(
+            place, _STATES[outcome.state], kept | {_INSTEAD_OF: number}, outcome=outcome
+        )
+
+    def known_trials(self) -> list[KnownTrial]:
+        """Return all trials but those for which another one stands."""
+        trials = self._patiently(self._trials)
+        passed = {trial.user_attrs.get(_INSTEAD_OF) for trial in trials}
+        return [
+            KnownTrial(trial.number, trial.state.is_finished(), trial.user_attrs)
+            for trial in trials
+            if trial.number not in passed
+        ]
+
+    def place_of(self, number: int) -> int | None:
+        """Return the number under which a trial is held now, None where it is not known."""
+        trials = self._patiently(self._trials)
+        instead = {trial.user_attrs.get(_INSTEAD_OF): trial.number for trial in trials}
+        while number in instead:
+            number = instead[number]
+        return number if number < len(trials) else None
+
+    def discard(self, number: int) -> None:
+        """Close a trial that nothing came of."""
+        failed = OptunaState.FAIL
+        self._patiently(lambda: self._storage.set_trial_state_values(self._id(number), failed))
 
     def count(self) -> int:
         """Return how many trials the storage knows, open and closed."""
-        return len(self._study.get_trials(deepcopy=False))
+        return len(self._patiently(self._trials))
 
-    def open_trials(self) -> list[OpenTrial]:
-        """Return the trials that an earlier process left open."""
-        left = self._study.get_trials(deepcopy=False, states=(OptunaState.RUNNING,))
-        return [OpenTrial(trial.number, trial.user_attrs) for trial in left]
+    def _create(
+        self,
+        draft: FrozenTrial,
+        state: Any,
+        attributes: Mapping[str, Any],
+        outcome: Outcome | None = None,
+    ) -> int:
+        at_rungs = dict(outcome.at_rungs) if outcome else {}
+        value = outcome.value if outcome else None
+        if state is OptunaState.PRUNED and at_rungs:
+            value = at_rungs[max(at_rungs)]  # as Optuna has it
+        template = create_trial(
+            state=state,
+            value=value,
+            params=draft.params,
+            distributions=draft.distributions,
+            user_attrs=dict(attributes),
+            intermediate_values=at_rungs,
+        )
 
-    def _open(self, number: int) -> optuna.Trial:
-        if number not in self._trials:
-            frozen = self._study.get_trials(deepcopy=False)[number]
-            self._trials[number] = optuna.Trial(self._study, frozen._trial_id)
-        return self._trials[number]
+        def create() -> None:
+            # The answer to an earlier attempt may have been lost: then it is there.
+            if len(self._trials()) == draft.number:
+                self._storage.create_new_trial(self._study._study_id, template_trial=template)
+
+        self._patiently(create)
+        return int(draft.number)
+
+    def _trials(self) -> list[FrozenTrial]:
+        return self._study.get_trials(deepcopy=False)  # type: ignore[no-any-return]
+
+    def _id(self, number: int) -> int:
+        study = self._study._study_id
+        return int(self._storage.get_trial_id_from_study_id_trial_number(study, number))
+
+    def _patiently(self, act: Callable[[], T]) -> T:
+        with readable_storage_errors(self._url):
+            return self.patience(act)
 
     def _make_sampler(self, index: int) -> BaseSampler:
         seed = derive_seed(self._seed, "sampler", index) % 2**32
         return _make_sampler(self._sampler, seed, self._options)
+
+
+def _frozen(number: int) -> FrozenTrial:
+    return FrozenTrial(
+        number=number,
+        state=OptunaState.RUNNING,
+        value=None,
+        datetime_start=datetime.now(UTC).replace(tzinfo=None),
+        datetime_complete=None,
+        params={},
+        distributions={},
+        user_attrs={},
+        system_attrs={},
+        intermediate_values={},
+        trial_id=-1,
+    )
+
+
+def _holds(trial: FrozenTrial, outcome: Outcome) -> bool:
+    return (
+        trial.state is _STATES[outcome.state]
+        and (outcome.state != "complete" or trial.value == outcome.value)
+        and trial.intermediate_values == dict(outcome.at_rungs)
+    )
 
 
 def check_sampler(name: str, options: Mapping[str, Any]) -> None:
@@ -159,52 +334,3 @@ def _make_sampler(name: str, seed: int, options: Mapping[str, Any]) -> BaseSampl
         raise MissingExtraError(f"the sampler {name!r}", "samplers") from None
     except (TypeError, ValueError) as error:
         raise UserError(f"search.sampler_options of {name!r}: {error}") from None
-
-
-def _open_storage(url: str, warn: Callable[[str], None]) -> BaseStorage:
-    """``journal:PATH`` is a journal file; anything else is a database URL of SQLAlchemy's kind."""
-    if url.startswith("journal:"):
-        path = Path(url.removeprefix("journal:"))
-        if not path.parent.is_dir():
-            raise StorageError(f"storage {url}: no such folder: {path.parent}")
-        if path.exists() and (note := repair_torn_tail(path)):
-            warn(note)
-        return JournalStorage(JournalFileBackend(str(path)))
-    if "://" not in url:
-        # Of a URL with a slip in it nobody can tell where the password is.
-        shown = url.partition(":")[0] + ":..." if ":" in url else redacted(url)
-        raise StorageError(
-            f"storage {shown!r}: not a URL; expected e.g. journal:study.journal, "
-            "sqlite:///study.db or postgresql+psycopg://user@host/database"
-        )
-    return optuna.storages.get_storage(url)
-
-
-@contextlib.contextmanager
-def _readable_storage_errors(url: str) -> Any:
-    """Turn what a storage can't do into one line that names it, without its password."""
-    shown = redacted(url)
-    try:
-        yield
-    except StorageError:
-        raise
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("psycopg"):
-            raise MissingExtraError(f"storage {shown}", "postgres") from None
-        raise StorageError(f"storage {shown}: needs the package {error.name!r}") from None
-    except ImportError as error:
-        raise StorageError(f"storage {shown}: {_one_line(error, url)}") from None
-    except Exception as error:
-        known = type(error).__module__.partition(".")[0] in {"sqlalchemy", "optuna"}
-        if not (known or isinstance(error, (OSError, ValueError, KeyError))):
-            raise
-        raise StorageError(f"storage {shown}: can't be used: {_one_line(error, url)}") from None
-
-
-def _one_line(error: BaseException, url: str) -> str:
-    """Return a library's message on one line; it may quote a password that it took for a port."""
-    text = " ".join(str(getattr(error, "orig", None) or error).split())[:300]
-    secret = re.search(r"://[^/:@]*:(.*)@", url)
-    for piece in re.split(r"[/:@?&#]", unquote(secret[1]) + "@" + secret[1]) if secret else ():
-        text = text.replace(piece, HIDDEN) if piece else text
-    return text

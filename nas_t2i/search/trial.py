@@ -48,6 +48,7 @@ from nas_t2i.records import (
     TrialState,
 )
 from nas_t2i.search.decisions import Decisions, InterruptedTrialError
+from nas_t2i.search.resume.faults import failed
 from nas_t2i.search.trial_config import TrialConfig, load_trial_config
 from nas_t2i.training.checkpoint import CheckpointError, Checkpoints
 from nas_t2i.training.denoiser import build_denoiser
@@ -55,7 +56,7 @@ from nas_t2i.training.feeds.inputs import Inputs
 from nas_t2i.training.flops import training_flops
 from nas_t2i.training.initial import load_initial_weights
 from nas_t2i.training.loop import DivergedError, Trainer
-from nas_t2i.training.micro_batch import frozen_micro_batch
+from nas_t2i.training.micro_batch import frozen_micro_batch, smaller_micro_batch
 from nas_t2i.training.ranks import Ranks, join_ranks
 from nas_t2i.training.saved_state import trial_state
 from nas_t2i.untrusted.redact import print_traceback, redacted
@@ -93,7 +94,9 @@ class Trial:
         self._budget = recorded_budget(config.budget, folder / "config.json")
         file = folder / EVENTS_FILE
         self._events = EventLog(file) if ranks.is_first else None
-        self._on_record: set[int] = ranks.agree(_rungs_of(file) if ranks.is_first else None)
+        told = ranks.agree(_told(file) if ranks.is_first else None)
+        self._on_record: list[int] = told[0]
+        self._out_of_memory: int = told[1]
         self._evaluation_seconds = 0.0
         self._reported = 0  # the last rung that is on record
         self._last_report = self._last_save = time.monotonic()
@@ -114,20 +117,22 @@ class Trial:
         except DivergedError as error:
             return EndEvent(state=TrialState.DIVERGED, reason=str(error))
         except CheckpointError as error:
-            return EndEvent(state=TrialState.FAILED, reason=str(error))
+            return failed(str(error))
         except InterruptedTrialError as error:
             return self._leave(error)
         except UserError as error:
             if self._ranks.size > 1:  # perhaps here alone: the launcher ends the other ranks
                 raise
-            return EndEvent(state=TrialState.FAILED, reason=str(error))
+            return failed(str(error))
         return EndEvent(state=TrialState.COMPLETE)
 
     def _make_parts(self) -> None:
         config, budget, ranks = self._config, self._budget, self._ranks
         torch.set_num_threads(budget.training.threads)
         inputs = self._inputs()
-        micro_batch = frozen_micro_batch(self._folder, config, ranks)
+        micro_batch = smaller_micro_batch(
+            frozen_micro_batch(self._folder, config, ranks), self._out_of_memory
+        )
         if self._events is not None:
             record = config.new_record().model_copy(
                 update={
@@ -269,7 +274,7 @@ class Trial:
         except DivergedError as error:
             return EndEvent(state=TrialState.DIVERGED, reason=str(error))
         except CheckpointError as error:
-            return EndEvent(state=TrialState.FAILED, reason=f"{reason}; {error}")
+            return failed(f"{reason}; {error}")
         return EndEvent(state=TrialState.INTERRUPTED, reason=reason)
 
     def _save(self) -> None:
@@ -288,8 +293,12 @@ class Trial:
             print(redacted(text), file=sys.stderr, flush=True)
 
 
-def _rungs_of(file: Path) -> set[int]:
-    return {event.point.step for event in read_events(file)[0] if isinstance(event, RungEvent)}
+def _told(file: Path) -> tuple[list[int], int]:
+    """Return the rungs that are on record, and how many attempts ran out of memory."""
+    events, _ = read_events(file)
+    ends = [event for event in events if isinstance(event, EndEvent)]
+    rungs = {event.point.step for event in events if isinstance(event, RungEvent)}
+    return sorted(rungs), sum(end.fault == "memory" for end in ends)
 
 
 def _ranked_score(at_rung: AtRung | None) -> list[float]:

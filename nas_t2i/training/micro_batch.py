@@ -77,6 +77,15 @@ def _found_or_find(folder: Path, own_batch: int) -> int:
     return found
 
 
+def smaller_micro_batch(size: int, halvings: int) -> int:
+    """Return the largest divisor of a micro-batch that is at most it, halved so many times.
+
+    A trial that ran out of memory is tried again with it; its steps are the same but for the order
+    in which gradients are added.
+    """
+    return max(d for d in _divisors(size) if d <= max(1, size >> halvings))
+
+
 def find_micro_batch(config_path: Path) -> int:
     """Return the largest divisor of a rank's batch whose training step fits in memory.
 

@@ -145,14 +145,18 @@ class Supply:
 
 @dataclasses.dataclass
 class Told:
-    reports: list = dataclasses.field(default_factory=list)
-    told: dict = dataclasses.field(default_factory=dict)
+    """Keeps what Optuna would hold."""
 
-    def report(self, number, step, value) -> None:
-        self.reports.append((number, step, value))
+    held: dict = dataclasses.field(default_factory=dict)
 
-    def tell(self, number, value, *, stopped=False) -> None:
-        self.told[number] = "stopped" if stopped else value
+    def agree(self, number, outcome) -> int:
+        self.held[number] = outcome
+        return number
+
+    @property
+    def told(self) -> dict:
+        ends = {"stopped": "stopped", "failed": None}
+        return {n: ends.get(o.state, o.value) for n, o in self.held.items() if o.state != "running"}
 
 
 def drive(outcomes, candidates, *, stopping=None, parallel=2, known=()):
@@ -181,7 +185,7 @@ def test_every_candidate_runs_to_the_end_without_early_stopping():
     driver.run()
     assert {end[2] for end in watcher.ends} == {TrialState.COMPLETE}
     assert told.told == pytest.approx({0: 0.3, 1: 0.4, 2: 0.5})
-    assert (1, 4, 0.2) in told.reports
+    assert told.held[1].at_rungs == pytest.approx({2: 0.1, 4: 0.2, 6: 0.4})
 
 
 def test_the_worse_half_stops_and_its_optuna_trial_is_pruned():

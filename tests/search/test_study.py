@@ -8,7 +8,7 @@ import sqlalchemy
 
 from nas_t2i.errors import MissingExtraError, StorageError, UserError
 from nas_t2i.records import BudgetUsed, EndEvent, TrialState
-from nas_t2i.search.study import OptunaStudy
+from nas_t2i.search.study import OptunaStudy, Outcome
 from tests.results.record_factory import study
 
 
@@ -52,13 +52,17 @@ def url(request, tmp_path):
         engine.dispose()
 
 
+def complete(labels) -> Outcome:
+    return Outcome("complete", float(sum(labels)), {1: sum(labels) / 10})
+
+
 def run(study: OptunaStudy, count: int) -> list[tuple[object, ...]]:
     seen = []
     for _ in range(count):
-        number, labels = study.ask(draw)
-        study.report(number, 1, sum(labels) / 10)
-        study.tell(number, float(sum(labels)))
-        seen.append(labels)
+        draft = study.draft(draw)
+        number = study.keep(draft)
+        study.agree(number, complete(draft.made))
+        seen.append(draft.made)
     return seen
 
 
@@ -75,38 +79,138 @@ def test_another_seed_proposes_otherwise(tmp_path):
     assert first != second
 
 
-def test_an_enqueued_point_is_what_the_next_ask_gives(url):
+def test_a_named_point_is_proposed_and_held_whole(url):
     study = open_study(url)
-    study.enqueue({"a": 4, "b": 2})
-    assert study.ask(draw)[1] == (4, 2)
+    draft = study.draft(draw, {"a": 4, "b": 2})
+    assert draft.made == (4, 2) and study.count() == 0
+    assert study.keep(draft, name="x", arch={"family": "unet"}) == 0
+    (known,) = open_study(url).known_trials()
+    assert (known.number, known.finished) == (0, False)
+    assert known.attributes == {"name": "x", "arch": {"family": "unet"}}
 
 
-def test_open_trials_come_back_with_their_attributes_and_can_be_reported_and_closed(url):
+def held(study, number):
+    trial = study._trials()[number]
+    return trial.state.name, trial.value, trial.intermediate_values
+
+
+def test_what_an_open_trial_holds_is_brought_in_line_whatever_it_was(url):
     study = open_study(url)
-    number, _ = study.ask(draw)
-    study.note(number, name="x", arch={"family": "unet"})
+    number = study.keep(study.draft(draw))
+    assert study.agree(number, Outcome("running", None, {1: 0.25})) == number
     again = open_study(url)
-    (left,) = again.open_trials()
-    assert (left.number, dict(left.attributes)) == (
-        number,
-        {"name": "x", "arch": {"family": "unet"}},
-    )
-    again.report(number, 400, 0.5)
-    again.tell(number, None, stopped=True)
-    again.tell(number, 0.7)  # a second word changes nothing and breaks nothing
-    assert again.open_trials() == []
+    assert again.agree(number, Outcome("running", None, {1: 0.5, 2: 0.75})) == number
+    assert again.agree(number, Outcome("stopped", None, {1: 0.5, 2: 0.75})) == number
+    for _ in range(2):  # a second word changes nothing
+        assert again.agree(number, Outcome("stopped", None, {1: 0.5, 2: 0.75})) == number
+    assert held(again, number) == ("PRUNED", 0.75, {1: 0.5, 2: 0.75})
     assert again.count() == 1
 
 
-def test_what_decode_cannot_use_closes_the_trial(url):
+def test_a_finished_trial_that_holds_something_else_is_stood_for_by_another(url, tmp_path):
+    study = open_study(url)
+    draft = study.draft(draw)
+    number = study.keep(draft, name="x", arch={})
+    study.agree(number, Outcome("failed", None, {}))
+    new = study.agree(number, Outcome("running", None, {1: 0.5}))  # it is tried again
+    assert (new, study.place_of(number)) == (1, 1)
+    assert [trial.number for trial in study.known_trials()] == [1]
+    assert study.agree(new, Outcome("complete", 0.7, {1: 0.5, 2: 0.7})) == new
+    assert held(study, new) == ("COMPLETE", 0.7, {1: 0.5, 2: 0.7})
+    assert study._trials()[new].params == draft.trial.params
+    # It is no proposal: those after it are what they would have been.
+    other = open_study(f"journal:{tmp_path / 'other.journal'}")
+    other.agree(other.keep(other.draft(draw)), Outcome("complete", 0.7, {1: 0.5, 2: 0.7}))
+    assert study.draft(draw).made == other.draft(draw).made
+
+
+def test_what_decode_cannot_use_is_a_draft_with_a_problem(url):
     study = open_study(url)
 
     def refuse(_):
         raise StorageError("no such architecture")
 
-    with pytest.raises(StorageError, match="no such architecture"):
-        study.ask(refuse)
-    assert study.open_trials() == []
+    draft = study.draft(refuse)
+    assert draft.problem == "no such architecture"
+    study.refuse(draft, draft.problem)
+    assert held(study, 0)[0] == "FAIL"
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "gp", "qmc"])
+def test_every_sampler_draws_drafts(sampler, tmp_path):
+    pytest.importorskip("scipy")
+    options = {"n_startup_trials": 3} if sampler in ("tpe", "gp") else {}
+    study = open_study(f"journal:{tmp_path / 's.journal'}", sampler=sampler, **options)
+    assert len(run(study, 5)) == 5
+
+
+def test_an_answer_that_was_lost_makes_no_second_trial(url, monkeypatch):
+    study = open_study(url)
+    create = study._storage.create_new_trial
+
+    def answer_is_lost(*args, **kwargs):
+        create(*args, **kwargs)
+        monkeypatch.undo()
+        raise ConnectionResetError("gone")
+
+    monkeypatch.setattr("nas_t2i.search.storage._FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(study._storage, "create_new_trial", answer_is_lost)
+    assert study.keep(study.draft(draw)) == 0
+    assert study.count() == 1
+
+
+def test_a_storage_that_is_away_is_waited_for_said_once_and_then_left_in_a_line(
+    tmp_path, monkeypatch
+):
+    study = open_study(f"sqlite:///{tmp_path / 'study.db'}")
+    monkeypatch.setattr("nas_t2i.search.storage._FIRST_PAUSE_SECONDS", 0.01)
+    tries = []
+
+    def away(*_, **__):
+        tries.append(None)
+        if len(tries) < 4:
+            raise sqlalchemy.exc.OperationalError("SELECT 1", None, Exception("server closed"))
+        return []
+
+    with monkeypatch.context() as patch:
+        patch.setattr(study, "_trials", away)
+        assert study.count() == 0
+        assert len(study.notes) == 2
+        assert "server closed; trying again for 10 minutes" in study.notes[0]
+        assert study.notes[1].endswith("answers again")
+    study.patience._minutes = 0.05 / 60
+    monkeypatch.setattr(study, "_trials", lambda: tries.clear() or away())
+    with pytest.raises(StorageError, match=r"no answer for .*the same command carries on"):
+        study.count()
+    assert len(study.notes) == 3
+
+
+def test_a_lock_that_a_killed_process_left_on_an_own_journal_is_removed_and_said(tmp_path):
+    path = tmp_path / "study.journal"
+    run(open_study(f"journal:{path}"), 1)
+    lock = tmp_path / "study.journal.lock"
+    lock.symlink_to(path)
+    notes: list[str] = []
+    study = OptunaStudy(
+        "s",
+        f"journal:{path}",
+        seed=0,
+        sampler="tpe",
+        sampler_options={},
+        own=True,
+        warn=notes.append,
+    )
+    assert notes == [f"{lock}: left by a process that was killed; removed"]
+    assert study.count() == 1
+
+
+def test_a_lock_on_a_shared_journal_is_waited_for_aloud(tmp_path, monkeypatch):
+    path = tmp_path / "study.journal"
+    run(open_study(f"journal:{path}"), 1)
+    (tmp_path / "study.journal.lock").symlink_to(path)
+    monkeypatch.setattr("nas_t2i.search.storage._GRACE_SECONDS", 3)
+    study = open_study(f"journal:{path}")
+    assert "study.journal.lock: another process writes the journal, or left this" in study.notes[0]
 
 
 def test_a_journal_cut_in_a_line_is_repaired_and_nothing_whole_is_lost(tmp_path):

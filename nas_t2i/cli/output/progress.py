@@ -21,6 +21,7 @@ from nas_t2i.results.metrics import display_name
 from nas_t2i.search.candidates import Candidate
 from nas_t2i.search.session import SearchRequest
 
+_RANKING_SHARE = 1 / 300  # of the search's time, at most, goes into rankings on the way
 _GUESS_SECONDS = 90.0  # for a trial, before any has been seen
 
 
@@ -49,6 +50,7 @@ class Progress:
         self._total, self._parallel = request.architectures, request.parallel
         self._rows: dict[tuple[str, str, int], _Row] = {}
         self._begin = time.monotonic()
+        self._rank_after = self._begin
         self._trial_seconds: list[float] = []  # of trials that ended here
         self._had = sum(len(c.ends) for c in candidates)
         self._best: tuple[float, str] | None = None
@@ -124,7 +126,19 @@ class Progress:
         if end.state is not TrialState.INTERRUPTED:
             self._trial_seconds.append(time.monotonic() - row.since)
         self._log(candidate, seed, end.state.value, end.reason)
-        write_leaderboard(self._request.folder)
+        self._write_leaderboard()
+
+    def _write_leaderboard(self) -> None:
+        """Rank anew, unless that takes more than a small share of the search's time.
+
+        A ranking costs more the more there are to rank; the last one is written when the search
+        ends, whatever it costs.
+        """
+        begin = time.monotonic()
+        if begin >= self._rank_after:
+            write_leaderboard(self._request.folder)
+            took = time.monotonic() - begin
+            self._rank_after = time.monotonic() + took / _RANKING_SHARE
 
     def tick(self) -> None:
         """Redraw."""

@@ -1,0 +1,39 @@
+"""What Optuna is told of a candidate: a function of its records, whoever came first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nas_t2i.records import TrialState
+from nas_t2i.search.candidates import Candidate
+from nas_t2i.search.study import Outcome
+
+_BROKEN = (TrialState.FAILED, TrialState.DIVERGED)
+
+
+def outcome_of(candidate: Candidate, rungs: Sequence[int], metric: str) -> Outcome:
+    """Return what the sampler is to know of a candidate.
+
+    The value at a rung is the mean over the seeds, once every seed has reached it. A seed that
+    failed or diverged for good is not waited for, and counts where it got to. A rung that a stopped
+    seed did not reach has no value: the others alone would flatter.
+    """
+
+    def mean(rung: int) -> float:
+        scores = candidate.prompt_scores(rung, metric)
+        return sum(scores) / len(scores)
+
+    def is_settled(rung: int) -> bool:
+        reached = candidate.points.get(rung, {})
+        return bool(reached) and all(
+            seed in reached or (seed in candidate.ends and candidate.ends[seed].state in _BROKEN)
+            for seed in candidate.seeds
+        )
+
+    at_rungs = {rung: mean(rung) for rung in rungs if is_settled(rung)}
+    if not candidate.finished:
+        return Outcome("running", None, at_rungs)
+    states = {candidate.ends[seed].state for seed in candidate.seeds}
+    if TrialState.COMPLETE in states and not candidate.stopped:
+        return Outcome("complete", mean(rungs[-1]), at_rungs)
+    return Outcome("stopped" if TrialState.STOPPED in states else "failed", None, at_rungs)

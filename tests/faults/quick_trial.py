@@ -1,0 +1,89 @@
+"""A trial whose scores are a function of its key: everything around training is the real thing.
+
+python -m tests.faults.quick_trial CONFIG START
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from nas_t2i.events import EventLog, read_events
+from nas_t2i.files import write_json
+from nas_t2i.locks import FolderLock
+from nas_t2i.protocol.budget import Budget
+from nas_t2i.records import CurvePoint, EndEvent, RungEvent, Score, StartEvent, TrialState
+from nas_t2i.search.decisions import Decisions, InterruptedTrialError
+from nas_t2i.search.trial_config import TrialConfig, load_trial_config
+from nas_t2i.streams import derive_seed
+from tests.faults.killing import take_order
+
+PROMPTS = 8
+ORDER = "kill-a-trial"
+
+
+def point(config: TrialConfig, rung: int) -> CurvePoint:
+    """What is measured at a rung: better with training, as good as the architecture, noisy."""
+    quality = derive_seed(0, config.profile.arch_id, 0) % 1000 / 2000
+    noise = np.random.default_rng(derive_seed(config.seed, config.key, rung) % 2**32)
+    scores = (quality + rung / 100 + noise.normal(0, 0.02, PROMPTS)).tolist()
+    score = Score(
+        metric="tifa",
+        value=sum(scores) / PROMPTS,
+        stderr=0.01,
+        n=PROMPTS,
+        signature="quick",
+        per_prompt=scores,
+    )
+    return CurvePoint(
+        step=rung,
+        images=rung,
+        training_flops=1.0,
+        loss=1.0,
+        seconds=1.0,
+        evaluation_seconds=1.0,
+        scores={"tifa": score},
+    )
+
+
+def train(config: TrialConfig, folder: Path, decisions: Decisions, log: EventLog) -> EndEvent:
+    saved = folder / "saved.json"
+    known = json.loads(saved.read_text())["reported"] if saved.exists() else 0
+    events, _ = read_events(folder / "events.jsonl")
+    on_record = {event.point.step for event in events if isinstance(event, RungEvent)}
+    budget = Budget.model_validate(config.budget, strict=False)
+    reported = known if all(r in on_record for r in budget.rungs if r <= known) else 0
+    log.append(StartEvent(record=config.new_record(), pid=0))
+    try:
+        for rung in budget.rungs:
+            decisions.check()
+            if rung > reported:
+                time.sleep(0.02)
+                log.append(RungEvent(point=point(config, rung)))
+                write_json(saved, {"reported": rung})
+            decided = rung in budget.full_rungs[:-1]
+            if decided and rung >= reported and not decisions.go_on(rung):
+                return EndEvent(state=TrialState.STOPPED, reason=f"stopped early at step {rung}")
+    except InterruptedTrialError as error:
+        return EndEvent(state=TrialState.INTERRUPTED, reason=str(error))
+    return EndEvent(state=TrialState.COMPLETE)
+
+
+def main(arguments: list[str]) -> int:
+    path = Path(arguments[0])
+    folder = path.parent
+    config = load_trial_config(path)
+    with FolderLock(folder / ".lock", wait_seconds=60):
+        decisions = Decisions(folder, arguments[1])
+        if decisions.gone.is_set():
+            return 0
+        take_order(folder.parent.parent / ORDER)
+        with EventLog(folder / "events.jsonl") as log:
+            log.append(train(config, folder, decisions, log))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

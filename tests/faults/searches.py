@@ -1,0 +1,170 @@
+"""Whole searches in processes that can be killed, and what they leave."""
+
+import functools
+import multiprocessing
+import os
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import optuna
+
+from nas_t2i.arch.space import load_space
+from nas_t2i.errors import UserError
+from nas_t2i.search import session
+from nas_t2i.search.resume.rung_log import read_rungs
+from nas_t2i.search.runner import ProcessRunner
+from nas_t2i.search.session import SearchRequest, run_search
+from nas_t2i.search.stopping.best_share import BestShare
+from nas_t2i.store import read_contents
+from tests.faults.killing import die_at
+from tests.training.tiny import tiny_budget
+
+SPACE = """
+name: faults
+family: unet
+parameters:
+  channels: {choice: [64, 128, 192, 256]}
+  channel_mult: [1, 2]
+  res_blocks: 1
+  transformer_depth: {2: {choice: [1, 7, 14]}}
+include:
+  - {name: base, family: unet, channels: 128, channel_mult: [1, 2], res_blocks: 1,
+     transformer_depth: {2: 1}}
+"""
+_PROCESSES = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload(["tests.faults.searches"])
+
+
+class Silence:
+    def __getattr__(self, _):
+        return lambda *_: None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A search of the campaign."""
+
+    root: Path
+    trials: int = 6
+    seeds: int = 2
+    parallel: int = 1
+    storage: str = ""
+    retries: int = 50  # a campaign kills a trial oftener than a machine does
+    real: bool = False
+    retry_failed: bool = False
+    wait_minutes: float = 10.0
+
+    def request(self) -> SearchRequest:
+        self.root.mkdir(exist_ok=True)
+        space = self.root / "space.yaml"
+        if not space.exists():
+            space.write_text(SPACE)
+        budget = tiny_budget(6)
+        search = budget.search.model_copy(
+            update={
+                "trials": self.trials,
+                "seeds_per_architecture": self.seeds,
+                "parallel": self.parallel,
+                "sampler_options": {"n_startup_trials": 2},
+                "early_stopping": BestShare(keep=(0.6, 0.5), margin=0.5, min_peers=2),
+                "retries": self.retries,
+                "storage_wait_minutes": self.wait_minutes,
+            }
+        )
+        return SearchRequest(
+            space=load_space(space),
+            budget=budget.model_copy(update={"search": search}),
+            study="s",
+            results_dir=self.root / "results",
+            storage=self.storage,
+            seed=0,
+            cores=2,
+            controls=False,
+            retry_failed=self.retry_failed,
+        )
+
+    @property
+    def folder(self) -> Path:
+        return self.root / "results" / "s"
+
+
+def search(plan: Plan, said: list[str] | None = None) -> list[str]:
+    """Search in this process; return what was said."""
+    notes: list[str] = [] if said is None else said
+    if not plan.real:
+        quick = functools.partial(ProcessRunner, module="tests.faults.quick_trial")
+        session.ProcessRunner = quick
+    try:
+        run_search(plan.request(), lambda *_: Silence(), notes.append)
+    finally:
+        session.ProcessRunner = ProcessRunner
+    return notes
+
+
+def _searching(plan: Plan, cache: str, kill_at: int, before: bool) -> None:
+    os.environ["NAS_T2I_CACHE"] = cache
+    if kill_at:
+        die_at(kill_at, before=before)
+    try:
+        with (plan.root / "said").open("a", buffering=1) as said:
+
+            class Lines(list):
+                def append(self, line):
+                    print(line, file=said)
+
+            search(plan, Lines())
+    except UserError as error:
+        print(error, file=sys.stderr)
+        os._exit(error.status)
+    os._exit(0)
+
+
+def start(plan: Plan, kill_at: int = 0, *, before: bool = False):
+    """Search in a process of its own."""
+    cache = os.environ["NAS_T2I_CACHE"]
+    process = _PROCESSES.Process(target=_searching, args=(plan, cache, kill_at, before))
+    process.start()
+    return process
+
+
+def told(plan: Plan) -> list[tuple]:
+    """What was seen and decided at rungs, in order."""
+    return [tuple(e.model_dump().items()) for e in read_rungs(plan.folder / "rungs.jsonl")]
+
+
+def records(plan: Plan) -> dict:
+    """Each trial's end and curve, by architecture and seed."""
+    return {
+        (t.arch_id, t.seed): (
+            t.number,
+            t.name,
+            t.state,
+            t.reason,
+            t.steps_done,
+            [p.model_copy(update={"seconds": 0, "evaluation_seconds": 0}) for p in t.curve],
+        )
+        for t in read_contents(plan.folder).trials
+    }
+
+
+def optuna_trials(plan: Plan):
+    url = plan.request().storage_url
+    if url.startswith("journal:"):
+        backend = optuna.storages.journal.JournalFileBackend(url.removeprefix("journal:"))
+        url = optuna.storages.JournalStorage(backend)
+    study = optuna.load_study(study_name="s", storage=url)
+    return study.get_trials(deepcopy=False)
+
+
+def states(plan: Plan) -> list[tuple]:
+    """What Optuna holds of each trial."""
+    return [
+        (t.number, t.state, t.value, t.intermediate_values, t.params, t.user_attrs)
+        for t in optuna_trials(plan)
+    ]
+
+
+def on(plan: Plan, root: Path) -> Plan:
+    """The same search elsewhere, left alone, with its own journal."""
+    return replace(plan, root=root, storage="")
