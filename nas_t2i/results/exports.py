@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,6 @@ from nas_t2i.records import StudyRecord, TrialState
 from nas_t2i.results.leaderboard import LeaderboardRow, rank_trials
 from nas_t2i.results.metrics import display_name
 from nas_t2i.results.tabular import additional_metrics, parameter, parameters, to_csv, to_json
-from nas_t2i.statistics import MIN_SEED_DOF
 from nas_t2i.store import Study, read_contents
 from nas_t2i.untrusted.show import markdown, one_line
 
@@ -152,15 +151,6 @@ def _table_width(columns: Sequence[_Column], widths: Mapping[str, int], gap: int
 
 
 def _columns(rows: Sequence[LeaderboardRow]) -> list[_Column]:
-    ranks = {row.name: row.rank for row in rows}
-
-    def tied(row: LeaderboardRow) -> str:
-        # A row outside of the rows shown (--pareto) has no rank to show here.
-        found = [ranks.get(name) for name in row.tied_with]
-        known = rank_ranges(rank for rank in found if rank is not None)
-        hidden = sum(rank is None for rank in found)
-        return ", ".join(part for part in (known, f"{hidden} not shown" if hidden else "") if part)
-
     unit, scale = _flops_unit(rows)
     alike = [metric for metric in additional_metrics(rows) if _alike(rows, metric)]
     return [
@@ -168,9 +158,11 @@ def _columns(rows: Sequence[LeaderboardRow]) -> list[_Column]:
         _Column("name", lambda row: row.name, right=False),
         _Column(f"{_metric(rows)} ± SE", _score),
         *map(_additional_column, alike),
-        _Column("tied with", tied, right=False, drop=3),
-        _Column("params", lambda row: _count(row.params), drop=2),
-        _Column("GMACs", _gmacs, drop=1),
+        _Column("expected (95 %)", _expected, drop=1),
+        _Column("P(best)", _probability, drop=3),
+        _Column("ranks", _ranks, drop=3),
+        _Column("params", lambda row: _count(row.params), drop=3),
+        _Column("GMACs", _gmacs, drop=2),
         _Column("attn", lambda row: f"{row.attention_share:.0%}", drop=7),
         _Column(
             unit,
@@ -187,15 +179,26 @@ def _parameter_column(name: str) -> _Column:
     return _Column(name, lambda row: str(parameter(row.arch[name])) if name in row.arch else "")
 
 
-def rank_ranges(ranks: Iterable[int]) -> str:
-    """Write ranks shortly: 2, 3, 4 and 7 as "2-4,7"."""
-    runs: list[list[int]] = []
-    for rank in sorted(ranks):
-        if runs and rank == runs[-1][-1] + 1:
-            runs[-1].append(rank)
-        else:
-            runs.append([rank])
-    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+def _expected(row: LeaderboardRow) -> str:
+    """Write what is ranked by, with "~" where no seed was measured at the last rung."""
+    if row.expected_score is None or row.expected_low is None or row.expected_high is None:
+        return "-"
+    digits = 3 if abs(row.expected_score) < 10 else 2
+    low, high = row.expected_low, row.expected_high
+    about = "~" if row.predicted else ""
+    return f"{about}{row.expected_score:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
+
+
+def _probability(row: LeaderboardRow) -> str:
+    if row.probability_best is None:
+        return ""
+    return "<1%" if row.probability_best < 0.01 else f"{row.probability_best:.0%}"
+
+
+def _ranks(row: LeaderboardRow) -> str:
+    if row.rank_low is None:
+        return ""
+    return str(row.rank_low) if row.rank_low == row.rank_high else f"{row.rank_low}-{row.rank_high}"
 
 
 def _metric(rows: Sequence[LeaderboardRow]) -> str:
@@ -281,8 +284,12 @@ def _notes(rows: Sequence[LeaderboardRow], study: StudyRecord | None) -> list[st
         "step, one seed.",
     ]
     notes.append(
-        "tied with: at the last rung both reached, the 95 % interval of the difference (paired "
-        f"bootstrap over prompts, {_seed_noise_text(rows)}) includes 0."
+        f"expected: {_metric(rows)} at the last rung, over seeds, with its 95 % interval; ranked "
+        f"by it; ~ predicted from earlier rungs, none measured there. {_seed_noise_text(rows)}"
+    )
+    notes.append(
+        "P(best), ranks: probability of being the best, and the interval that holds a row's true "
+        "rank with 95 %, each row for itself: not all at once. --export has the pairs that tie."
     )
     notes += _additional_notes(rows)
     budgets = ", ".join(dict.fromkeys(row.budget_id for row in rows))
@@ -325,9 +332,10 @@ def _proxied(rows: Sequence[LeaderboardRow]) -> bool:
 
 
 def _seed_noise_text(rows: Sequence[LeaderboardRow]) -> str:
-    """Say whether seed noise is in the ties: it is where enough seeds were repeated."""
+    """Say what the seed noise in the intervals is known from."""
     repeats = sum(len(row.score_by_seed) - 1 for row in rows if row.score_by_seed)
-    return "with seed noise" if repeats >= MIN_SEED_DOF else "without seed noise: too few repeats"
+    source = f"{repeats} repeats and a prior" if repeats else "a prior alone: nothing was repeated"
+    return f"Seed noise is in it, from {source}."
 
 
 def _seeds_text(rows: Sequence[LeaderboardRow]) -> str:

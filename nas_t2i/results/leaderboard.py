@@ -3,9 +3,10 @@
 How a ranking is made, and what it does not say, is in docs/reading-a-ranking.md. In short:
 
 - Seeds of one architecture (same id, budget and control) are one row: the mean over seeds.
-- Who reached a later rung stands above who was stopped before; among equals the score decides;
-  diverged and failed trials come last. A control stands below whatever beats it.
-- Two rows are tied where the interval of their difference, at the last rung both have, includes 0.
+- The expected score at the last rung decides, for stopped entries as for those that finished; it
+  says how many seeds were measured there. Diverged and failed trials come last. A control stands
+  below whatever beats it.
+- Beside it: the probability of being the best, an interval of the rank, and which pairs tie.
 - Scores of another metric, budget or metric signature never stand in one ranking.
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -21,17 +23,17 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from nas_t2i.errors import UserError, did_you_mean
 from nas_t2i.records import TrialRecord, TrialState
+from nas_t2i.results.beliefs import Belief, beliefs
 from nas_t2i.results.entries import (
     BROKEN,
     Entry,
     group_entries,
 )
-from nas_t2i.results.ties import ties
 
 Cost = Literal["params", "gmacs", "training_flops"]
 COSTS: tuple[Cost, ...] = ("params", "gmacs", "training_flops")
 
-_LARGEST_FIRST = ("score", "chance")
+_LARGEST_FIRST = ("score", "chance", "expected_score", "probability_best")
 
 
 class AdditionalScore(BaseModel):
@@ -69,8 +71,8 @@ class LeaderboardRow(BaseModel):
     score: float | None
     score_stderr: float | None
     """Standard error over prompts of the mean over seeds; it holds no seed noise."""
-    tied_with: list[str]
-    """Names of the rows that can't be told apart from this one, best first."""
+    tied_with: list[str] | None
+    """Names of the rows that can't be told apart from this one, best first; None: not compared."""
     params: int
     gmacs: float
     attention_share: float
@@ -103,6 +105,20 @@ class LeaderboardRow(BaseModel):
     reason: str
     """Why it did not complete, or which seeds are left out and why."""
     signature: str
+    expected_score: float | None
+    """Expectation at the last rung on record, over seeds: what is ranked by. None: no record."""
+    expected_low: float | None
+    """The 95 % interval of it, over seeds and prompts."""
+    expected_high: float | None
+    measured_seeds: int
+    """Seeds that were measured at the last rung; with 0 the expectation is a prediction."""
+    predicted: bool
+    """Whether `expected_score` is predicted from earlier rungs."""
+    probability_best: float | None
+    """Of being the best of all but controls and broken trials; None for those."""
+    rank_low: int | None
+    """The 95 % interval of the rank among the same, of this row alone: not simultaneous."""
+    rank_high: int | None
     additional: dict[str, AdditionalScore] = Field(
         validation_alias=AliasChoices("additional", "further"), serialization_alias="further"
     )
@@ -117,17 +133,17 @@ def rank_trials(trials: Iterable[TrialRecord]) -> list[LeaderboardRow]:
     Raises:
         IncomparableError: two metrics, budgets or metric signatures among them; names both.
     """
-    entries = _in_order(group_entries(trials))
+    entries, believed = _in_order(group_entries(trials))
     names = unique_names(entries)
-    tied = ties(entries)
     fronts = {cost: _front(entries, cost) for cost in COSTS}
     return [
         _row(
             entry,
             rank=index + 1,
             name=names[index],
-            tied_with=[names[other] for other in sorted(tied[index])],
+            tied_with=_tied_names(believed.get(index), names),
             pareto=[cost for cost in COSTS if index in fronts[cost]],
+            belief=believed.get(index),
         )
         for index, entry in enumerate(entries)
     ]
@@ -173,18 +189,41 @@ def pareto_rows(rows: Iterable[LeaderboardRow], cost: Cost) -> list[LeaderboardR
 # --- the order -------------------------------------------------------------------------------
 
 
-def _in_order(entries: Sequence[Entry]) -> list[Entry]:
-    """Sort entries best first.
+def _in_order(entries: Sequence[Entry]) -> tuple[list[Entry], dict[int, Belief]]:
+    """Sort entries best first; what is believed of them goes by their new places.
 
     A control may be spared early stopping, so that how far it came says nothing: it stands right
     below the last entry that beats it at the last rung both have.
     """
+    entries = sorted(entries, key=lambda e: (e.first.arch_id, e.first.control))
+    believed = beliefs(entries)
+    places = {id(entry): index for index, entry in enumerate(entries)}
     controls = [e for e in entries if e.first.control and e.counted and e.state not in BROKEN]
-    ordered = sorted((e for e in entries if e not in controls), key=_standing)
-    for control in sorted(controls, key=_standing):
+
+    def standing(entry: Entry) -> tuple[bool, bool, float, int, float, int, int]:
+        return _standing(entry, believed.get(places[id(entry)]))
+
+    searched = [e for e in entries if not any(e is control for control in controls)]
+    ordered = sorted(searched, key=standing)
+    for control in sorted(controls, key=standing):
         beaten_by = [i for i, other in enumerate(ordered) if _beats(other, control)]
         ordered.insert(max(beaten_by, default=-1) + 1, control)
-    return ordered
+    new = {places[id(entry)]: index for index, entry in enumerate(ordered)}
+    return ordered, {
+        new[old]: replace(
+            belief,
+            tied_with=None
+            if belief.tied_with is None
+            else frozenset(new[other] for other in belief.tied_with),
+        )
+        for old, belief in believed.items()
+    }
+
+
+def _tied_names(belief: Belief | None, names: Sequence[str]) -> list[str] | None:
+    if belief is None:
+        return []
+    return None if belief.tied_with is None else [names[i] for i in sorted(belief.tied_with)]
 
 
 def _beats(entry: Entry, other: Entry) -> bool:
@@ -194,16 +233,19 @@ def _beats(entry: Entry, other: Entry) -> bool:
     return bool(common) and entry.merit(max(common)) >= other.merit(max(common))
 
 
-def _standing(entry: Entry) -> tuple[bool, int, float, int, int]:
-    """Sort key: broken trials last; then the rung reached, the score, the steps taken, the number.
+def _standing(
+    entry: Entry, belief: Belief | None
+) -> tuple[bool, bool, float, int, float, int, int]:
+    """Sort key: broken trials last, before them those without a measurement; the expectation.
 
-    An entry that was stopped at a rung was worse there than those that went on, so it stands below
-    them whatever they score later on. Running ones stand, for now, where they have got to.
+    Where there is none: the rung reached, the score there, the steps taken, the number.
     """
     merit = entry.merit(entry.step) if entry.counted else -math.inf
+    sign = -1 if entry.counted and entry.scores(entry.step)[0].better == "smaller" else 1
+    expected = -sign * belief.expected if belief else 0.0
     broken = entry.state in BROKEN
     steps_done = max(trial.steps_done for trial in entry.trials)
-    return (broken, -entry.step, -merit, -steps_done, entry.first.number)
+    return (broken, belief is None, expected, -entry.step, -merit, -steps_done, entry.first.number)
 
 
 def _front(entries: Sequence[Entry], cost: Cost) -> set[int]:
@@ -242,7 +284,13 @@ def _cost(entry: Entry, cost: Cost) -> float:
 
 
 def _row(
-    entry: Entry, *, rank: int, name: str, tied_with: list[str], pareto: list[str]
+    entry: Entry,
+    *,
+    rank: int,
+    name: str,
+    tied_with: list[str] | None,
+    pareto: list[str],
+    belief: Belief | None,
 ) -> LeaderboardRow:
     first, points, scores = entry.first, entry.points(entry.step), entry.scores(entry.step)
     value, stderr = entry.mean(entry.step) if scores else (None, None)
@@ -281,6 +329,14 @@ def _row(
         steps_done=max(trial.steps_done for trial in entry.trials),
         reason=_reason(entry),
         signature=scores[0].signature if scores else "",
+        expected_score=belief.expected if belief else None,
+        expected_low=belief.low if belief else None,
+        expected_high=belief.high if belief else None,
+        measured_seeds=belief.measured_seeds if belief else 0,
+        predicted=belief is not None and not belief.measured_seeds,
+        probability_best=belief.probability_best if belief else None,
+        rank_low=belief.ranks[0] if belief and belief.ranks else None,
+        rank_high=belief.ranks[1] if belief and belief.ranks else None,
         additional={metric: _additional(entry, metric) for metric in entry.additional(entry.step)},
         arch={key: value for key, value in first.arch.items() if key != "family"},
     )

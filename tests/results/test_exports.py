@@ -13,7 +13,6 @@ from rich.console import Console
 from nas_t2i.records import TrialState
 from nas_t2i.results.exports import (
     export,
-    rank_ranges,
     render_leaderboard,
     to_csv,
     to_json,
@@ -65,7 +64,11 @@ def test_json_has_the_promised_fields(rows: list[LeaderboardRow]) -> None:
     assert all(set(row) >= PROMISED for row in data)
     first, last = data[0], data[-1]
     assert (first["rank"], first["name"], first["state"]) == (1, "SDXL-C320", "complete")
-    assert first["tied_with"] == ["SDXL-TD4_4"]
+    assert first["tied_with"] == ["SDXL-TD4_4", "SD2-C320"]
+    assert 0.5 < first["probability_best"] < 1 and (first["rank_low"], first["measured_seeds"]) == (
+        1,
+        2,
+    )
     assert (last["score"], last["training_flops"], last["tied_with"]) == (None, None, [])
     assert [LeaderboardRow.model_validate(row) for row in data] == rows
 
@@ -109,10 +112,10 @@ def test_additional_metrics_have_columns_of_their_own() -> None:
     assert "not ranked by: CLIP score, FID; measured at each row's step, in columns" in text
     told = "FID: smaller is better; the fewer the images, the more it is too high (here 48)."
     assert told in text
-    # On a narrow screen they go, but after what was not asked for, and before the ties.
-    assert "123.46 ± 1.50" in "".join(screen(rows, 80))
+    # On a narrow screen they go, but after what was not asked for, and before the ranks.
+    assert "123.46 ± 1.50" in "".join(screen(rows, 110))
     narrow = "".join(screen(rows, 50))
-    assert "123.46" not in narrow and "tied with" in narrow
+    assert "123.46" not in narrow and "P(best)" in narrow
 
 
 def test_additional_metrics_that_were_measured_otherwise_are_not_put_side_by_side() -> None:
@@ -170,15 +173,18 @@ def test_the_table_fits_the_screen(rows: list[LeaderboardRow], width: int) -> No
     assert all("0.906 ± 0.017" in line for line in table[:1])
 
 
-def test_a_hundred_columns_hold_everything(rows: list[LeaderboardRow]) -> None:
-    text = "\n".join(screen(rows, 100))
+def test_a_wide_screen_holds_everything(rows: list[LeaderboardRow]) -> None:
+    text = "\n".join(screen(rows, 120))
     first = next(line for line in text.splitlines() if line.startswith("1 "))
-    told = "1 SDXL-C320 0.906 ± 0.017 2 2.39 B 98.2 60% 75.42 98 400 complete"
+    told = (
+        "1 SDXL-C320 0.906 ± 0.017 0.899 (0.855-0.933) 82% 1-2 2.39 B 98.2 60% 75.42 98 400 "
+        "complete"
+    )
     assert " ".join(first.split()) == told
     for told in (
         "chance level of TIFA: 0.350",
         "attn: attention's share",
-        "with seed noise",
+        "Seed noise is in it, from",
         "early stopping: below the median at a rung",
         "What was trained is the proxy",
         "#8 IF-XL-C704: killed by SIGKILL (out of memory?)",
@@ -194,7 +200,7 @@ def test_a_plain_screen_gets_plain_text(rows: list[LeaderboardRow]) -> None:
 def test_long_names_are_cut_and_few_seeds_are_said() -> None:
     lines = screen(rank_trials([trial("x" * 90)]), 100)
     assert any("xxx.." in line for line in lines)
-    assert "without seed noise: too few repeats" in " ".join(lines)
+    assert "Seed noise is in it, from a prior alone: nothing was repeated." in " ".join(lines)
 
 
 def test_a_table_without_its_study_still_says_what_was_trained() -> None:
@@ -254,11 +260,13 @@ def test_before_the_first_score_no_metric_is_named() -> None:
     assert "| # | name | score ± SE |" in text
 
 
-@pytest.mark.parametrize(
-    ("ranks", "text"), [([], ""), ([4], "4"), ([4, 2, 3], "2-4"), ([1, 3, 4, 9], "1,3-4,9")]
-)
-def test_ranks_are_written_shortly(ranks: list[int], text: str) -> None:
-    assert rank_ranges(ranks) == text
+def test_ranks_and_predictions_are_written_shortly() -> None:
+    stopped = {f"S{i}": trial(f"S{i}", {100: 0.5}, state=TrialState.STOPPED) for i in range(2)}
+    made = [trial("A", {100: 0.5, 200: 0.9}), trial("B", {100: 0.3, 200: 0.4})]
+    text = "\n".join(screen(rank_trials([*made, *stopped.values()]), 160))
+    assert text.count("~0.") == 2
+    assert "P(best)" in text and "ranks" in text and "tied" not in text
+    assert "not all at once" in " ".join(text.split())
 
 
 def test_a_study_gets_its_three_files(tmp_path: Path) -> None:

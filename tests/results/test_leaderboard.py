@@ -44,22 +44,24 @@ def test_no_trials_no_rows() -> None:
     assert rank_trials([]) == []
 
 
-def test_who_survived_a_rung_stands_above_who_did_not() -> None:
+def test_the_expected_final_score_decides_also_of_what_was_stopped() -> None:
     rows = rank_trials(
         [
             trial("dead", {}, state=FAILED, reason="killed"),
             trial("early", {100: 0.9}, state=STOPPED),
             trial("mad", {100: 0.5, 200: 0.9}, state=DIVERGED),
-            trial("second", {100: 0.3, 200: 0.4}),
-            trial("middle", {100: 0.5}, state=STOPPED),
-            trial("first", {100: 0.4, 200: 0.6}),
+            trial("second", {100: 0.4, 200: 0.5}),
+            trial("late", {100: 0.37}, state=STOPPED),
+            trial("first", {100: 0.5, 200: 0.6}),
             trial("waiting", {}, state=RUNNING),
         ]
     )
-    order = ["first", "second", "early", "middle", "waiting", "mad", "dead"]
+    order = ["early", "first", "second", "late", "waiting", "mad", "dead"]
     assert names(rows) == order
     assert [row.rank for row in rows] == list(range(1, 8))
-    assert rows[-1].score is None
+    assert [row.predicted for row in rows] == [True, False, False, True, False, False, False]
+    assert [row.measured_seeds for row in rows] == [0, 1, 1, 0, 0, 0, 0]
+    assert rows[-1].score is None and rows[-1].expected_score is None
     assert rows[5].score == pytest.approx(0.9, abs=0.1)
 
 
@@ -175,18 +177,28 @@ def test_the_same_seed_twice_is_one_measurement() -> None:
 # --- ties ------------------------------------------------------------------------------------
 
 
-def test_ties_are_told_at_the_last_rung_both_have() -> None:
+def test_ties_are_of_finals_and_what_is_predicted_ties_more() -> None:
+    seeds = range(3)
     rows = by_name(
-        [
-            trial("A", {100: 0.5, 200: 0.9}),
-            trial("B", {100: 0.5}, state=STOPPED),
-            trial("C", {100: 0.2}, state=STOPPED),
-            trial("D", {100: 0.5, 200: 0.4}),
-        ]
+        [trial("A", {100: 0.6, 200: 0.95}, seed=i) for i in seeds]
+        + [trial("B", {100: 0.6, 200: 0.93}, seed=i) for i in seeds]
+        + [trial("C", {100: 0.38, 200: 0.4}, seed=i) for i in seeds]
+        + [trial("D", {100: 0.6}, seed=i, state=STOPPED) for i in seeds]
     )
-    assert rows["A"].tied_with == ["B"]
-    assert rows["B"].tied_with == ["A", "D"]
-    assert rows["C"].tied_with == []
+    assert "B" in (rows["A"].tied_with or []) and "C" not in (rows["A"].tied_with or [])
+    assert {"A", "B"} <= set(rows["D"].tied_with or [])
+    assert [rows[name].predicted for name in "ABCD"] == [False, False, False, True]
+    assert sum(row.probability_best or 0 for row in rows.values()) == pytest.approx(1)
+
+
+def test_of_many_entries_only_the_best_are_compared_in_pairs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("nas_t2i.results.beliefs.MOST_COMPARED", 2)
+    rows = rank_trials(
+        [trial(name, {200: v}) for name, v in {"A": 0.9, "B": 0.8, "C": 0.5}.items()]
+    )
+    assert [row.tied_with is None for row in rows] == [False, False, True]
 
 
 def test_broken_trials_are_not_compared() -> None:
@@ -197,14 +209,15 @@ def test_broken_trials_are_not_compared() -> None:
 def test_seed_noise_counts_in_ties() -> None:
     # Prompts alone tell A from B; but seeds of one architecture differ as much as they do.
     def seeds(name: str, *values: float) -> list[TrialRecord]:
-        shared = np.array(prompt_scores(0.5)) * 0.5
+        shared = np.array(prompt_scores(0.5)) * 0.3
         curves = [{200: list(shared + value)} for value in values]
         return [trial(name, curve, seed=i) for i, curve in enumerate(curves)]
 
-    single = by_name(seeds("A", 0.20) + seeds("B", 0.14))
-    assert single["A"].tied_with == []
-    repeated = by_name(seeds("A", 0.45, 0.55) + seeds("B", 0.39, 0.49) + seeds("C", 0.0, 0.1))
-    assert repeated["A"].tied_with == ["B"]
+    noisy = by_name([*seeds("A", 0.45, 0.65), *seeds("B", 0.37, 0.57)] * 1)
+    assert noisy["A"].tied_with == ["B"]
+    calm = [s for i in range(20) for s in seeds(f"X{i}", *[0.2 + 0.03 * i] * 4)]
+    told = by_name(calm + seeds("A", *[0.51] * 4) + seeds("B", *[0.39] * 4))
+    assert "B" not in (told["A"].tied_with or [])
 
 
 def test_scores_without_prompts_fall_back_to_standard_errors() -> None:
@@ -212,7 +225,7 @@ def test_scores_without_prompts_fall_back_to_standard_errors() -> None:
         curve = point(200, [0.0, 1.0], value=value, stderr=0.02, per_prompt=[])
         return trial(name, {}).model_copy(update={"curve": [curve]})
 
-    rows = by_name([bare("A", 0.5), bare("B", 0.47), bare("C", 0.4)])
+    rows = by_name([bare("A", 0.8), bare("B", 0.77), bare("C", 0.4)])
     assert rows["A"].tied_with == ["B"]
     assert rows["A"].score_stderr == pytest.approx(0.02)
 
