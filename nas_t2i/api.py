@@ -13,9 +13,10 @@ from nas_t2i.arch.space import Space
 from nas_t2i.arch.space import load_space as _load_space
 from nas_t2i.arch.spec import Arch
 from nas_t2i.environment import cache_dir
-from nas_t2i.errors import MissingExtraError, UserError
+from nas_t2i.errors import ConfigError, MissingExtraError, UserError
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.protocol.budget import load_budget as _load_budget
+from nas_t2i.protocol.signals import SIGNALS
 from nas_t2i.records import Profile, StudyRecord, TrialRecord
 from nas_t2i.results.exports import write_leaderboard
 from nas_t2i.results.leaderboard import LeaderboardRow, rank_trials
@@ -179,7 +180,8 @@ def evaluate(
         source: a folder of images, of a trial or of a diffusers model.
         images: instead of it, a map ``{id: path}`` of images, JSON.
         metrics: by name, the keys that each would have in a budget; of ``tifa`` those of
-            `nas_t2i.evaluation.standalone.request.TifaOptions`, such as ``questions`` and ``vqa``.
+            `nas_t2i.evaluation.standalone.request.TifaOptions`, such as ``questions`` and ``vqa``;
+            of a signal, such as ``text_gain``, none.
         device: cpu, cuda or cuda:N.
         log: where answers and scores are kept as they come; default: in memory.
         options: of `nas_t2i.evaluation.standalone.request.Request`, such as ``prompts``.
@@ -192,6 +194,9 @@ def evaluate(
     from nas_t2i.evaluation.standalone.request import Request, TifaOptions, make_plan
 
     given = {name: dict(keys) for name, keys in metrics.items()}
+    for name, keys in given.items():
+        if name in SIGNALS and keys:
+            raise ConfigError(f"metrics.{name}", f"got {', '.join(keys)}", expected="no keys")
     tifa = given.get("tifa", {})
     if "questions" in tifa:
         tifa["questions"] = Path(tifa["questions"])
@@ -203,7 +208,7 @@ def evaluate(
         settings={
             name: plugins.find("metrics", name).cls(metric=name, **keys)
             for name, keys in given.items()
-            if name != "tifa"
+            if name != "tifa" and name not in SIGNALS
         },
         **options,
     )

@@ -1,4 +1,4 @@
-"""``nas-t2i evaluate``: metrics of images, drawn here or made elsewhere."""
+"""``nas-t2i evaluate``: metrics of images, drawn here or made elsewhere; signals of a denoiser."""
 
 from __future__ import annotations
 
@@ -40,7 +40,12 @@ def evaluate_command(
     ] = None,
     metric: Annotated[
         list[str] | None,
-        typer.Option("--metric", "-m", help="tifa, clip, fid, hps or image_reward; repeatable."),
+        typer.Option(
+            "--metric",
+            "-m",
+            help="tifa, clip, fid, hps or image_reward; of a trial or a model also heldout_loss, "
+            "text_gain or caption_gain; repeatable.",
+        ),
     ] = None,
     images: Annotated[
         Path | None, typer.Option(help="Instead of SOURCE: a map {id: path} of images, JSON.")
@@ -57,7 +62,7 @@ def evaluate_command(
     log: Annotated[
         Path | None,
         typer.Option(
-            help="Where answers and scores go as they come. "
+            help="Where answers, scores and errors go as they come. "
             "[default: beside the result file, else in the cache]"
         ),
     ] = None,
@@ -81,7 +86,8 @@ def evaluate_command(
         typer.Option(
             "--budget",
             "-b",
-            help="A diffusers model's: text encoder, codec, sampler; prompts, unless given.",
+            help="A diffusers model's: text encoder, codec, sampler, held-out pairs; prompts, "
+            "unless given.",
         ),
     ] = "",
     step: Annotated[
@@ -167,8 +173,9 @@ def evaluate_command(
     """Score images by TIFA, CLIP score, FID, HPSv2 or ImageReward.
 
     Images made elsewhere are scored as they are; a trial or a diffusers model draws the prompts
-    first. Stopped and started again, nothing is drawn, asked or scored twice. The exit status is 1
-    where a metric found no image that can be scored.
+    first. Held-out loss, text gain and caption gain are measured on the held-out pairs of its
+    budget; no image is drawn for them. Stopped and started again, nothing is drawn, asked, scored
+    or measured twice. The exit status is 1 where a metric found no image that can be scored.
 
     \b
     Examples:
@@ -176,7 +183,7 @@ def evaluate_command(
         --vqa recorded:result.json --format reference -o out.json
       nas-t2i evaluate images/ --prompts prompts.json -m clip --clip-model ViT-H-14 \\
         --clip-checkpoint laion2b_s32b_b79k -o out.json
-      nas-t2i evaluate results/sdxl-embedded/trials/unet-6389762c4fbd-s0 -m tifa
+      nas-t2i evaluate results/sdxl-embedded/trials/unet-6389762c4fbd-s0 -m tifa -m text_gain
     """
     if layout is Layout.REFERENCE and ((metric or []) != ["tifa"] or output is None):
         raise ConfigError(

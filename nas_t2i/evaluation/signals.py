@@ -22,13 +22,15 @@ import hashlib
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from nas_t2i.evaluation.answer_log import AnswerLog
+from nas_t2i.evaluation.result import Report
 from nas_t2i.evaluation.sampling.ddim import Denoiser
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.records import Estimate, Signal
@@ -44,6 +46,14 @@ NOISE_LEVELS = 4  # parts of the schedule, of as many time steps each
 FloatArray = npt.NDArray[np.float64]
 Name = Literal["heldout_loss", "text_gain", "caption_gain"]
 _NAMES: tuple[Name, ...] = ("heldout_loss", "text_gain", "caption_gain")
+
+
+class Kept(NamedTuple):
+    """Where a model's errors are kept batch by batch, for a run that is stopped to go on from."""
+
+    log: AnswerLog
+    model: str  # digest of all that decides its predictions
+    report: Report
 
 
 class Signals:
@@ -72,39 +82,61 @@ class Signals:
             + hashlib.sha256(used.encode()).hexdigest()[:12]
         )
 
-    def measure(self, denoiser: Denoiser, ranks: Ranks) -> dict[str, Signal]:
+    def measure(
+        self, denoiser: Denoiser, ranks: Ranks, kept: Kept | None = None
+    ) -> dict[str, Signal]:
         """Return the signals by name; all ranks together, each with whole weights.
 
-        They are the same on every rank, and for any number of ranks up to rounding.
+        They are the same on every rank, and for any number of ranks up to rounding. What was
+        `kept` of the same model is not measured again.
         """
-        errors = np.concatenate(ranks.gather(self._errors(denoiser, ranks)), axis=1)
+        errors = np.concatenate(ranks.gather(self._errors(denoiser, ranks, kept)), axis=1)
         return signals(errors, self._t.numpy(), noise.ldm_schedule().steps, self._signature)
 
+    def _errors(self, denoiser: Denoiser, ranks: Ranks, kept: Kept | None = None) -> FloatArray:
+        """Return the weighted errors of this rank's pairs by caption: (3, own pairs)."""
+        own = ranks.share(len(self._t))
+        parts = [np.empty((len(self._texts), 0))]
+        for first in range(own.start, own.stop, self._budget.evaluation.sampler.batch):
+            rows = slice(first, min(first + self._budget.evaluation.sampler.batch, own.stop))
+            if kept is None:
+                parts.append(self._errors_of(rows, denoiser, ranks.device))
+                continue
+            kept.report("signals", first, own.stop)
+            key = (kept.model, f"signals of pairs {rows.start}-{rows.stop - 1}", self._signature)
+            known = kept.log.get(*key)
+            if known is None:
+                errors = self._errors_of(rows, denoiser, ranks.device)
+                if np.isfinite(errors).all():
+                    kept.log.put(*key, errors.tolist())
+            else:
+                errors = np.array(known)
+            parts.append(errors)
+        if kept is not None:
+            kept.report("signals", own.stop, own.stop)
+        return np.concatenate(parts, axis=1)
+
     @torch.inference_mode()
-    def _errors(self, denoiser: Denoiser, ranks: Ranks) -> FloatArray:
-        """Return the weighted errors of this rank's pairs by caption: (3, own pairs).
+    def _errors_of(self, rows: slice, denoiser: Denoiser, device: torch.device) -> FloatArray:
+        """Return the weighted errors of some pairs by caption: (3, pairs).
 
         Each caption has a pass of its own: where the text can't reach the prediction, the three
         errors of a pair are then the same to the last bit.
         """
-        own = ranks.share(len(self._t))
-        parts = []
-        for first in range(own.start, own.stop, self._budget.evaluation.sampler.batch):
-            rows = slice(first, min(first + self._budget.evaluation.sampler.batch, own.stop))
-            batch = noised(
-                Samples(self._x0[rows], self._texts[0][rows]),
-                self._eps[rows],
-                self._t[rows],
-                self._budget.objective,
-                ranks.device,
-            )
-            by_caption = []
-            for text in self._texts:
-                output = denoiser(batch.noisy, batch.t, text[rows].to(ranks.device))
-                error = (output - batch.target).double().square().mean(dim=(1, 2, 3))
-                by_caption.append(batch.weight.double() * error)
-            parts.append(torch.stack(by_caption).cpu().numpy())
-        return np.concatenate(parts, axis=1) if parts else np.empty((len(self._texts), 0))
+        batch = noised(
+            Samples(self._x0[rows], self._texts[0][rows]),
+            self._eps[rows],
+            self._t[rows],
+            self._budget.objective,
+            device,
+        )
+        by_caption = []
+        for text in self._texts:
+            output = denoiser(batch.noisy, batch.t, text[rows].to(device))
+            error = (output - batch.target).double().square().mean(dim=(1, 2, 3))
+            by_caption.append(batch.weight.double() * error)
+        errors: FloatArray = torch.stack(by_caption).cpu().numpy()
+        return errors
 
 
 def signals(

@@ -140,7 +140,9 @@ def _read_file(file: Path, metric: str) -> Result:
     found = {
         result.score.metric: (result, result.score)
         for result in results
-        if result.score is not None and result.score.per_prompt and result.better == "larger"
+        if result.score is not None
+        and result.score.per_prompt
+        and result.score.better == result.better
     }
     if not found:
         raise RecordError(

@@ -200,7 +200,9 @@ def test_a_batch_changes_no_key_and_no_result(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ((), "--metric: missing; expected one or more of clip, fid, hps, image_reward, tifa"),
+        ((), "--metric: missing; expected one or more of clip, fid, hps, image_reward, tifa, held"),
+        (("images", "-m", "text_gain"), "images: holds images, and text_gain is measured on a"),
+        (("--images", "images.json", "-m", "caption_gain"), "a diffusers model with --budget"),
         (("images", "-m", "tifaa"), "did you mean 'tifa'?"),
         (("images", "-m", "tifa", "-m", "tifa"), "expected each once"),
         (("-m", "tifa"), "SOURCE: missing"),

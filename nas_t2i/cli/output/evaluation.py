@@ -102,3 +102,6 @@ def _rows(result: MetricResult) -> Iterator[list[str]]:
     yield [display_name(score.metric), value, chance, str(score.n), missing, result.better]
     for kind, accuracy in score.by_type.items():
         yield [f"  {kind}", f"{accuracy:.4f}", "", "", "", ""]
+    for steps, at in result.more.get("by_noise", {}).items():
+        error = "unknown" if at["stderr"] is None else f"{at['stderr']:.4f}"
+        yield [f"  time steps {steps}", f"{at['value']:.4f} ± {error}", "", "", "", ""]

@@ -1,6 +1,7 @@
 """Trained denoisers to evaluate: a trial's folder, or a folder in diffusers' layout.
 
-Looking at one loads nothing (`find_checkpoint_source`); drawing with it does (`load_painter`).
+Looking at one loads nothing (`find_checkpoint_source`); `load_trained` loads the denoiser, and
+`load_painter` what else is needed to draw with it.
 """
 
 from __future__ import annotations
@@ -83,6 +84,21 @@ def find_checkpoint_source(
     raise ConfigError(str(folder), "no model", expected="a trial's folder, or diffusers' layout")
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A trained denoiser in memory, in evaluation mode.
+
+    Attributes:
+        facts: all that decides its predictions; plain JSON.
+    """
+
+    denoiser: Denoiser
+    budget: Budget
+    geometry: Geometry
+    facts: dict[str, Any]
+    device: str
+
+
 class Painter:
     """Draws prompts with a denoiser.
 
@@ -92,25 +108,24 @@ class Painter:
         batch: images drawn at a time.
     """
 
-    def __init__(
-        self,
-        denoiser: Denoiser,
-        encoder: TextEncoder,
-        codec: Codec,
-        budget: Budget,
-        geometry: Geometry,
-        facts: dict[str, Any],
-        device: str,
-    ) -> None:
+    def __init__(self, trained: Trained, encoder: TextEncoder, codec: Codec) -> None:
+        budget, geometry = trained.budget, trained.geometry
         sampler = budget.evaluation.sampler
-        self._denoiser, self._encoder, self._codec = denoiser, encoder, codec
+        self._denoiser, self._encoder, self._codec = trained.denoiser, encoder, codec
         self._prediction, self._sampler = budget.objective.prediction, sampler
         self._seed = budget.evaluation.seed
         self._shape = (geometry.channels, geometry.size, geometry.size)
-        self._device = torch.device(device)
+        self._device = torch.device(trained.device)
         self._null: Tensor | None = None
-        self.facts = facts
         self.drawn = Drawn.by(budget.evaluation)
+        self.facts = {
+            **trained.facts,
+            "sampler": self.drawn.sampler,
+            "guidance": self.drawn.guidance,
+            "seed": self.drawn.seed,
+            "text": encoder.fingerprint,
+            "latents": codec.fingerprint,
+        }
         self.batch = sampler.batch
 
     def paint(self, captions: Sequence[str], first: int) -> Images:
@@ -138,11 +153,11 @@ class Painter:
         return images
 
 
-def load_painter(source: CheckpointSource, cache: Path, device: str) -> Painter:
-    """Load a denoiser with the text encoder and the latent codec of its budget.
+def load_trained(source: CheckpointSource, device: str) -> Trained:
+    """Load a denoiser; none of what its budget encodes or decodes with.
 
     Raises:
-        ConfigError: a model is missing, damaged, or does not fit the others.
+        ConfigError: a model is missing, or does not fit the budget's.
         RecordError: the checkpoint is damaged.
     """
     budget = source.budget
@@ -157,22 +172,24 @@ def load_painter(source: CheckpointSource, cache: Path, device: str) -> Painter:
     _check_geometry(geometry, source)
     load_weights(denoiser, source.weights, _WHERE)
     denoiser.to(device).eval()
-    encoder = budget.text.load(cache, device)
-    codec = budget.latents.load(device)
-    drawn = Drawn.by(budget.evaluation)
     facts = {
         "weights": _weights_digest(denoiser),
         "arch": source.arch.arch_id,
         "precision": budget.training.precision,
         "latent_size": geometry.size,
         "prediction": budget.objective.prediction,
-        "sampler": drawn.sampler,
-        "guidance": drawn.guidance,
-        "seed": drawn.seed,
-        "text": encoder.fingerprint,
-        "latents": codec.fingerprint,
     }
-    return Painter(denoiser, encoder, codec, budget, geometry, facts, device)
+    return Trained(denoiser, budget, geometry, facts, device)
+
+
+def load_painter(trained: Trained, cache: Path) -> Painter:
+    """Load the text encoder and the latent codec of a denoiser's budget.
+
+    Raises:
+        ConfigError: a model is missing or damaged.
+    """
+    encoder = trained.budget.text.load(cache, trained.device)
+    return Painter(trained, encoder, trained.budget.latents.load(trained.device))
 
 
 def _is_trial(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Metrics of images, from a request to a result file.
+"""Metrics of images and signals of denoisers, from a request to a result file.
 
 The order: every file is read (`make_plan`), every model loaded, and only then is anything drawn or
 scored, so that what is wrong is reported in the first minute and not after a night.
@@ -21,9 +21,10 @@ from nas_t2i.evaluation.inputs.images import ImageSet
 from nas_t2i.evaluation.metric import Resources, Scorer
 from nas_t2i.evaluation.metrics.fid import FidScorer
 from nas_t2i.evaluation.result import MetricResult, Report
-from nas_t2i.evaluation.sampling.checkpoint import Painter, load_painter
+from nas_t2i.evaluation.sampling.checkpoint import Painter, load_painter, load_trained
 from nas_t2i.evaluation.sampling.image_folder import default_folder, draw_images, drawing_of
 from nas_t2i.evaluation.standalone.request import Plan, Request
+from nas_t2i.evaluation.standalone.signals import measure_signals
 from nas_t2i.evaluation.tifa.mapping.registry import make_mapping
 from nas_t2i.evaluation.tifa.scorer import TifaResult, TifaScorer
 from nas_t2i.evaluation.tifa.types import Detail
@@ -52,10 +53,10 @@ class Evaluation:
 def evaluate(
     plan: Plan, log_file: Path | None, cache: Path, device: str, report: Report
 ) -> Evaluation:
-    """Draw the images if need be, and score them by every metric of the plan.
+    """Draw the images if need be, and score them by every metric of the plan; measure its signals.
 
-    `log_file` holds answers and scores as they come (None: memory); `cache` holds what can be made
-    again: drawn images, features.
+    `log_file` holds answers, scores and errors as they come (None: memory); `cache` holds what can
+    be made again: drawn images, features.
 
     Raises:
         UserError: a model that can't be used, images without prompts, a file that can't be
@@ -64,13 +65,21 @@ def evaluate(
     with AnswerLog(log_file if _logs_anything(plan) else None) as log:
         resources = Resources(log=log, report=report, cache=cache, batch=plan.request.batch)
         scorers = _load_scorers(plan, device)
-        painter = None if plan.checkpoint is None else load_painter(plan.checkpoint, cache, device)
+        trained = None if plan.checkpoint is None else load_trained(plan.checkpoint, device)
+        draws = trained is not None and plan.request.of_images
+        painter = load_painter(trained, cache) if trained is not None and draws else None
         for scorer in scorers.values():
             scorer.prepare(resources)
             if isinstance(scorer, FidScorer) and plan.request.save_reference is not None:
                 scorer.reference.save(plan.request.save_reference)
+        found: dict[str, MetricResult] = {}
+        if trained is not None and plan.request.signals:
+            found = measure_signals(plan.request.signals, trained, cache, resources)
         images, origin = _images(plan, painter, cache, report)
-        results = [scorer.score(images, plan.prompts, resources) for scorer in scorers.values()]
+        if images is not None:
+            for name, scorer in scorers.items():
+                found[name] = scorer.score(images, plan.prompts, resources)
+        results = [found[name] for name in plan.request.metrics]
         return _evaluation(plan, results, images, origin, log)
 
 
@@ -103,7 +112,7 @@ def _load_scorers(plan: Plan, device: str) -> dict[str, Scorer]:
         name: _tifa_scorer(plan, device)
         if name == "tifa"
         else plan.request.settings[name].load(device)
-        for name in plan.request.metrics
+        for name in plan.request.of_images
     }
 
 
@@ -128,9 +137,13 @@ def _tifa_scorer(plan: Plan, device: str) -> TifaScorer:
 
 def _images(
     plan: Plan, painter: Painter | None, cache: Path, report: Report
-) -> tuple[ImageSet, dict[str, Any]]:
-    """Return the images, drawn if need be, and where they are from."""
+) -> tuple[ImageSet | None, dict[str, Any]]:
+    """Return the images, drawn if need be, and where they are from; None: nothing scores any."""
     request = plan.request
+    if not request.of_images:
+        assert plan.checkpoint is not None
+        model = plan.checkpoint.origin
+        return None, {"source": str(request.source), "model": model, "drawn": None, "count": 0}
     if painter is None:
         assert plan.images is not None
         source = request.source or request.images
@@ -155,7 +168,7 @@ def _images(
 def _evaluation(
     plan: Plan,
     results: list[MetricResult],
-    images: ImageSet,
+    images: ImageSet | None,
     origin: dict[str, Any],
     log: AnswerLog,
 ) -> Evaluation:
@@ -163,7 +176,8 @@ def _evaluation(
     of_results = {note for result in results for note in result.notes}
     notes = plan.notes + [note for note in log.notes if note not in of_results]
     # Where the path of a map leads, for example.
-    for image, problem in list(images.problems.items())[:_MOST_SHOWN]:
+    problems = {} if images is None else images.problems
+    for image, problem in list(problems.items())[:_MOST_SHOWN]:
         notes.append(f"image {image!r} {problem.reason}: {problem.detail}")
     return Evaluation(results, details, origin, notes)
 

@@ -23,12 +23,14 @@ from nas_t2i.evaluation.sampling.checkpoint import (
     find_checkpoint_source,
     is_checkpoint,
 )
+from nas_t2i.evaluation.standalone.signals import check_signals
 from nas_t2i.evaluation.tifa.files import read_questions
 from nas_t2i.evaluation.tifa.mapping.registry import check_mapping
 from nas_t2i.evaluation.tifa.types import Question
 from nas_t2i.evaluation.vqa import check_answerable, find_vqa, forms
 from nas_t2i.files import expand_path
 from nas_t2i.protocol.budget import Budget
+from nas_t2i.protocol.signals import SIGNALS
 from nas_t2i.training.feeds.inputs import Inputs
 
 _COCO = "coco:"
@@ -77,6 +79,16 @@ class Request:
     save_images: Path | None = None  # where drawn ones go
     batch: int = 32  # questions, or images, of one pass of a model; decides no score
 
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """Those among the metrics that are measured on a denoiser."""
+        return tuple(name for name in self.metrics if name in SIGNALS)
+
+    @property
+    def of_images(self) -> tuple[str, ...]:
+        """The other metrics, which score images."""
+        return tuple(name for name in self.metrics if name not in SIGNALS)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -84,7 +96,7 @@ class Plan:
 
     request: Request
     checkpoint: CheckpointSource | None  # None: the images are there
-    images: ImageSet | None
+    images: ImageSet | None  # None: to be drawn, or no metric scores images
     prompts: list[Prompt]  # may be none where FID is all that is asked for
     questions: list[Question]
     vqa: str  # of the request, or the budget's own
@@ -105,12 +117,20 @@ def make_plan(request: Request, cache: Path) -> Plan:
     _check_metrics(request)
     checkpoint, images = _source(request)
     _check_settings(request)
+    if request.signals:
+        where = request.source or request.images
+        assert where is not None
+        notes.append(check_signals(request.signals, where, checkpoint))
+    if not request.of_images:
+        _check_no_image_options(request)
+        notes += () if checkpoint is None else checkpoint.notes
+        return Plan(request, checkpoint, None, [], [], "", "", notes)
     questions, vqa, mapping = _questions(request, checkpoint, notes.append)
     prompts = _prompts(request, checkpoint, questions, cache, notes.append)
     _check_captions(prompts, questions)
     if checkpoint is not None:
         notes += checkpoint.notes
-    of_prompts = [name for name in request.metrics if name not in ("tifa", "fid")]
+    of_prompts = [name for name in request.of_images if name not in ("tifa", "fid")]
     if not prompts and (checkpoint is not None or of_prompts):
         what = "drawing" if checkpoint is not None else of_prompts[0]
         raise ConfigError("--prompts", f"missing, and {what} needs captions", expected="a file")
@@ -128,7 +148,7 @@ def _check_match(images: Sequence[str], wanted: dict[str, None], what: str) -> N
 
 
 def _check_metrics(request: Request) -> None:
-    known = metric_names()
+    known = [*metric_names(), *SIGNALS]
     if not request.metrics:
         raise ConfigError("--metric", "missing", expected=f"one or more of {', '.join(known)}")
     for name in request.metrics:
@@ -161,7 +181,7 @@ _NEEDED = {
 
 
 def _check_settings(request: Request) -> None:
-    for name in request.metrics:
+    for name in request.of_images:
         if name == "tifa":
             continue
         settings = request.settings.get(name)
@@ -193,6 +213,24 @@ def _check_fid(fid: FidMetric, save_reference: Path | None) -> None:
             )
     if fid.inception is not None:
         weights_file(fid.inception, "--inception")
+
+
+def _check_no_image_options(request: Request) -> None:
+    given = {
+        "--prompts": bool(request.prompts),
+        "--questions": request.tifa.questions is not None,
+        "--seed": request.seed is not None,
+        "--save-images": request.save_images is not None,
+        "--size": request.size is not None,
+        "--blank-counts": request.blank_counts,
+    }
+    for option, is_given in given.items():
+        if is_given:
+            raise ConfigError(
+                option,
+                f"got it with --metric {request.signals[0]}, for which no image is drawn",
+                expected="it with a metric of images",
+            )
 
 
 def _source(request: Request) -> tuple[CheckpointSource | None, ImageSet | None]:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from nas_t2i.arch.families import arch_from_dict
@@ -19,49 +18,23 @@ from nas_t2i.evaluation.metric import Resources
 from nas_t2i.evaluation.metrics.clip import ClipMetric
 from nas_t2i.evaluation.metrics.common.per_image import ImageModel, PerImageMetric, PerImageScorer
 from nas_t2i.evaluation.metrics.fid import FidMetric, FidScorer
-from nas_t2i.evaluation.sampling.checkpoint import find_checkpoint_source, load_painter
+from nas_t2i.evaluation.sampling.checkpoint import (
+    find_checkpoint_source,
+    load_painter,
+    load_trained,
+)
 from nas_t2i.evaluation.sampling.image_folder import draw_images
 from nas_t2i.evaluation.standalone.evaluate import Evaluation, evaluate, result_data
 from nas_t2i.evaluation.standalone.request import Request, TifaOptions, make_plan
 from nas_t2i.evaluation.tifa.files import read_result
-from nas_t2i.events import read_events
 from nas_t2i.protocol.budget import Budget
-from nas_t2i.records import RungEvent, Score
-from nas_t2i.search.trial_config import TrialConfig
+from nas_t2i.records import Score
 from nas_t2i.training.checkpoint import newest_checkpoint
 from nas_t2i.training.export import export_weights
 from tests.conditioning.checkpoints import tiny_openclip
-from tests.search.processes import follow
-from tests.search.test_trial import start, tiny_config
 from tests.training.tiny import tiny_budget
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "evaluate"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("cache")
-        patch.setenv("NAS_T2I_CACHE", str(folder))
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def trial(cache, tmp_path_factory) -> tuple[Path, TrialConfig, Score]:
-    """A trial of three steps, as a study leaves it, and its own score at the last rung."""
-    folder, config = tmp_path_factory.mktemp("study"), tiny_config(3)
-    follow(start(folder, config))
-    events, _ = read_events(folder / config.key / "events.jsonl")
-    last = [event.point for event in events if isinstance(event, RungEvent)][-1]
-    return folder / config.key, config, last.scores["tifa"]
 
 
 class Reports(list):
@@ -83,7 +56,8 @@ def score_of(evaluation: Evaluation) -> Score:
 
 
 def test_a_trial_draws_its_own_prompts_and_scores_as_it_did_itself(trial, cache):
-    folder, _, own = trial
+    folder, _, point = trial
+    own = point.scores["tifa"]
     request = Request(("tifa",), folder, blank_counts=True)
     reports = Reports()
     found = run(request, cache, reports=reports)
@@ -194,7 +168,7 @@ def test_an_exported_trial_is_the_same_model_and_its_images_are_there_already(
 def test_kept_images_of_another_model_are_never_taken_for_this_ones(trial, cache, tmp_path):
     folder, _, _ = trial
     source = find_checkpoint_source(folder, None, None)
-    painter = load_painter(source, cache, "cpu")
+    painter = load_painter(load_trained(source, "cpu"), cache)
     prompts = [Prompt("a/../b", "a red circle"), Prompt("two", "a blue square")]
     where = tmp_path / "images"
     file = draw_images(painter, prompts, where, Reports())
