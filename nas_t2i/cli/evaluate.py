@@ -15,6 +15,7 @@ from nas_t2i.environment import cache_dir
 from nas_t2i.errors import ConfigError, StorageError, did_you_mean
 from nas_t2i.files import write_json
 from nas_t2i.protocol.budget import load_budget
+from nas_t2i.protocol.signals import SIGNALS
 from nas_t2i.shipped import find_file
 from nas_t2i.yaml_files import parse_document
 
@@ -342,9 +343,11 @@ def _set_by_key(metrics: tuple[str, ...], given: list[str] | None) -> dict[str, 
     for text in given or []:
         key_path, equals, value = text.partition("=")
         name, dot, key = key_path.partition(".")
-        if not (equals and dot and key) or name not in metrics:
+        if not (equals and dot and key) or name not in metrics or name in SIGNALS:
             raise ConfigError(
-                "--set", f"got {text!r}", expected="METRIC.KEY=VALUE of a --metric METRIC"
+                "--set",
+                f"got {text!r}",
+                expected="METRIC.KEY=VALUE of a --metric METRIC that has settings",
             )
         values.setdefault(name, {})[key] = parse_document(
             f"value: {value}", f"--set {key_path}"

@@ -64,6 +64,7 @@ def assess(trials: Sequence[TrialRecord]) -> Reliability:
         IncomparableError: scores of two metrics among them; names both.
     """
     metric = shared_metric(trials)
+    trials = [_where_scored(trial, metric) for trial in trials]
     real = [trial for trial in trials if not trial.control]
     complete = [trial for trial in real if trial.state is TrialState.COMPLETE]
     by_arch: dict[str, dict[int, TrialRecord]] = {}
@@ -121,6 +122,12 @@ def assess(trials: Sequence[TrialRecord]) -> Reliability:
             if (count := sum(trial.state is state for trial in trials))
         },
     )
+
+
+def _where_scored(trial: TrialRecord, metric: str) -> TrialRecord:
+    """Return a trial without the rungs at which the signals alone were measured."""
+    curve = [point for point in trial.curve if metric in point.scores]
+    return trial.model_copy(update={"curve": curve})
 
 
 def _controls(trials: Sequence[TrialRecord], metric: str) -> list[ControlScore]:

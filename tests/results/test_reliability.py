@@ -54,6 +54,21 @@ def test_spread_agreement_and_controls_come_out_as_by_hand():
     assert found.worst == pytest.approx(0.51)
 
 
+def test_rungs_with_signals_alone_change_nothing():
+    def with_cheap_rungs(known):
+        cheap = [known.curve[0].model_copy(update={"step": s, "scores": {}}) for s in (10, 150)]
+        curve = sorted([*known.curve, *cheap], key=lambda point: point.step)
+        return known.model_copy(update={"curve": curve})
+
+    ended_early = trial("Z", state=TrialState.STOPPED, control="stopped", arch_id="unet-z")
+    ended_early = ended_early.model_copy(update={"curve": with_cheap_rungs(trials()[0]).curve[:1]})
+    found = assess([*map(with_cheap_rungs, trials()), ended_early])
+    plain = assess(trials())
+    assert found.scores.tolist() == plain.scores.tolist()
+    assert (found.steps, found.agreements) == (plain.steps, plain.agreements)
+    assert found.controls == plain.controls
+
+
 def test_it_needs_repeats_that_ran_to_the_end():
     with pytest.raises(RecordError, match="3 or more architectures with the same 2 or more seeds"):
         assess(trials(state=TrialState.STOPPED))

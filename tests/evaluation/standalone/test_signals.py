@@ -121,7 +121,7 @@ def test_the_result_file_the_table_and_a_comparison(trial, cache, tmp_path, caps
         ({}, ("--seed", "3"), "--seed: got it with --metric text_gain, for which no image is"),
         ({}, ("--prompts", "x.json"), "--prompts: got it with --metric text_gain"),
         ({}, ("--save-images", "x"), "--save-images: got it with --metric text_gain"),
-        ({}, ("--set", "text_gain.pairs=3"), "text_gain"),
+        ({}, ("--set", "text_gain.pairs=3"), "--set: got 'text_gain.pairs=3'"),
         ({}, ("-m", "text_gian"), "did you mean 'text_gain'?"),
         ({"signals": None}, (), "its budget 'embedded' has signals: null, and text_gain needs"),
     ],
