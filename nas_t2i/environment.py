@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -84,3 +85,11 @@ def _cpu_name() -> str:
         return platform.processor()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
+
+
+def compiles_first(device: str) -> bool:
+    """Whether the next trial has to compile DeepSpeed's operator for the CPU."""
+    if device != "cpu" or "TORCH_EXTENSIONS_DIR" in os.environ:
+        return False
+    folder = Path(sys.prefix) / "torch_extensions" / "deepspeed_shm_comm"
+    return not (folder / "deepspeed_shm_comm.so").exists()

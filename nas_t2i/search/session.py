@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from nas_t2i import plugins
 from nas_t2i.arch.reach import check_reachable
 from nas_t2i.arch.space import Space
-from nas_t2i.environment import cache_dir, describe_environment
+from nas_t2i.environment import cache_dir, compiles_first, describe_environment
 from nas_t2i.errors import StorageError, UserError
 from nas_t2i.evaluation.at_rung import chance_level, check_evaluation, contents
 from nas_t2i.locks import StudyLock
@@ -179,6 +179,8 @@ def run_search(
             faults=Faults(request.budget.search.retries, request.folder),
             say=say,
         )
+        if compiles_first(request.budget.training.device):
+            say("the first trial here compiles an operator of DeepSpeed, once, in about 20 seconds")
         with rungs, _signals(say) as driver.asked_to_leave:
             optuna.patience.leave = driver.asked_to_leave
             driver.run()

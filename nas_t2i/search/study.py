@@ -214,7 +214,8 @@ class OptunaStudy:
             if outcome.state != "running":
                 self._study.tell(number, outcome.value, state=_STATES[outcome.state])
             return number
-        if _holds(trial, outcome):
+        # One that is measured again may come to hold the same: that shows at its end.
+        if _holds(trial, outcome) or (outcome.state == "running" and not is_open):
             return number
         if is_open:
             self._study.tell(number, state=OptunaState.FAIL)

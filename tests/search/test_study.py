@@ -112,7 +112,8 @@ def test_a_finished_trial_that_holds_something_else_is_stood_for_by_another(url,
     draft = study.draft(draw)
     number = study.keep(draft, name="x", arch={})
     study.agree(number, Outcome("failed", None, {}))
-    new = study.agree(number, Outcome("running", None, {1: 0.5}))  # it is tried again
+    assert study.agree(number, Outcome("running", None, {1: 0.5})) == number  # tried again
+    new = study.agree(number, Outcome("complete", 0.7, {1: 0.5, 2: 0.7}))
     assert (new, study.place_of(number)) == (1, 1)
     assert [trial.number for trial in study.known_trials()] == [1]
     assert study.agree(new, Outcome("complete", 0.7, {1: 0.5, 2: 0.7})) == new
