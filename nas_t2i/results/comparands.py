@@ -156,6 +156,13 @@ def _read_file(file: Path, metric: str) -> Result:
             f"{len(chosen.prompts)} prompts, but scores of {len(score.per_prompt)}",
             expected="as many",
         )
+    if not np.isfinite(score.per_prompt).all():
+        place = int(np.flatnonzero(~np.isfinite(score.per_prompt))[0])
+        raise record_error(
+            f"{file}: score.per_prompt[{place}]",
+            f"got {score.per_prompt[place]}",
+            expected="a finite number",
+        )
     return Result(
         name=str(file),
         score=score,

@@ -323,3 +323,12 @@ def test_a_file_that_says_too_little_is_refused(tmp_path, change, told):
     with pytest.raises(RecordError, match=told) as caught:
         load_results(str(file), str(file))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_scores_that_are_no_numbers_are_refused(tmp_path, number):
+    file = tmp_path / "result.json"
+    broken = score([0.5, 0.25]).model_copy(update={"per_prompt": [0.5, number]})
+    file.write_text(f'{{"score": {broken.model_dump_json()}}}')
+    with pytest.raises(RecordError, match=r"score\.per_prompt\[1\]: got .*expected a finite"):
+        load_results(str(file), str(file), tmp_path, "")
