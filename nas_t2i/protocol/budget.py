@@ -17,7 +17,7 @@ from nas_t2i.protocol.data import PairsData, ShapesData
 from nas_t2i.protocol.evaluation import EvaluationSettings
 from nas_t2i.protocol.part import Named, Part
 from nas_t2i.protocol.rungs import Rungs, RungsForm, ladder
-from nas_t2i.protocol.search import SearchPlan
+from nas_t2i.protocol.search import RacingRule, SearchPlan
 from nas_t2i.protocol.signals import SignalSettings
 from nas_t2i.protocol.training import Execution, Objective, Training
 from nas_t2i.yaml_files import Document, config_error, load_document, parse_model
@@ -81,8 +81,11 @@ class Budget(Part):
 
     @model_validator(mode="after")
     def _stopping_fits_the_rungs(self) -> Self:
-        if self.search.early_stopping is not None:
-            self.search.early_stopping.check(self.full_rungs)
+        rule = self.search.early_stopping
+        if rule is not None:
+            rule.check(self.full_rungs)
+        if isinstance(rule, RacingRule):
+            rule.check_plan(self.rungs, self.search.trials)
         return self
 
     @model_validator(mode="after")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from nas_t2i.protocol.part import Named, Part
@@ -47,12 +50,67 @@ class StoppingRule(Part, ABC):
         """Raise ValueError, ``key: got X; expected Y``, where the settings don't fit the rungs."""
 
 
+@dataclass(frozen=True)
+class Contender:
+    """An architecture in a race, as a racing rule sees it."""
+
+    name: str
+    steps: int
+    """Steps of training given to it so far, all its seeds together, those under way too."""
+    free: bool
+    """Whether it can be trained on: nothing of it is under way, and something is left to train."""
+
+
+class RacingRule(StoppingRule):
+    """A rule that says, piece by piece, who is trained on: a plug-in of the kind ``stopping``, too.
+
+    A piece is the training of one seed up to its next rung. Every architecture first gets one, up
+    to the first rung; from then on the rule is asked before each piece. Nobody is stopped for good.
+    """
+
+    compute: float = Field(gt=0, description="training to give away, in trials to the last rung")
+    ahead: int = Field(
+        default=4,
+        ge=1,
+        description="pieces that may be under way, unknown, when the next one is decided on",
+    )
+
+    @abstractmethod
+    def choose(
+        self, contenders: Sequence[Contender], draws: npt.NDArray[np.floating[Any]]
+    ) -> int | None:
+        """Return the index of the free contender that is trained on; None: the race is decided.
+
+        `draws` of shape (draws, contenders) are joint draws of the final scores, larger for
+        better. At least one contender is free.
+        """
+
+    def goes_on(
+        self,
+        candidate: str,  # noqa: ARG002
+        at_rung: Mapping[str, Sequence[float]],  # noqa: ARG002
+        rung_index: int,  # noqa: ARG002
+    ) -> bool:
+        """Return True: a race stops nobody for good."""
+        return True
+
+    def check_plan(self, rungs: Sequence[int], trials: int) -> None:
+        """Raise ValueError where the compute does not take everyone to the first rung."""
+        least = trials * rungs[0] / rungs[-1]
+        if self.compute < least + 1:
+            raise ValueError(
+                f"search.early_stopping.compute: got {self.compute:g}; expected at least "
+                f"{least + 1:.3g}: {trials} architectures to the first rung ({rungs[0]} of "
+                f"{rungs[-1]} steps), and one to the last"
+            )
+
+
 class SearchPlan(Part):
     """How candidates are chosen. Not part of the id: it changes who is tried, not any score."""
 
     trials: int = Field(ge=1, description="distinct architectures to try, included ones first")
     seeds_per_architecture: int = Field(
-        ge=1, description="trials per architecture; scores are means"
+        ge=1, description="trials per architecture; scores are means; in a race, at most so many"
     )
     parallel: int = Field(ge=0, description="trials side by side; 0: one per `threads` cores")
     sampler: Literal["tpe", "random", "gp", "qmc"]

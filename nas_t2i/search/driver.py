@@ -21,6 +21,7 @@ from nas_t2i.records import (
     TrialState,
 )
 from nas_t2i.search.candidates import Candidate, Proposals
+from nas_t2i.search.racing.ledger import Piece
 from nas_t2i.search.resume.faults import Faults
 from nas_t2i.search.resume.outcome import outcome_of
 from nas_t2i.search.resume.rung_log import RungLog
@@ -53,12 +54,17 @@ class Listener(Protocol):
     def ended(self, candidate: Candidate, seed: int, end: EndEvent) -> None:
         """A trial has its end event."""
 
+    def decided(self, piece: Piece) -> None:
+        """A race decided who is trained on."""
+
     def tick(self) -> None:
         """Time passed."""
 
 
 @dataclass
-class _Run:
+class Run:
+    """A trial under way."""
+
     candidate: Candidate
     seed: int
     trial: RunningTrial
@@ -85,7 +91,7 @@ class Driver:
     asked_to_leave: Callable[[], bool] = lambda: False
     say: Callable[[str], None] = lambda _: None
     _queue: deque[tuple[Candidate, int]] = field(default_factory=deque)
-    _running: list[_Run] = field(default_factory=list)
+    _running: list[Run] = field(default_factory=list)
     _numbers: dict[tuple[tuple[str, str], int], int] = field(default_factory=dict)
     _leaving: bool = False
 
@@ -95,11 +101,7 @@ class Driver:
         Raises:
             KeyboardInterrupt: it was asked to leave; every trial has its end event.
         """
-        for candidate in self.candidates:
-            for seed in candidate.seeds:
-                if candidate.has_started(seed):
-                    self._number_of(candidate, seed)
-            self._queue_unfinished_seeds(candidate)
+        self._prepare()
         try:
             while self._start_what_fits() or self._running:
                 self._hear()
@@ -114,6 +116,13 @@ class Driver:
             self._send_away()
             raise
 
+    def _prepare(self) -> None:
+        for candidate in self.candidates:
+            for seed in candidate.seeds:
+                if candidate.has_started(seed):
+                    self._number_of(candidate, seed)
+            self._queue_unfinished_seeds(candidate)
+
     def _start_what_fits(self) -> bool:
         """Fill the free places; return whether anything was started."""
         started = False
@@ -121,8 +130,11 @@ class Driver:
             if not self._queue and not self._propose():
                 break
             candidate, seed = self._queue.popleft()
-            self._start(candidate, seed)
+            run = self._start(candidate, seed)
             started = True
+            for rung in self.budget.rungs:
+                if rung not in self.budget.full_rungs:
+                    run.trial.decide(rung, True)  # nobody is stopped by signals alone
         return started
 
     def _propose(self) -> bool:
@@ -142,12 +154,14 @@ class Driver:
             if end is None or end.state is TrialState.INTERRUPTED:
                 self._queue.append((candidate, seed))
 
-    def _start(self, candidate: Candidate, seed: int) -> None:
+    def _start(self, candidate: Candidate, seed: int) -> Run:
         candidate.ends.pop(seed, None)
         number = self._number_of(candidate, seed)
         config = candidate.config(self.study_name, number, self.budget, seed)
-        self._running.append(_Run(candidate, seed, self.runner.start(config)))
+        run = Run(candidate, seed, self.runner.start(config))
+        self._running.append(run)
         self.listener.started(candidate, seed)
+        return run
 
     def _number_of(self, candidate: Candidate, seed: int) -> int:
         """Return which of the study's trials that is, in order of their first start."""
@@ -162,7 +176,7 @@ class Driver:
         self.listener.tick()
         self.clock.sleep(_POLL_SECONDS)
 
-    def _handle(self, run: _Run, event: TrialEvent) -> None:
+    def _handle(self, run: Run, event: TrialEvent) -> None:
         candidate, seed = run.candidate, run.seed
         match event:
             case StartEvent(record=record):
@@ -194,7 +208,7 @@ class Driver:
                 f"{score:.4f}; it was {before:.4f}"
             )
 
-    def _end(self, run: _Run, end: EndEvent) -> None:
+    def _end(self, run: Run, end: EndEvent) -> None:
         """Take the last word of a trial, or try again what failed by no fault of its own."""
         candidate, seed = run.candidate, run.seed
         if end.state is TrialState.FAILED:
@@ -208,7 +222,7 @@ class Driver:
         self._tell(candidate)
         self.listener.ended(candidate, seed, end)
 
-    def _decide(self, run: _Run) -> None:
+    def _decide(self, run: Run) -> None:
         """Answer a waiting trial once its candidate's other running seeds are as far."""
         rung, candidate = run.waits_at, run.candidate
         if rung is None or self._leaving:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from nas_t2i.arch.reach import check_reachable
 from nas_t2i.protocol.budget import Budget
+from nas_t2i.protocol.search import RacingRule
 from nas_t2i.search.candidates import Candidate, CandidateFactory
 from nas_t2i.search.session import SearchRequest, make_factory
 from nas_t2i.streams import derive_seed
@@ -29,7 +30,7 @@ class Plan:
     proxies: int | None  # different ones the budget would train; None: not counted
     warning: str
     samples: Sequence[tuple[Candidate, Speed]]
-    trials: int  # architectures times seeds
+    trials: int  # architectures times seeds; in a race, architectures
     parallel: int
     seconds_likely: float
     seconds_at_most: float
@@ -53,15 +54,23 @@ def plan_search(request: SearchRequest) -> Plan:
     candidates = [factory.make(arch) for arch in archs.values()]
     samples = [(c, measure_speed(c.trained, budget)) for c in candidates]
 
-    trials = request.architectures * len(request.seeds)
+    racing = isinstance(budget.search.early_stopping, RacingRule)
+    trials = request.architectures * (1 if racing else len(request.seeds))
     likely = expected_length(budget)
+    longest = Length(budget.training.steps, len(budget.full_rungs), len(budget.rungs))
+    if racing:  # one trial more than its compute, where the leader is not at the last rung
+        longest = Length(
+            *(mean + most / trials for mean, most in zip(likely, longest, strict=True))
+        )
     mean_step = sum(speed.step for _, speed in samples) / len(samples)
     mean_evaluation = sum(speed.evaluation for _, speed in samples) / len(samples)
     mean_signals = sum(speed.signals for _, speed in samples) / len(samples)
     mean_gmacs = sum(c.trained_profile.gmacs for c in candidates) / len(candidates)
 
     def seconds(length: Length) -> float:
-        one = _START_SECONDS + length.steps * mean_step
+        # A race may start a trial again for each rung.
+        starts = length.rungs if racing else 1.0
+        one = starts * _START_SECONDS + length.steps * mean_step
         one += length.full_rungs * mean_evaluation + length.rungs * mean_signals
         return one * trials / request.parallel
 
@@ -77,11 +86,9 @@ def plan_search(request: SearchRequest) -> Plan:
         trials=trials,
         parallel=request.parallel,
         seconds_likely=seconds(likely),
-        seconds_at_most=seconds(
-            Length(budget.training.steps, len(budget.full_rungs), len(budget.rungs))
-        ),
+        seconds_at_most=seconds(longest),
         flops_likely=flops(likely.steps),
-        flops_at_most=flops(budget.training.steps),
+        flops_at_most=flops(longest.steps),
     )
 
 
@@ -101,8 +108,18 @@ class Length(NamedTuple):
 
 
 def expected_length(budget: Budget) -> Length:
-    """Return the mean length of a trial if each full rung lets just its share go on."""
+    """Return the mean length of a trial if each full rung lets just its share go on.
+
+    In a race: what an architecture gets of the whole compute, over all its seeds, the leader's way
+    to the last rung included; the part that leaves the first rung is taken as whole trials.
+    """
     rule, trials, full = budget.search.early_stopping, budget.search.trials, budget.full_rungs
+    if isinstance(rule, RacingRule):
+        last = budget.rungs[-1]
+        whole = (rule.compute - trials * budget.rungs[0] / last) / trials
+        return Length(
+            rule.compute * last / trials, whole * len(full), 1 + whole * (len(budget.rungs) - 1)
+        )
     all_of_them = [1.0] * (len(full) - 1)
     shares = rule.expected_shares(full, trials) if rule else all_of_them
     going_on = dict(zip(full, shares, strict=False))

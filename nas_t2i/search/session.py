@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,7 +24,7 @@ from nas_t2i.evaluation.at_rung import chance_level, check_evaluation, contents
 from nas_t2i.locks import StudyLock
 from nas_t2i.plugins import Origin
 from nas_t2i.protocol.budget import Budget
-from nas_t2i.protocol.search import SearchPlan
+from nas_t2i.protocol.search import RacingRule, SearchPlan
 from nas_t2i.records import (
     BudgetUsed,
     SpaceUsed,
@@ -33,6 +33,8 @@ from nas_t2i.records import (
 from nas_t2i.search.candidates import Candidate, CandidateFactory, Proposals
 from nas_t2i.search.driver import Driver, Listener, WallClock
 from nas_t2i.search.launch import find_machines, trials_at_once
+from nas_t2i.search.racing.driver import RaceDriver
+from nas_t2i.search.racing.ledger import Ledger
 from nas_t2i.search.resume.faults import Faults
 from nas_t2i.search.resume.known import known_candidates, mend_records
 from nas_t2i.search.resume.owner import own
@@ -98,6 +100,11 @@ def with_plan(budget: Budget, changes: Mapping[str, Any]) -> Budget:
         first = error.errors(include_url=False)[0]
         option = "--" + str(first["loc"][0]).replace("_", "-")
         raise UserError(f"{option}: got {first['input']!r}; {first['msg']}") from None
+    if isinstance(plan.early_stopping, RacingRule):
+        try:
+            plan.early_stopping.check_plan(budget.rungs, plan.trials)
+        except ValueError as error:
+            raise UserError(f"--trials: {error}") from None
     return budget.model_copy(update={"search": plan})
 
 
@@ -160,7 +167,12 @@ def run_search(
             known={candidate.key: candidate for candidate in candidates},
             say=say,
         )
-        driver = Driver(
+        rule = request.budget.search.early_stopping
+        make_driver: Callable[..., Driver] = Driver
+        if isinstance(rule, RacingRule):
+            ledger = Ledger(request.folder)
+            make_driver = partial(RaceDriver, rule=rule, ledger=ledger, seed=request.seed)
+        driver = make_driver(
             budget=request.budget,
             study_name=request.study,
             trials=request.budget.search.trials,

@@ -109,8 +109,8 @@ class Trial:
                 if rung > self._reported:
                     self._trainer.train_to(rung, self._after_step)
                     self._report_rung(rung)
-                decided = rung in self._budget.full_rungs[:-1]
-                if decided and self._trainer.step == rung and not self._go_on(rung):
+                at_rung = self._trainer.step == rung != self._budget.rungs[-1]
+                if at_rung and not self._go_on(rung):
                     return EndEvent(
                         state=TrialState.STOPPED, reason=f"stopped early at step {rung}"
                     )

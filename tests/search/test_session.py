@@ -11,7 +11,9 @@ from nas_t2i.arch.space import load_space
 from nas_t2i.errors import StorageError
 from nas_t2i.evaluation.embedded.prompts import make_prompts
 from nas_t2i.records import TrialState
+from nas_t2i.search.racing.ledger import RACE_FILE, read_pieces
 from nas_t2i.search.session import SearchRequest, run_search
+from nas_t2i.search.stopping.race import Race
 from nas_t2i.store import read_contents
 from tests.training.tiny import tiny_budget
 
@@ -44,6 +46,7 @@ class Watcher:
         self.at_rung()
 
     def ended(self, candidate, seed, end) -> None: ...
+    def decided(self, piece) -> None: ...
     def tick(self) -> None: ...
 
 
@@ -105,6 +108,46 @@ def test_a_search_is_interrupted_carries_on_and_completes_without_repeating_a_tr
     more = dataclasses.replace(request_, budget=request_.budget.model_copy(update={"search": plan}))
     run_search(more, lambda *_: watcher, print)
     assert len(watcher.begun) == 1
+
+
+def without_clocks(contents):
+    """What trials measured, without when and for how long."""
+    clocks = {"seconds": 0, "evaluation_seconds": 0}
+    return {
+        (t.name, t.seed, t.number, t.state): [p.model_copy(update=clocks) for p in t.curve]
+        for t in contents.trials
+    }
+
+
+def test_a_race_that_is_interrupted_decides_and_measures_what_a_whole_one_does(request_):
+    rule = Race(rule="race", compute=1.7, ahead=2)
+    plan = request_.budget.search.model_copy(update={"trials": 2, "early_stopping": rule})
+    budget = request_.budget.model_copy(update={"search": plan})
+    request_ = dataclasses.replace(request_, budget=budget, controls=False)
+    run_search(request_, lambda *_: Watcher(), print)
+    pieces = read_pieces(request_.folder / RACE_FILE)
+    assert [piece.why for piece in pieces][:2] == ["first", "first"]
+    assert any(piece.begin for piece in pieces)
+
+    cut = dataclasses.replace(request_, study="cut")
+    watcher = Watcher()
+
+    def interrupt() -> None:
+        if watcher.rungs == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    watcher.at_rung = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        run_search(cut, lambda *_: watcher, print)
+    run_search(cut, lambda *_: Watcher(), print)
+    assert read_pieces(cut.folder / RACE_FILE) == pieces
+    whole = without_clocks(read_contents(request_.folder))
+    assert without_clocks(read_contents(cut.folder)) == whole
+    assert any(state is TrialState.COMPLETE for *_, state in whole)
+
+    watcher = Watcher()
+    run_search(cut, lambda *_: watcher, print)
+    assert watcher.begun == []
 
 
 def test_another_budget_seed_or_space_may_not_enter_a_study(request_):

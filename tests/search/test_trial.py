@@ -184,6 +184,25 @@ def test_a_trial_stops_when_told_and_leaves_when_its_driver_is_gone(tmp_path):
     assert end.reason.endswith("the driver is gone")
 
 
+def test_a_stopped_trial_that_is_taken_up_again_ends_like_one_that_was_never_stopped(tmp_path):
+    config = tiny_config()
+    follow(start(tmp_path / "whole", config))
+    for rung in (2, 4):
+        trial = start(tmp_path / "again", config)
+        for earlier in range(2, rung, 2):
+            trial.decide(earlier, True)
+        trial.decide(rung, False)
+        assert follow(trial)[-1].state is TrialState.STOPPED
+        events, _ = read_events(tmp_path / "again" / config.key / "events.jsonl")
+        assert assemble_trial(events, running=False).state is TrialState.STOPPED
+    trial = start(tmp_path / "again", config)
+    trial.decide(4, True)
+    assert follow(trial)[-1].state is TrialState.COMPLETE
+    assert curve(tmp_path / "again", config) == curve(tmp_path / "whole", config)
+    events, _ = read_events(tmp_path / "again" / config.key / "events.jsonl")
+    assert assemble_trial(events, running=False).state is TrialState.COMPLETE
+
+
 def test_two_ranks_leave_together_and_go_on_together(tmp_path):
     config = tiny_config(execution={"ranks": 2, "micro_batch": 1})
 

@@ -8,6 +8,7 @@ from rich.table import Table
 from nas_t2i.cli.output.console import Console
 from nas_t2i.cli.output.numbers import compact, duration, gmacs_text
 from nas_t2i.protocol.rungs import described
+from nas_t2i.protocol.search import RacingRule
 from nas_t2i.search.plan import Plan
 from nas_t2i.search.session import SearchRequest
 
@@ -52,11 +53,15 @@ def print_plan(request: SearchRequest, plan: Plan, console: Console) -> None:
         "just now.",
         highlight=False,
     )
+    rule = budget.search.early_stopping
+    what, most = f"{plan.trials} trials", "if none stops early"
+    if isinstance(rule, RacingRule):
+        what = f"{plan.trials} architectures in a race for {rule.compute:g} trials' training"
+        most = "if the leader is far from the last rung then"
     console.print(
-        f"{plan.trials} trials, {plan.parallel} side by side: about "
+        f"{what}, {plan.parallel} side by side: about "
         f"{duration(plan.seconds_likely)} ({plan.flops_likely / 1e15:.2f} PFLOPs of training), at "
-        f"most {duration(plan.seconds_at_most)} ({plan.flops_at_most / 1e15:.2f} PFLOPs) if none "
-        "stops early",
+        f"most {duration(plan.seconds_at_most)} ({plan.flops_at_most / 1e15:.2f} PFLOPs) {most}",
         highlight=False,
         soft_wrap=True,
     )

@@ -14,11 +14,14 @@ from rich.text import Text
 
 from nas_t2i.cli.output.console import Console
 from nas_t2i.cli.output.numbers import compact, duration, gmacs_text
+from nas_t2i.cli.output.race_status import RaceStatus, line
 from nas_t2i.protocol.rungs import described
+from nas_t2i.protocol.search import RacingRule
 from nas_t2i.records import CurvePoint, EndEvent, ProgressEvent, Score, Signal, TrialState
 from nas_t2i.results.exports import showable, write_leaderboard
 from nas_t2i.results.metrics import display_name
 from nas_t2i.search.candidates import Candidate
+from nas_t2i.search.racing.ledger import Piece
 from nas_t2i.search.session import SearchRequest
 
 _RANKING_SHARE = 1 / 300  # of the search's time, at most, goes into rankings on the way
@@ -55,14 +58,16 @@ class Progress:
         self._had = sum(len(c.ends) for c in candidates)
         self._best: tuple[float, str] | None = None
         self._live: Live | None = None
+        rule = request.budget.search.early_stopping
+        self._race = RaceStatus(request, rule) if isinstance(rule, RacingRule) else None
 
     def begin(self) -> None:
         """Show the first line, and the live table on a terminal."""
         known = f", {len(self._candidates)} known from before" if self._candidates else ""
         self.console.print(
             f"study {self._request.study}: {self._total} architectures x "
-            f"{len(self._request.seeds)} seed(s), {described(self._budget.rungs)}, "
-            f"{self._parallel} side by side{known}",
+            f"{'at most ' if self._race else ''}{len(self._request.seeds)} seed(s), "
+            f"{described(self._budget.rungs)}, {self._parallel} side by side{known}",
             highlight=False,
             soft_wrap=True,
         )
@@ -140,6 +145,13 @@ class Progress:
             took = time.monotonic() - begin
             self._rank_after = time.monotonic() + took / _RANKING_SHARE
 
+    def decided(self, piece: Piece) -> None:
+        """Say whom a race trains on, and why."""
+        assert self._race is not None
+        self._race.decided(piece)
+        if piece.why in ("race", "finish"):
+            self._print(line(piece, self._race, time.monotonic() - self._begin))
+
     def tick(self) -> None:
         """Redraw."""
         if self._live is not None:
@@ -156,16 +168,29 @@ class Progress:
     def _log(self, candidate: Candidate, seed: int, what: str, more: str) -> None:
         clock = duration(time.monotonic() - self._begin)
         eta = f" | ETA {duration(self._eta())}" if what.startswith("step") else ""
-        done = sum(c.finished for c in self._candidates if not c.control)
-        line = (
+        done = self._done()
+        text = (
             f"{clock:>7} [{done}/{self._total}] {candidate.name} "
             f"seed {seed}: {what}" + (f", {more}" if more else "") + eta
         )
-        line = showable(line, self.console)
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self._print(text)
+
+    def _print(self, text: str) -> None:
+        text = showable(text, self.console)
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def _done(self) -> int:
+        """Return how many architectures are finished; of a race, how many have begun."""
+        if self._race is not None:
+            return self._race.begun
+        return sum(c.finished for c in self._candidates if not c.control)
 
     def _eta(self) -> float:
         """Estimate the seconds left: what runs, and what is still to come, side by side."""
+        if self._race is not None:
+            first = self._budget.rungs[0]  # about what a trial under way still has before it
+            ahead = self._race.eta(time.monotonic() - self._begin, first * len(self._rows))
+            return _GUESS_SECONDS * self._total / self._parallel if ahead is None else ahead
         seen = self._trial_seconds
         typical = sum(seen) / len(seen) if seen else _GUESS_SECONDS
         now = time.monotonic()
@@ -177,12 +202,13 @@ class Progress:
         return left / self._parallel
 
     def _image(self) -> Group:
-        done = sum(c.finished for c in self._candidates if not c.control)
+        done = self._done()
+        race = f"  {self._race.described()}" if self._race is not None else ""
         best = f"  best {self._best[1]} {self._best[0]:.3f}" if self._best else ""
         head = Text(
-            f"{done}/{self._total} architectures  "
+            f"{done}/{self._total} architectures{' begun' if self._race else ''}  "
             f"elapsed {duration(time.monotonic() - self._begin)}  "
-            f"ETA {duration(self._eta())}{best}"
+            f"ETA {duration(self._eta())}{best}{race}"
         )
         table = Table(box=None, pad_edge=False)
         score = showable(f"{self._metric} ± SE", self.console)

@@ -14,6 +14,7 @@ from nas_t2i.arch.families import arch_from_dict
 from nas_t2i.events import EVENTS_FILE
 from nas_t2i.logs.sealed import set_damage_aside
 from nas_t2i.protocol.budget import Budget
+from nas_t2i.protocol.search import RacingRule
 from nas_t2i.records import EndEvent, TrialRecord, TrialState
 from nas_t2i.search.candidates import Candidate, CandidateFactory
 from nas_t2i.search.resume.faults import is_to_be_tried
@@ -130,7 +131,8 @@ def _missing_rungs(
     if record.state is TrialState.COMPLETE:
         reached = budget.rungs[-1]
     elif record.state is TrialState.STOPPED:
-        reached = max(reached, budget.full_rungs[0])
+        racing = isinstance(budget.search.early_stopping, RacingRule)
+        reached = max(reached, budget.rungs[0] if racing else budget.full_rungs[0])
     return [rung for rung in budget.rungs if rung <= reached and rung not in on_record]
 
 
@@ -166,6 +168,8 @@ def _agree(
                 continue
         if not trial.finished:
             optuna.discard(trial.number)
+    if isinstance(budget.search.early_stopping, RacingRule):
+        return  # a race tells at its decisions what was known of them, neither more nor less
     for candidate in candidates.values():
         before = candidate.optuna_number
         if before is not None:

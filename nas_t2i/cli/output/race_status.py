@@ -1,0 +1,67 @@
+"""Where a race stands: how much of its compute is given away, and who leads."""
+
+from __future__ import annotations
+
+from nas_t2i.cli.output.numbers import duration
+from nas_t2i.protocol.search import RacingRule
+from nas_t2i.search.racing.ledger import RACE_FILE, Piece, read_pieces
+from nas_t2i.search.session import SearchRequest
+
+
+class RaceStatus:
+    """Follows the decisions of one race."""
+
+    def __init__(self, request: SearchRequest, rule: RacingRule) -> None:
+        self._last = request.budget.rungs[-1]
+        self._compute, self._given, self._leader = rule.compute, 0, ""
+        self._keys: set[tuple[str, str]] = set()
+        for piece in read_pieces(request.folder / RACE_FILE):
+            self.decided(piece)
+        self._before = self._given
+
+    def decided(self, piece: Piece) -> None:
+        """Take one more decision in."""
+        if piece.control:
+            return
+        self._keys.add(piece.key)
+        self._given += piece.steps
+        if piece.table:
+            first = max(piece.table, key=lambda standing: standing.best)
+            self._leader = f", {first.name} is the best with {first.best:.0%}"
+
+    @property
+    def begun(self) -> int:
+        """How many architectures were given something."""
+        return len(self._keys)
+
+    def described(self) -> str:
+        """Return how much is given away, in trials to the last rung, and who leads."""
+        return f"{self._given / self._last:.1f} of {self._compute:g} trials given{self._leader}"
+
+    def eta(self, elapsed: float, under_way: float) -> float | None:
+        """Return the seconds left, from those `elapsed`; None before anything was trained.
+
+        `under_way` are steps that were given and are still to be trained.
+        """
+        done = self._given - self._before - under_way
+        if done <= 0:
+            return None
+        left = max(0.0, self._compute * self._last - self._given) + under_way
+        return elapsed * left / done
+
+
+def why(piece: Piece) -> str:
+    """Say in a few words why a piece was given."""
+    if piece.why != "race":
+        return {"first": "", "finish": "leads", "control": "control"}[piece.why]
+    own = next(standing for standing in piece.table if standing.name == piece.name)
+    return f"the best with {own.best:.0%}"
+
+
+def line(piece: Piece, status: RaceStatus, elapsed: float) -> str:
+    """Return the line that tells of a decision."""
+    reason = f" ({why(piece)})" if why(piece) else ""
+    return (
+        f"{duration(elapsed):>7} {piece.name} seed {piece.seed}: to step {piece.step}{reason}; "
+        f"{status.described()}"
+    )

@@ -1,0 +1,146 @@
+"""What is believed of final scores while a race is on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from nas_t2i.protocol.budget import Budget
+from nas_t2i.ranking.observations import Observation
+from nas_t2i.ranking.posterior import believe
+from nas_t2i.ranking.scale import scale_for
+from nas_t2i.records import CurvePoint
+from nas_t2i.search.racing.known import Entry
+from nas_t2i.streams import derive_seed
+
+FloatArray = npt.NDArray[np.float64]
+DRAWS = 1000
+# Before there is any score: the deviation of one seed at the last rung, in units of the spread
+# between architectures, and the power of the share of the steps by which it is wider before: .35 at
+# the end, .8 at 5 %.
+_LAST, _POWER = 0.35, -0.28
+_EDGE = 1e-3
+
+
+def first_value(budget: Budget, point: CurvePoint) -> float:
+    """Return one number for how well a trial does at a rung, larger for better.
+
+    It is the ranked metric where there is one, else the text gain, else minus the held-out loss.
+    Numbers of one rung compare, those of two do not.
+    """
+    score = point.scores.get(budget.evaluation.metric)
+    if score is not None:
+        value = score.value if budget.evaluation.BETTER == "larger" else -score.value
+        if score.chance is not None and budget.evaluation.BETTER == "larger":
+            share = (value - score.chance) / (1 - score.chance)
+            share = min(max(share, _EDGE), 1 - _EDGE)
+            return math.log(share / (1 - share))
+        return value
+    if "text_gain" in point.signals:
+        return point.signals["text_gain"].value
+    return -point.signals["heldout_loss"].value if "heldout_loss" in point.signals else -point.loss
+
+
+def draws(budget: Budget, entries: Sequence[Entry], seed: int, number: int) -> FloatArray:
+    """Return joint draws (DRAWS, entries) of the final scores, larger for better.
+
+    They are those of the ranking's model (`nas_t2i.ranking.posterior`) as soon as there is a score;
+    until then those of `_of_signals`. A function of what the entries reached, the study's seed and
+    the decision's number.
+    """
+    metric, sign = budget.evaluation.metric, 1 if budget.evaluation.BETTER == "larger" else -1
+    observed = [
+        _observation(metric, sign, str(index), seed, point)
+        for index, entry in enumerate(entries)
+        for seed, curve in entry.curves().items()
+        for point in curve
+    ]
+    scores = [o.score for o in observed if o.score is not None]
+    derived = derive_seed(seed, "race", number)
+    if not scores:
+        return _of_signals(budget, entries, derived)
+    chance = next(
+        point.scores[metric].chance
+        for entry in entries
+        for curve in entry.curves().values()
+        for point in curve
+        if metric in point.scores
+    )
+    scale = scale_for(scores, chance, proportion=chance is not None)
+    posterior = believe(observed, scale, draws=DRAWS, seed=derived)
+    columns = [posterior.architectures.index(str(index)) for index in range(len(entries))]
+    return posterior.draws[:, columns].astype(np.float64)
+
+
+def _observation(metric: str, sign: int, name: str, seed: int, point: CurvePoint) -> Observation:
+    score = point.scores.get(metric)
+    return Observation(
+        architecture=name,
+        seed=seed,
+        step=point.step,
+        score=None if score is None else sign * score.value,
+        stderr=None if score is None else score.stderr,
+        per_prompt=(
+            None
+            if score is None or not score.per_prompt
+            else sign * np.asarray(score.per_prompt, dtype=np.float64)
+        ),
+        signals={name: signal.value for name, signal in point.signals.items()},
+    )
+
+
+def _of_signals(budget: Budget, entries: Sequence[Entry], seed: int) -> FloatArray:
+    """Return draws in units of the spread between architectures, from signals at cheap rungs."""
+    runs = [(i, curve) for i, entry in enumerate(entries) for curve in entry.curves().values()]
+    values = _equated(budget, [curve for _, curve in runs])
+    precision, pull = np.ones(len(entries)), np.zeros(len(entries))
+    for (index, curve), value in zip(runs, values, strict=True):
+        weight = _deviation(budget, curve[-1].step) ** -2
+        precision[index] += weight
+        pull[index] += weight * value
+    generator = np.random.default_rng(seed)
+    noise = generator.standard_normal((DRAWS, len(entries)))
+    return pull / precision + noise / np.sqrt(precision)
+
+
+def _deviation(budget: Budget, step: int) -> float:
+    return _LAST * math.pow(step / budget.rungs[-1], _POWER)
+
+
+def _equated(budget: Budget, curves: Sequence[Sequence[CurvePoint]]) -> FloatArray:
+    """Put runs that ended at different rungs on one scale: (runs,), by equating rung after rung.
+
+    Those who went on are better than those who did not: at each rung, the values of the runs that
+    reached it get the mean and the spread that were believed of these runs before.
+    """
+    believed = np.zeros(len(curves))
+    deviation = 1.0  # of what is believed of one run
+    by_rung: list[Mapping[int, float]] = []
+    for rung in budget.rungs:
+        by_rung.append(
+            {
+                run: first_value(budget, point)
+                for run, curve in enumerate(curves)
+                for point in curve
+                if point.step == rung
+            }
+        )
+    slope = 0.0
+    for rung, found in zip(budget.rungs, by_rung, strict=True):
+        if not found:
+            continue
+        there = np.array(list(found))
+        values = np.array(list(found.values()))
+        spread = float(values.std())
+        if len(there) > 2 and spread > 0:
+            slope = math.hypot(float(believed[there].std()), deviation) / spread
+        z = believed[there].mean() + slope * (values - values.mean())
+        noise = _deviation(budget, rung)
+        # What an earlier rung said counts as much as its noise lets it.
+        share = deviation**2 / (deviation**2 + noise**2)
+        believed[there] += share * (z - believed[there])
+        deviation = math.sqrt(deviation**2 * (1 - share))
+    return believed

@@ -1,0 +1,255 @@
+"""The search loop of a race: pieces of training, one decision after another.
+
+Decision number k is made on what the first k - `ahead` pieces showed and on nothing else, whatever
+else is known by then. So it does not depend on who answers first, and up to `ahead` pieces are
+under way at a time without anybody waiting. Where every architecture that may be chosen has a
+piece under way, one more piece has to be known: a place may then be idle for as long as it takes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from nas_t2i.errors import StorageError
+from nas_t2i.protocol.search import RacingRule
+from nas_t2i.records import RungEvent, TrialEvent
+from nas_t2i.search.candidates import Candidate
+from nas_t2i.search.driver import Driver, Run
+from nas_t2i.search.racing.belief import draws, first_value
+from nas_t2i.search.racing.known import Entry, is_done, known_entries
+from nas_t2i.search.racing.ledger import RACE_FILE, Ledger, Piece, Standing
+from nas_t2i.search.study import Outcome
+
+
+@dataclass(kw_only=True)
+class RaceDriver(Driver):
+    """Runs a study as a race under its budget's racing rule."""
+
+    rule: RacingRule
+    ledger: Ledger
+    seed: int
+    _by_key: dict[tuple[str, str], Candidate] = field(default_factory=dict)
+    _queued: list[Piece] = field(default_factory=list)
+    _under_way: dict[tuple[str, str, int], Piece] = field(default_factory=dict)
+    _told: set[tuple[str, str]] = field(default_factory=set)
+    _all_begun: bool = False
+
+    def _prepare(self) -> None:
+        self._by_key = {candidate.key: candidate for candidate in self.candidates}
+        pieces = self.ledger.pieces
+        for piece in pieces:
+            # Decided on, and killed before its trial said a word: it is among those to come.
+            while piece.key not in self._by_key and self._next_candidate(planned_only=True):
+                pass
+            if piece.key not in self._by_key:
+                raise StorageError(
+                    f"study {self.study_name!r}: {RACE_FILE} tells of {piece.name}, which neither "
+                    "the trials nor the space know; choose another --study"
+                )
+        latest = {(*piece.key, piece.seed): piece for piece in pieces}
+        # A seed has one piece under way at most: its last one.
+        self._queued = [
+            piece
+            for piece in pieces
+            if latest[*piece.key, piece.seed] is piece and not self._done(piece)
+        ]
+
+    def _start_what_fits(self) -> bool:
+        """Decide on as many pieces as there are places; hand them out; return whether any was."""
+        while len(self._under_way) + len(self._queued) < self.parallel:
+            if self._hopeless() or (piece := self._decide_next()) is None:
+                break
+            self.ledger.append(piece)
+            self.listener.decided(piece)
+            self._queued.append(piece)
+        given = sum([self._hand_out(piece) for piece in list(self._queued)])
+        self._dismiss(len(self._running) + len(self._queued) - self.parallel)
+        return given > 0
+
+    def _hand_out(self, piece: Piece) -> bool:
+        """Let a waiting trial go on, or start one where there is a place; return whether."""
+        candidate = self._by_key[piece.key]
+        run = self._run_of(candidate, piece.seed)
+        if run is not None:
+            if run.waits_at is None:  # on its way out: it is started again when it has gone
+                return False
+            rung, run.waits_at = run.waits_at, None
+            run.trial.decide(rung, True)
+        elif len(self._running) < self.parallel:
+            run = self._start(candidate, piece.seed)
+            for rung in self.budget.rungs:
+                if rung < piece.step:
+                    run.trial.decide(rung, True)
+        else:
+            return False
+        self._queued.remove(piece)
+        self._under_way[*piece.key, piece.seed] = piece
+        return True
+
+    def _dismiss(self, places: int) -> None:
+        """Send waiting trials to rest, so that others find a place: their checkpoints stay."""
+        if not self._queued and not self._under_way:
+            places = len(self._running)  # it is over
+        for run in [run for run in self._running if run.waits_at is not None][: max(0, places)]:
+            assert run.waits_at is not None
+            rung, run.waits_at = run.waits_at, None
+            run.trial.decide(rung, False)
+
+    def _run_of(self, candidate: Candidate, seed: int) -> Run | None:
+        runs = (r for r in self._running if r.candidate is candidate and r.seed == seed)
+        return next(runs, None)
+
+    def _handle(self, run: Run, event: TrialEvent) -> None:
+        key = (*run.candidate.key, run.seed)
+        super()._handle(run, event)
+        run_piece = self._under_way.get(key)
+        if run_piece is None:
+            return
+        if isinstance(event, RungEvent):
+            # A trial that begins again tells its old rungs, too, and waits at none of them.
+            run.waits_at = None
+            if event.point.step == run_piece.step:
+                del self._under_way[key]
+                if event.point.step < self.budget.rungs[-1]:
+                    run.waits_at = event.point.step
+        elif run not in self._running:
+            del self._under_way[key]
+            if not self._done(run_piece):
+                self._queued.insert(0, run_piece)
+
+    def _decide(self, run: Run) -> None:
+        """Nothing: waiting trials are answered when the next piece is known."""
+
+    def _tell(self, candidate: Candidate) -> None:
+        """Nothing: what the sampler learns, and when, is a matter of decisions: `_tell_sampler`."""
+
+    def _number_of(self, candidate: Candidate, seed: int) -> int:
+        """Return the number of a trial's first piece, whoever was started first."""
+        pieces = (p for p in self.ledger.pieces if p.key == candidate.key and p.seed == seed)
+        return next(pieces).number
+
+    def _done(self, piece: Piece) -> bool:
+        return is_done(self._by_key[piece.key], piece)
+
+    # Decisions
+
+    def _decide_next(self) -> Piece | None:
+        """Return the next piece; None: the race is over, or it depends on what is under way."""
+        pieces = self.ledger.pieces
+        for known in range(max(0, len(pieces) - self.rule.ahead), len(pieces) + 1):
+            if not all(self._done(piece) for piece in pieces[:known]):
+                return None
+            self._tell_sampler(known)
+            if (piece := self._first_piece(known)) is not None:
+                return piece
+            entries = known_entries(self._by_key, pieces, known)
+            contenders = [entry.contender(self.budget.rungs) for entry in entries]
+            if known < len(pieces) and not any(contender.free for contender in contenders):
+                continue
+            return self._choose(entries, known)
+        return None
+
+    def _first_piece(self, known: int) -> Piece | None:
+        """Return the first piece of a new architecture, or all of a control, if there is one."""
+        pieces = self.ledger.pieces
+        begun = {piece.key for piece in pieces}
+        # At most one: proposed by a process that was killed before it decided.
+        waiting = [candidate for candidate in self.candidates if candidate.key not in begun]
+        candidate = waiting[0] if waiting else None
+        if candidate is None:
+            if self._all_begun:
+                return None
+            candidate = self._next_candidate(planned_only=self._tried() >= self.trials)
+            if candidate is None:
+                self._all_begun = True
+                return None
+        rungs = self.budget.rungs
+        if candidate.control:
+            return self._piece(candidate, (candidate.seeds[0], 0, rungs[-1]), "control", known)
+        return self._piece(candidate, (candidate.seeds[0], 0, rungs[0]), "first", known)
+
+    def _next_candidate(self, *, planned_only: bool) -> Candidate | None:
+        candidate = self.proposals.next(planned_only=planned_only)
+        if candidate is not None:
+            self.candidates.append(candidate)
+            self._by_key[candidate.key] = candidate
+        return candidate
+
+    def _choose(self, entries: list[Entry], known: int) -> Piece | None:
+        """Ask the rule; when it is done, or compute is spent, bring the leader to the last rung."""
+        rungs, pieces = self.budget.rungs, self.ledger.pieces
+        racing = [entry for entry in entries if not entry.out and entry.reached]
+        if not racing:
+            return None
+        contenders = [entry.contender(rungs) for entry in racing]
+        drawn = draws(self.budget, racing, self.seed, len(pieces))
+        best = np.bincount(np.argmax(drawn, axis=1), minlength=len(racing)) / len(drawn)
+        table = [
+            Standing(
+                name=entry.candidate.name,
+                steps=entry.steps,
+                reached=entry.reached,
+                best=round(float(share), 4),
+            )
+            for entry, share in zip(racing, best, strict=True)
+        ]
+        if any(contender.free for contender in contenders):
+            chosen = self.rule.choose(contenders, drawn)
+            if chosen is not None:
+                entry = racing[chosen]
+                following = entry.next_piece(rungs)
+                assert following is not None
+                spent = sum(entry.steps for entry in entries)
+                if spent + following[2] - following[1] <= self.rule.compute * rungs[-1]:
+                    return self._piece(entry.candidate, following, "race", known, table)
+        if known < len(pieces):
+            # Whatever is still under way may change who leads: all of it has to be known.
+            if not all(self._done(piece) for piece in pieces):
+                return None
+            everything = known_entries(self._by_key, pieces, len(pieces))
+            return self._choose(everything, len(pieces))
+        leader = racing[int(np.argmax(best))]
+        if rungs[-1] in leader.reached.values():
+            return None
+        following = leader.next_piece(rungs)
+        assert following is not None
+        return self._piece(leader.candidate, following, "finish", known, table)
+
+    def _piece(
+        self,
+        candidate: Candidate,
+        following: tuple[int, int, int],
+        why: Literal["first", "race", "finish", "control"],
+        known: int,
+        table: list[Standing] | None = None,
+    ) -> Piece:
+        seed, begin, step = following
+        return Piece(
+            number=len(self.ledger.pieces),
+            name=candidate.name,
+            arch_id=candidate.arch.arch_id,
+            control=candidate.control,
+            seed=seed,
+            begin=begin,
+            step=step,
+            why=why,
+            known=known,
+            table=table or [],
+        )
+
+    def _tell_sampler(self, known: int) -> None:
+        """Let the sampler learn what every architecture showed at the first rung, in order."""
+        for piece in self.ledger.pieces[:known]:
+            candidate = self._by_key[piece.key]
+            if piece.why != "first" or piece.key in self._told or candidate.optuna_number is None:
+                continue
+            self._told.add(piece.key)
+            point = candidate.points.get(piece.step, {}).get(piece.seed)
+            value = None if point is None else first_value(self.budget, point)
+            if value is not None and self.budget.evaluation.BETTER == "smaller":
+                value = -value
+            outcome = Outcome("failed" if value is None else "complete", value, {})
+            candidate.optuna_number = self.optuna.agree(candidate.optuna_number, outcome)
