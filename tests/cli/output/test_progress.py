@@ -14,7 +14,9 @@ from nas_t2i.cli.output.progress import Progress
 from nas_t2i.protocol.budget import Budget, load_budget
 from nas_t2i.records import EndEvent, TrialState
 from nas_t2i.search.candidates import Candidate
+from nas_t2i.search.racing.ledger import Piece, Standing
 from nas_t2i.search.session import SearchRequest
+from nas_t2i.search.stopping.race import Race
 from tests.conditioning.tiny_pairs import shapes_budget
 from tests.results.record_factory import HELD_OUT, point, profile, score, study, write_records
 
@@ -116,3 +118,17 @@ def test_a_plain_screen_gets_plain_text(tmp_path: Path) -> None:
     progress.reached_rung(tried, 0, point(budget.rungs[0], [0.4, 0.6], **HELD_OUT))
     assert "held-out R^2 0.500 +/- 0.100, loss" in text_of(progress.console)
     assert "held-out R^2 +/- SE" in make_image(progress)
+
+
+def test_a_race_says_whom_it_trains_on_and_how_much_is_given_away(tmp_path):
+    whole = load_budget(ROOT / "budgets/embedded.yaml")
+    plan = whole.search.model_copy(update={"early_stopping": Race(rule="race", compute=10.0)})
+    progress, _ = search(tmp_path, whole.model_copy(update={"search": plan}))
+    first = {"name": "A", "arch_id": "a", "seed": 0, "known": 0}
+    table = [Standing(name="A", steps=300, reached={0: 300}, best=0.5)]
+    progress.begin()
+    progress.decided(Piece(number=0, begin=0, step=300, why="first", **first))
+    progress.decided(Piece(number=1, begin=300, step=540, why="race", table=table, **first))
+    shown = text_of(progress.console)
+    assert "at most 2 seed(s)" in shown
+    assert "A seed 0: to step 540 (the best with 50%); 1.0 of 10 trials given" in shown
