@@ -117,6 +117,7 @@ class Budget(Part):
                 f"text: got the encoder {self.text.encoder!r}, which reads the embedded captions "
                 "only; expected 'openclip' or 'transformers' for other data"
             )
+        self.text.check_data(self.data)
         self.evaluation.check_data(self.data)
         self._check_held_out()
         self._check_additional_metrics()

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
+from nas_t2i.protocol.data import PairsData, ShapesData
 from nas_t2i.protocol.part import Part
 
 if TYPE_CHECKING:
@@ -75,6 +76,9 @@ class TextEncoderSettings(Part, ABC):
 
         `cache_dir` may keep what can be made again. Raises as `geometry`.
         """
+
+    def check_data(self, data: ShapesData | PairsData) -> None:
+        """Raise ValueError, which names the key, for data whose captions it can't read."""
 
     def check(self, cache_dir: Path) -> None:
         """Make what all trials share, once, before any of them; by default there is nothing.

@@ -22,6 +22,12 @@ class ShapesData(Part):
     curriculum: float = Field(
         ge=0, le=1, description="share of the steps over which scenes open from easy to all"
     )
+    three_objects: float = Field(
+        default=0.0, ge=0, le=1, description="share of scenes with three single objects"
+    )
+    left_out_pairs: int = Field(
+        default=0, ge=0, le=12, description="pairs of a shape and a colour never trained on"
+    )
 
 
 class Source(Part, ABC):

@@ -1,9 +1,10 @@
 """The embedded benchmark's text encoder: a small transformer that parses captions.
 
 It is trained once, in seconds, to tell from every word of a noun phrase what the phrase says
-(shape, colour, number, and on which side of the other object it stands), and from every word of a
-relation which relation it is. Then it is frozen; all architectures read the same features. The
-features describe words in their context, one vector a token, as CLIP's do; nothing pooled.
+(shape, colour, number, and on which side of the next and of the last object it stands), and from
+every word of a relation which relation it is. Then it is frozen; all architectures read the same
+features. The features describe words in their context, one vector a token, as CLIP's do; nothing
+pooled.
 """
 
 from __future__ import annotations
@@ -36,8 +37,11 @@ from nas_t2i.data.embedded.shapes import (
     sample_scenes,
 )
 from nas_t2i.protocol.conditioning import TextEncoderSettings
+from nas_t2i.protocol.data import PairsData, ShapesData
 
-TOKENS = 12  # longest caption: "a red circle to the left of two blue squares" is 10 words
+# Tokens by the groups that captions name: "a red circle to the left of two blue squares" is 10 words,
+# with "above a white cross" behind it 14.
+TOKENS = {2: 12, 3: 16}
 _VERSION = 1  # raise when training or the architecture changes: part of the cache key
 _PAD = ""
 _WORDS = sorted(
@@ -46,8 +50,15 @@ _WORDS = sorted(
 )
 _INDEX = {word: i for i, word in enumerate(_WORDS)}
 _NONE = -100  # a target that is not asked for
-# What a phrase's words are to tell: shape, colour, number, side of the other (or that it is alone).
-_PHRASE_HEADS = (len(SHAPES), len(COLORS), len(NUMBERS), len(RELATIONS) + 1)
+# By the groups that captions name: the scenes that are learned from, and what a phrase's words are
+# to tell. That is shape, colour, number and side: of the other of two (or that it is alone), of the
+# next and of the last of three (or that there is none).
+_SIDES = len(RELATIONS) + 1
+_PHRASE_HEADS = {
+    2: (len(SHAPES), len(COLORS), len(NUMBERS), _SIDES),
+    3: (len(SHAPES), len(COLORS), len(NUMBERS), _SIDES, _SIDES),
+}
+_MIXTURES = {2: Mixture(0.6, 0.2), 3: Mixture(0.2, 0.1, 0.6)}
 _RELATION_HEAD = len(RELATIONS)
 
 
@@ -63,21 +74,30 @@ class TextSettings:
     learning_rate: float = 3e-3
     scale: float = 2.0  # features have this standard deviation: stronger features train sooner
     seed: int = 0
+    groups: int = 2  # most groups of objects that a caption names
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of an encoded caption."""
+        return TOKENS[self.groups]
 
     @property
     def key(self) -> str:
         """Content hash: settings, vocabulary and code version."""
-        text = json.dumps([_VERSION, asdict(self), _WORDS, TOKENS], sort_keys=True)
+        settings = asdict(self)
+        if self.groups == 2:
+            del settings["groups"]  # an encoder from before it could be said
+        text = json.dumps([_VERSION, settings, _WORDS, self.tokens], sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
 
 
-def tokenize(texts: list[str]) -> Tensor:
-    """(N, TOKENS) int64 word indices, padded at the end; the empty caption is all padding."""
-    rows = torch.full((len(texts), TOKENS), _INDEX[_PAD])
+def tokenize(texts: list[str], tokens: int) -> Tensor:
+    """(N, tokens) int64 word indices, padded at the end; the empty caption is all padding."""
+    rows = torch.full((len(texts), tokens), _INDEX[_PAD])
     for row, text in zip(rows, texts, strict=True):
         words = re.findall(r"\S+", text)
         unknown = [word for word in words if word not in _INDEX]
-        if unknown or len(words) > TOKENS:
+        if unknown or len(words) > tokens:
             raise ValueError(f"not a caption of the embedded benchmark: {text!r}")
         row[: len(words)] = torch.tensor([_INDEX[word] for word in words], dtype=torch.int64)
     return rows
@@ -114,18 +134,19 @@ class ShapesTextEncoder(nn.Module):
         super().__init__()
         self.settings = settings
         self.words = nn.Embedding(len(_WORDS), settings.width)
-        self.places = nn.Parameter(torch.randn(TOKENS, settings.width) * 0.5)
+        self.places = nn.Parameter(torch.randn(settings.tokens, settings.width) * 0.5)
         self.blocks = nn.ModuleList(
             _Block(settings.width, settings.heads) for _ in range(settings.layers)
         )
         # No learned scale or shift: the variance of the features does not depend on training.
         self.norm = nn.LayerNorm(settings.width, elementwise_affine=False)
-        self.heads = nn.Linear(settings.width, sum(_PHRASE_HEADS) + _RELATION_HEAD)
+        heads = sum(_PHRASE_HEADS[settings.groups]) + _RELATION_HEAD
+        self.heads = nn.Linear(settings.width, heads)
 
     @property
     def tokens(self) -> int:
         """Tokens of an encoded caption."""
-        return TOKENS
+        return self.settings.tokens
 
     @property
     def width(self) -> int:
@@ -139,10 +160,10 @@ class ShapesTextEncoder(nn.Module):
 
     def lengths(self, texts: list[str]) -> list[int]:
         """For each text, the first position from which all its features are zero: none is."""
-        return [TOKENS] * len(texts)
+        return [self.tokens] * len(texts)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(N, TOKENS, width) features, unit variance, of (N, TOKENS) word indices."""
+        """(N, tokens, width) features, unit variance, of (N, tokens) word indices."""
         x = self.words(tokens) + self.places
         for block in self.blocks:
             x = block(x)
@@ -151,34 +172,51 @@ class ShapesTextEncoder(nn.Module):
 
     @torch.no_grad()  # not inference mode: a backbone keeps the features for its backward pass
     def encode(self, texts: list[str], batch: int = 1024) -> Tensor:
-        """(N, TOKENS, width) float32 features; each distinct caption is computed once."""
+        """(N, tokens, width) float32 features; each distinct caption is computed once."""
         distinct = list(dict.fromkeys(texts))
         place = {text: i for i, text in enumerate(distinct)}
-        tokens = tokenize(distinct)
+        tokens = tokenize(distinct, self.tokens)
         parts = [self(tokens[i : i + batch]) for i in range(0, len(tokens), batch)]
-        features = torch.cat(parts) if parts else torch.empty(0, TOKENS, self.width)
+        features = torch.cat(parts) if parts else torch.empty(0, self.tokens, self.width)
         features = features * self.settings.scale
         return features[torch.tensor([place[text] for text in texts], dtype=torch.int64)]
 
 
-def _targets(scenes: Scenes, tokens: Tensor) -> Tensor:
-    """(N, TOKENS, heads) class indices, `_NONE` where a word is not asked."""
-    lengths = (tokens != _INDEX[_PAD]).sum(dim=1, keepdim=True)
-    place = torch.arange(TOKENS)
-    paired = torch.from_numpy(scenes.count[:, 1] > 0)[:, None]
-    relation = torch.from_numpy(scenes.relation)[:, None]
+def _targets(scenes: Scenes, tokens: Tensor, groups: int) -> Tensor:
+    """(N, tokens, heads) class indices, `_NONE` where a word is not asked."""
+    place = torch.arange(tokens.shape[1])
+    there = torch.from_numpy(scenes.count > 0)
+    relations = [torch.from_numpy(r)[:, None] for r in (scenes.relation, scenes.next_relation)]
+    # "to the left of" is four words, "above" one
+    words = [torch.where(relation < 2, 4, 1) for relation in relations]
     facts = [torch.from_numpy(f) for f in (scenes.shape, scenes.color, scenes.count - 1)]
-    out = torch.full((len(scenes), TOKENS, len(_PHRASE_HEADS) + 1), _NONE)
-    for group in (0, 1):
-        # a noun phrase is three words: the first three, and the last three of two groups
-        inside = (place < 3) if group == 0 else paired & (place >= lengths - 3)
-        inside = inside & (place < lengths)
-        side = torch.where(paired, relation ^ group, len(RELATIONS))
-        for head, fact in enumerate([*(f[:, group : group + 1] for f in facts), side]):
+    out = torch.full((*tokens.shape, len(_PHRASE_HEADS[groups]) + 1), _NONE)
+    begin = torch.zeros(len(scenes), 1, dtype=torch.int64)
+    for group in range(groups):
+        # a noun phrase is three words
+        inside = there[:, group, None] & (place >= begin) & (place < begin + 3)
+        sides = _sides(there, relations, group, groups)
+        for head, fact in enumerate([*(f[:, group : group + 1] for f in facts), *sides]):
             out[..., head] = torch.where(inside, fact, out[..., head])
-    between = paired & (place >= 3) & (place < lengths - 3)
-    out[..., -1] = torch.where(between, relation, out[..., -1])
+        if group + 1 < groups:
+            end = begin + 3 + words[group]
+            between = there[:, group + 1, None] & (place >= begin + 3) & (place < end)
+            out[..., -1] = torch.where(between, relations[group], out[..., -1])
+            begin = end
     return out
+
+
+def _sides(there: Tensor, relations: list[Tensor], group: int, groups: int) -> list[Tensor]:
+    """(N, 1) each: where a group is from the next one and from the last one, or that none is."""
+    none = torch.full_like(relations[0], len(RELATIONS))
+    following, last = none, none
+    if group + 1 < groups:
+        following = torch.where(there[:, group + 1, None], relations[group], none)
+    if group > 0:
+        last = relations[group - 1] ^ 1
+    if groups == 2:
+        return [last if group else following]
+    return [following, last]
 
 
 class ShapesText(TextEncoderSettings):
@@ -191,10 +229,21 @@ class ShapesText(TextEncoderSettings):
     width: int = Field(ge=8, description="features per token")
     steps: int = Field(ge=1, description="training steps of the encoder")
     seed: int = Field(ge=0, description="seed of the encoder; one encoder for all trials")
+    groups: Literal[2, 3] = Field(
+        default=2, description="groups of objects that a caption may name; 3 for three_objects"
+    )
 
     def geometry(self) -> tuple[int, int]:
         """Return (tokens, features a token)."""
-        return TOKENS, self.width
+        return self._trained.tokens, self.width
+
+    def check_data(self, data: ShapesData | PairsData) -> None:
+        """An encoder of two groups has not learned captions of three."""
+        if isinstance(data, ShapesData) and data.three_objects and self.groups < 3:
+            raise ValueError(
+                f"text.groups: got {self.groups} for data.three_objects {data.three_objects:g}; "
+                "expected 3"
+            )
 
     def fingerprint(self) -> str:
         """Return the key of the settings, which decide the weights."""
@@ -213,7 +262,7 @@ class ShapesText(TextEncoderSettings):
 
     @property
     def _trained(self) -> TextSettings:
-        return TextSettings(width=self.width, steps=self.steps, seed=self.seed)
+        return TextSettings(width=self.width, steps=self.steps, seed=self.seed, groups=self.groups)
 
 
 def train_encoder(settings: TextSettings) -> ShapesTextEncoder:
@@ -226,14 +275,14 @@ def train_encoder(settings: TextSettings) -> ShapesTextEncoder:
             model = ShapesTextEncoder(settings)
         optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, fused=True)
         count = settings.steps * settings.batch
-        scenes = sample_scenes(settings.seed, "text", count, mixture=Mixture(0.6, 0.2))
-        tokens = tokenize(captions(scenes))
-        targets = _targets(scenes, tokens)
+        scenes = sample_scenes(settings.seed, "text", count, mixture=_MIXTURES[settings.groups])
+        tokens = tokenize(captions(scenes), settings.tokens)
+        targets = _targets(scenes, tokens, settings.groups)
         for step in range(settings.steps):
             for group in optimizer.param_groups:
                 group["lr"] = settings.learning_rate * (1 - step / settings.steps)
             rows = slice(step * settings.batch, (step + 1) * settings.batch)
-            loss = _loss(model.heads(model(tokens[rows])), targets[rows])
+            loss = _loss(_told(model, tokens[rows]), targets[rows])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -242,25 +291,29 @@ def train_encoder(settings: TextSettings) -> ShapesTextEncoder:
     return model.eval().requires_grad_(False)
 
 
-def _loss(logits: Tensor, targets: Tensor) -> Tensor:
+def _told(model: ShapesTextEncoder, tokens: Tensor) -> tuple[Tensor, ...]:
+    """The logits (N, tokens, classes) of each head."""
+    classes = [*_PHRASE_HEADS[model.settings.groups], _RELATION_HEAD]
+    return torch.split(model.heads(model(tokens)), classes, dim=-1)
+
+
+def _loss(logits: tuple[Tensor, ...], targets: Tensor) -> Tensor:
     """Sum over the heads of their mean cross-entropies."""
-    parts = torch.split(logits, [*_PHRASE_HEADS, _RELATION_HEAD], dim=-1)
     terms = [
         functional.cross_entropy(part.flatten(0, 1), targets[..., i].flatten(), ignore_index=_NONE)
-        for i, part in enumerate(parts)
+        for i, part in enumerate(logits)
     ]
     return torch.stack(terms).sum()
 
 
 def head_accuracy(model: ShapesTextEncoder, count: int = 2000, seed: int = 1) -> float:
     """Share of the asked facts that the encoder's heads get right on fresh captions."""
-    scenes = sample_scenes(seed, "text-check", count, mixture=Mixture(0.6, 0.2))
-    tokens = tokenize(captions(scenes))
-    targets = _targets(scenes, tokens)
+    groups = model.settings.groups
+    scenes = sample_scenes(seed, "text-check", count, mixture=_MIXTURES[groups])
+    tokens = tokenize(captions(scenes), model.tokens)
+    targets = _targets(scenes, tokens, groups)
     with torch.inference_mode():
-        logits = model.heads(model(tokens))
-        parts = torch.split(logits, [*_PHRASE_HEADS, _RELATION_HEAD], dim=-1)
-    said = torch.stack([part.argmax(dim=-1) for part in parts], dim=-1)
+        said = torch.stack([part.argmax(dim=-1) for part in _told(model, tokens)], dim=-1)
     asked = targets != _NONE
     return float((said == targets)[asked].float().mean())
 

@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from nas_t2i.data.embedded.shapes import (
     COLORS,
+    GROUPS,
     PLACES,
     SHAPES,
     SIZE,
@@ -210,12 +211,13 @@ def single_objects() -> tuple[Tensor, Tensor]:
     n = len(SHAPES) * len(COLORS)
     owner = np.full((n + 1, SLOTS), -1)
     owner[1:, 0] = 0
-    index = np.arange(-1, n).clip(0)[:, None].repeat(2, axis=1)
+    index = np.arange(-1, n).clip(0)[:, None].repeat(GROUPS, axis=1)
     scenes = Scenes(
         shape=index // len(COLORS),
         color=index % len(COLORS),
-        count=np.zeros((n + 1, 2), dtype=np.int64),
+        count=np.zeros((n + 1, GROUPS), dtype=np.int64),
         relation=np.zeros(n + 1, dtype=np.int64),
+        next_relation=np.zeros(n + 1, dtype=np.int64),
         centers=np.full((n + 1, SLOTS, 2), _MIDDLE),
         owner=owner,
         difficulty=np.zeros(n + 1),

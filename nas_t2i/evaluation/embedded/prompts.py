@@ -32,15 +32,23 @@ def embedded_questions(data: ShapesData | PairsData, seed: int, count: int) -> l
 
 
 def _draw(data: ShapesData | PairsData, seed: int, count: int) -> Prompts:
-    scenes = shapes.sample_scenes(seed, "evaluation prompts", count, mixture=_mixture(data))
-    questions = questions_about(scenes, [str(i) for i in range(len(scenes))])
+    mixture, left_out = _drawn(data)
+    scenes = shapes.sample_scenes(seed, "evaluation prompts", count, mixture=mixture)
+    ids = [str(i) for i in range(len(scenes))]
+    questions = questions_about(scenes, ids, left_out=left_out)
     return Prompts(scenes, shapes.captions(scenes), questions)
 
 
-def _mixture(data: ShapesData | PairsData) -> shapes.Mixture:
-    """Return the mixture of scenes that is trained on; the usual one where none is."""
-    sources = [data] if isinstance(data, ShapesData) else data.sources
-    for source in sources:
-        if isinstance(source, ShapesData | ShapesSource):
-            return shapes.Mixture(source.two_objects, source.two_groups)
-    return shapes.Mixture()
+def _drawn(data: ShapesData | PairsData) -> tuple[shapes.Mixture, int]:
+    """Return the mixture of scenes that is trained on, and how many pairs training leaves out.
+
+    The prompts have those pairs as often as all others. Where no scenes are trained on, they are
+    the usual ones.
+    """
+    if isinstance(data, ShapesData):
+        mixture = shapes.Mixture(data.two_objects, data.two_groups, data.three_objects)
+        return mixture, data.left_out_pairs
+    for source in data.sources:
+        if isinstance(source, ShapesSource):
+            return shapes.Mixture(source.two_objects, source.two_groups), 0
+    return shapes.Mixture(), 0

@@ -31,6 +31,8 @@ def score_correct(
     for question, right in zip(questions, correct, strict=True):
         by_caption[str(question["id"])].append(float(right))
         by_type[str(question["element_type"])].append(float(right))
+        if "group" in question:
+            by_type[str(question["group"])].append(float(right))
     per_prompt = [sum(shares) / len(shares) for shares in by_caption.values()]
     mean = mean_over_prompts(per_prompt)
     return Score(

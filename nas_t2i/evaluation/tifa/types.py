@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypedDict
+from typing import NamedTuple, NotRequired, Protocol, TypedDict
 
 from PIL import Image
 
@@ -19,6 +19,7 @@ class Question(TypedDict):
     answer: str
     element_type: str
     element: str
+    group: NotRequired[str]  # of questions whose accuracy is told beside that of element types
 
 
 class Answer(NamedTuple):

@@ -103,7 +103,9 @@ def _encoded(scenes: shapes.Scenes, encoder: TextEncoder, codec: Codec) -> HeldO
 
 def mixture(data: ShapesData) -> shapes.Mixture:
     """Return the data set's mixture of scene kinds."""
-    return shapes.Mixture(data.two_objects, data.two_groups)
+    return shapes.Mixture(
+        data.two_objects, data.two_groups, data.three_objects, data.left_out_pairs
+    )
 
 
 class ShapesFeed:

@@ -25,19 +25,23 @@ def test_same_settings_same_encoder_and_the_cache_holds_it(tmp_path: Path) -> No
     again = load_or_train(tmp_path / "new", SMALL)
     fresh = train_encoder(SMALL)
     features = first.encode(TEXTS)
-    assert features.shape == (3, TOKENS, 32)
+    assert features.shape == (3, TOKENS[2], 32)
     assert torch.equal(features, again.encode(TEXTS))
     assert torch.equal(features, fresh.encode(TEXTS))
     assert not any(p.requires_grad for p in first.parameters())
     assert torch.equal(features[1], first.encode([""])[0])
 
 
-def test_training_teaches_what_captions_say() -> None:
-    assert head_accuracy(train_encoder(TextSettings(steps=120)), 500) > 0.95
+@pytest.mark.parametrize("groups", [2, 3])
+def test_training_teaches_what_captions_say(groups: int) -> None:
+    model = train_encoder(TextSettings(steps=120, groups=groups))
+    assert model.encode(["a white cross"]).shape == (1, model.tokens, model.width)
+    assert head_accuracy(model, 500) > 0.95
 
 
 def test_key_follows_the_settings() -> None:
     assert TextSettings(seed=1).key != TextSettings(seed=0).key == TextSettings().key
+    assert TextSettings(groups=3).key != TextSettings(groups=2).key == TextSettings().key
 
 
 def test_training_leaves_the_global_state_alone() -> None:
@@ -57,7 +61,7 @@ def test_repeated_captions_share_features() -> None:
     assert not torch.equal(features[0], features[1])
 
 
-@pytest.mark.parametrize("text", ["a pink circle", " ".join(["a"] * (TOKENS + 1))])
+@pytest.mark.parametrize("text", ["a pink circle", " ".join(["a"] * (TOKENS[2] + 1))])
 def test_foreign_captions_are_errors(text: str) -> None:
     with pytest.raises(ValueError, match="not a caption"):
-        tokenize([text])
+        tokenize([text], TOKENS[2])
