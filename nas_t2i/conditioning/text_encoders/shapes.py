@@ -39,8 +39,8 @@ from nas_t2i.data.embedded.shapes import (
 from nas_t2i.protocol.conditioning import TextEncoderSettings
 from nas_t2i.protocol.data import PairsData, ShapesData
 
-# Tokens by the groups that captions name: "a red circle to the left of two blue squares" is 10 words,
-# with "above a white cross" behind it 14.
+# Tokens by the groups that captions name: "a red circle to the left of two blue squares" is ten
+# words, with "above a white cross" behind it 14.
 TOKENS = {2: 12, 3: 16}
 _VERSION = 1  # raise when training or the architecture changes: part of the cache key
 _PAD = ""

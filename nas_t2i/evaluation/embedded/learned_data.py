@@ -35,7 +35,8 @@ from nas_t2i.data.embedded.shapes import (
 )
 from nas_t2i.streams import normal_rows, uniform_rows
 
-MIXTURE = Mixture(0.5, 0.2)
+# The scenes among the lessons, by the groups of objects that they have at most.
+MIXTURES = {2: Mixture(0.5, 0.2), 3: Mixture(0.25, 0.15, 0.45)}
 SLOTS = 4  # objects that an image holds at most
 PAIRS = tuple(combinations(range(len(SHAPES)), 2))  # of shapes; "where" is asked of the first
 NONE = -100  # a target that is not asked for
@@ -94,14 +95,16 @@ class _Columns:
         return out
 
 
-def examples(seed: int, purpose: str, start: int, count: int) -> tuple[Tensor, Targets]:
+def examples(
+    seed: int, purpose: str, start: int, count: int, groups: int = 2
+) -> tuple[Tensor, Targets]:
     """Images (count, 3, SIZE, SIZE), float32 0..255 in whole numbers, and what is true of them.
 
     A function of the arguments alone; any slice of a stream gives the same images, up to
-    rounding. Every other image is a scene of the benchmark.
+    rounding. Every other image is a scene of the benchmark, of at most so many groups.
     """
     draws = _draw(seed, purpose, start, count)
-    scenes = sample_scenes(seed, f"{purpose}: scenes", count, start=start, mixture=MIXTURE)
+    scenes = sample_scenes(seed, f"{purpose}: scenes", count, start=start, mixture=MIXTURES[groups])
     rendered = torch.arange(start, start + count) % 2 == 0
     composed, parts = _compose(draws)
     images = torch.where(_wide(rendered), to_tensor(render(scenes)), composed)

@@ -3,7 +3,8 @@
 It was trained once, in a minute and a half of one core, on images and what is true of them
 (`learned_data`); it shares nothing with the VQA model that fits the renderer's shapes. The weights
 are a function of the settings up to rounding, which may differ between kinds of processors. Those
-of the default settings are shipped; a digest of the weights is part of the VQA model's identity.
+of the default settings for scenes of two and of three groups are shipped; a digest of the weights
+is part of the VQA model's identity.
 """
 
 from __future__ import annotations
@@ -56,11 +57,15 @@ class LearnedSettings:
     batch: int = 128
     learning_rate: float = 4e-3
     seed: int = 0
+    groups: int = 2  # of objects that a scene among the lessons has at most
 
     @property
     def key(self) -> str:
         """Content hash: settings, code version, and what the objects look like."""
-        text = json.dumps([_VERSION, asdict(self)], sort_keys=True)
+        settings = asdict(self)
+        if self.groups == 2:
+            del settings["groups"]  # a network from before it could be said
+        text = json.dumps([_VERSION, settings], sort_keys=True)
         digest = hashlib.blake2b(text.encode(), digest_size=10)
         for image in single_objects():
             digest.update(image.numpy().tobytes())
@@ -163,7 +168,11 @@ def train_network(settings: LearnedSettings, say: Saying | None = None) -> Shape
             for group in optimizer.param_groups:
                 group["lr"] = settings.learning_rate * _pace((step + 0.5) / settings.steps)
             images, truth = examples(
-                settings.seed, "learned VQA model", step * settings.batch, settings.batch
+                settings.seed,
+                "learned VQA model",
+                step * settings.batch,
+                settings.batch,
+                settings.groups,
             )
             loss = _loss(network(images), truth)
             optimizer.zero_grad()

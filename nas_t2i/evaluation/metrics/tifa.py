@@ -40,8 +40,8 @@ class TifaEvaluation(RankedBy):
 
     metric: Literal["tifa"]
     vqa: str = Field(
-        description="who answers: shapes or learned, of the embedded prompts; blip:MODEL, "
-        "vilt:MODEL, git:MODEL or blip2:MODEL, a local folder or a hub id"
+        description="who answers: shapes, learned or learned3, of the embedded prompts; "
+        "blip:MODEL, vilt:MODEL, git:MODEL or blip2:MODEL, a local folder or a hub id"
     )
     questions: str | None = Field(
         default=None,

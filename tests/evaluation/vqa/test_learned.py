@@ -414,6 +414,14 @@ def test_human_answers_to_scenes_are_what_their_questions_want() -> None:
         ("red cross, blue circle", "Where is the circle, seen from the cross?",
          shapes.PLACES, None),
         ("red cross left", "Where is the circle, seen from the cross?", shapes.PLACES, None),
+        ("red cross ul, blue circle ur", "Where is the circle, seen from the cross?",
+         shapes.PLACES, "to the right"),
+        ("red cross ul, blue circle ll", "Where is the cross, seen from the circle?",
+         shapes.PLACES, "above"),
+        ("red cross ul, blue circle lr", "Where is the cross, seen from the circle?",
+         shapes.PLACES, None),
+        ("red cross ul, blue circle right", "Where is the cross, seen from the circle?",
+         shapes.PLACES, None),
     ],
 )  # fmt: skip
 def test_what_human_labels_can_and_can_not_tell(

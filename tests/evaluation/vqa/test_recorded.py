@@ -82,7 +82,7 @@ def test_the_embedded_vqa_model_is_asked_what_it_knows():
 
 
 def test_the_embedded_kinds_are_those_that_answer_nothing_else():
-    assert embedded_names() == ["learned", "shapes"]
+    assert embedded_names() == ["learned", "learned3", "shapes"]
     assert set(plugins.builtin_names("vqa")) > set(embedded_names())
 
 
