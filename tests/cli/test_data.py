@@ -57,7 +57,7 @@ def folder(tmp_path, monkeypatch, models):
         )
     Path("images/9.png").write_bytes(b"no image")
     Path("images/metadata.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
-    budget = load_document(ROOT / "budgets/embedded.yaml").data
+    budget = load_document(ROOT / "budgets/embedded_v1.yaml").data
     config, weights = models
     budget |= {
         "data": {
@@ -251,7 +251,7 @@ def test_progress_without_a_terminal_is_a_line_now_and_then(capsys, monkeypatch)
 
 def test_the_guides_budget_and_filters_can_be_read():
     guide = (ROOT / "docs/your-data.md").read_text()
-    budget = load_document(ROOT / "budgets/embedded.yaml").data
+    budget = load_document(ROOT / "budgets/embedded_v1.yaml").data
     example = yaml.safe_load(re.search(r"```yaml\n(name: .*?)```", guide, re.DOTALL)[1])
     Budget.model_validate(budget | example)
     table = guide.partition("| filter | expression |")[2].partition("\n\n")[0]

@@ -27,7 +27,7 @@ def pairs_budget(
     **data: Any,
 ) -> Budget:
     """A budget whose cache is ``folder/cache``; other keys override those of `data`."""
-    whole = load_budget(ROOT / "budgets/embedded.yaml").model_dump()
+    whole = load_budget(ROOT / "budgets/embedded_v1.yaml").model_dump()
     whole["data"] = {
         "source": "pairs",
         "sources": sources,

@@ -6,7 +6,7 @@ import pytest
 from nas_t2i.errors import ConfigError
 from nas_t2i.protocol.budget import Budget, load_budget
 
-SHIPPED = Path(__file__).parents[2] / "budgets/embedded.yaml"
+SHIPPED = Path(__file__).parents[2] / "budgets/embedded_v1.yaml"
 
 
 def changed(tmp_path, old: str, new: str) -> Path:
@@ -53,7 +53,7 @@ def test_a_budget_survives_the_round_trip_through_json():
             "  promts:",
             r"evaluation\.promts: unknown key 'promts'; .*did you mean 'prompts'",
         ),
-        ("name: embedded", "name: ../up", r":\d+:1: name: got \"\.\./up\""),
+        ("name: embedded_v1", "name: ../up", r":\d+:1: name: got \"\.\./up\""),
         ("caption_drop: 0.1", "caption_drop: yes", r"caption_drop: got \"yes\"; expected a number"),
         ("source: shapes", "source: laion", r"data\.source: got \"laion\"; expected 'shapes'"),
         ("zero_stage: 0", "zero_stage: 4", r"training\.zero_stage: got 4; expected 0, 1, 2 or 3"),

@@ -30,7 +30,8 @@ def questions_about(scenes: Scenes, ids: list[str], *, left_out: int = 0) -> lis
     not (no), so that a constant answer scores one half. The absent object has one attribute of a
     present one: with several groups the colour of one and the shape of another, else another shape
     or another colour. Counting asks "one" to "four" for one group, "one" or "two" for either of
-    two groups; answers are uniform over the choices by construction.
+    two groups, and nothing where all are single by construction of the scene (two objects, three);
+    answers are uniform over the choices.
 
     Questions whose answer is an attribute of a group of one of the first `left_out` pairs that
     training leaves out are in the group `UNSEEN`.
@@ -85,7 +86,7 @@ def questions_about(scenes: Scenes, ids: list[str], *, left_out: int = 0) -> lis
             ask("color", f"What color {be} the {nouns}?", COLORS, color, color, g)
             thing = "object" if counts[g] == 1 else "objects"
             ask("shape", f"What shape {be} the {color} {thing}?", SHAPES, shape, shape, g)
-            if sum(counts) > 2 or len(groups) == 1:
+            if len(groups) == 1 or (len(groups) == 2 and sum(counts) > 2):
                 choices = NUMBERS if len(groups) == 1 else NUMBERS[:2]
                 number = NUMBERS[counts[g] - 1]
                 how_many = f"How many {PLURALS[forms[g]]} are there?"

@@ -125,8 +125,9 @@ def test_captions_read_like_english() -> None:
     assert max(len(text.split()) for text in texts) == 10
 
 
-def test_questions_follow_tifa_and_have_no_majority_answer() -> None:
-    scenes = shapes.sample_scenes(0, "eval", 4000)
+@pytest.mark.parametrize("mixture", [shapes.Mixture(), THREE])
+def test_questions_follow_tifa_and_have_no_majority_answer(mixture: shapes.Mixture) -> None:
+    scenes = shapes.sample_scenes(0, "eval", 4000, mixture=mixture)
     rows = questions_about(scenes, [f"p{i}" for i in range(len(scenes))])
     assert set(rows[0]) == {
         "id",
@@ -153,8 +154,9 @@ def test_questions_follow_tifa_and_have_no_majority_answer() -> None:
         assert abs(shares - 1 / len(choices)).max() < 0.03
 
 
-def test_absent_objects_are_absent() -> None:
-    scenes = shapes.sample_scenes(0, "eval", 500)
+@pytest.mark.parametrize("mixture", [shapes.Mixture(), THREE])
+def test_absent_objects_are_absent(mixture: shapes.Mixture) -> None:
+    scenes = shapes.sample_scenes(0, "eval", 500, mixture=mixture)
     for row in questions_about(scenes, [str(i) for i in range(500)]):
         if row["element_type"] == "object":
             plural = row["element"].replace("cross", "crosse") + "s"

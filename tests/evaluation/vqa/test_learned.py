@@ -190,10 +190,20 @@ def test_another_process_trains_the_same_weights(tmp_path: Path) -> None:
     assert done.stdout.strip() == train_network(TINY).digest
 
 
-def test_the_shipped_weights_are_those_of_the_default_settings(tmp_path: Path) -> None:
-    shipped = load_or_train(tmp_path / "new", say=lambda _step, _of: pytest.fail("trained"))
+@pytest.mark.parametrize(
+    ("groups", "mixture"),
+    [(2, shapes.Mixture()), (3, shapes.Mixture(two=0.25, groups=0.1, three=0.5))],
+)
+def test_the_shipped_weights_are_those_of_the_default_settings(
+    tmp_path: Path, groups: int, mixture: shapes.Mixture
+) -> None:
+    shipped = load_or_train(
+        tmp_path / "new",
+        LearnedSettings(groups=groups),
+        say=lambda _step, _of: pytest.fail("trained"),
+    )
     assert not (tmp_path / "new").exists()
-    scenes = shapes.sample_scenes(6, "shipped", 200)
+    scenes = shapes.sample_scenes(6, "shipped", 200, mixture=mixture)
     assert accuracy(LearnedReader(shipped), shapes.render(scenes), scenes) > 0.995
 
 
