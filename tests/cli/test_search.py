@@ -70,7 +70,7 @@ def test_options_that_do_not_exist_or_fit_are_told_like_any_bad_input(capsys):
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_the_trials_and_has_its_own_status(tmp_path, number, status):
-    budget = (ROOT / "budgets/embedded.yaml").read_text()
+    budget = (ROOT / "budgets/embedded_v1.yaml").read_text()
     (tmp_path / "b.yaml").write_text(budget.replace("scenes: 20000", "scenes: 500"))
     search = subprocess.Popen(
         [
