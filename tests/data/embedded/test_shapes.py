@@ -151,7 +151,8 @@ def test_questions_follow_tifa_and_have_no_majority_answer(mixture: shapes.Mixtu
         answers.setdefault(tuple(row["choices"]), Counter())[row["answer"]] += 1
     for choices, counter in answers.items():
         shares = np.array([counter[choice] for choice in choices]) / counter.total()
-        assert abs(shares - 1 / len(choices)).max() < 0.03
+        even = 1 / len(choices)
+        assert abs(shares - even).max() < 4 * (even * (1 - even) / counter.total()) ** 0.5
 
 
 @pytest.mark.parametrize("mixture", [shapes.Mixture(), THREE])
