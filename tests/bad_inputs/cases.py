@@ -61,20 +61,20 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "a text for a number": (
         HEAD + ("  channels: wide\n  channel_mult: [1,2,4]\n  transformer_depth: {4: 1}\n"),
-        'space.yaml:4:3: parameters.channels: got "wide"; expected a whole number of at least 1',
+        'space.yaml:4:3: parameters.channels: got "wide"; expected a whole number from 1 to 16384',
     ),
     "a fraction for a whole number": (
         HEAD + ("  channels: 320.0\n  channel_mult: [1,2,4]\n  transformer_depth: {4: 1}\n"),
-        "space.yaml:4:3: parameters.channels: got 320.0; expected a whole number of at least 1",
+        "space.yaml:4:3: parameters.channels: got 320.0; expected a whole number from 1 to 16384",
     ),
     "a truth value for a number": (
         HEAD + ("  channels: true\n  channel_mult: [1,2,4]\n  transformer_depth: {4: 1}\n"),
-        "space.yaml:4:3: parameters.channels: got true; expected a whole number of at least 1",
+        "space.yaml:4:3: parameters.channels: got true; expected a whole number from 1 to 16384",
     ),
     "a list without choice": (
         HEAD + ("  channels: [128, 320]\n  channel_mult: [1,2,4]\n  transformer_depth: {4: 1}\n"),
-        "space.yaml:4:3: parameters.channels: got [128, 320]; expected a whole number of at "
-        "least 1",
+        "space.yaml:4:3: parameters.channels: got [128, 320]; expected a whole number from "
+        "1 to 16384",
     ),
     "a number for a list": (
         HEAD + ("  channels: 320\n  channel_mult: 4\n  transformer_depth: {4: 1}\n"),
@@ -169,7 +169,7 @@ CASES: dict[str, tuple[str, str]] = {
     "a range below zero": (
         HEAD + LEVELS + "  transformer_depth: {4: {range: [-1, 4]}}\n",
         "space.yaml:6:35: parameters.transformer_depth.4.range[0]: got -1; expected a whole "
-        "number of at least 0",
+        "number from 0 to 512",
     ),
     "a range too long": (
         HEAD
@@ -249,13 +249,13 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "a negative depth": (
         HEAD + LEVELS + "  transformer_depth: {2: 2, 4: -1}\n",
-        "space.yaml:6:29: parameters.transformer_depth.4: got -1; expected a whole number of "
-        "at least 0",
+        "space.yaml:6:29: parameters.transformer_depth.4: got -1; expected a whole number from "
+        "0 to 512",
     ),
     "a negative depth among choices": (
         HEAD + LEVELS + ("  transformer_depth:\n    2: 2\n    4: {choice: [2, -4]}\n"),
         "space.yaml:8:21: parameters.transformer_depth.4.choice[1]: got -4; expected a whole "
-        "number of at least 0",
+        "number from 0 to 512",
     ),
     "a rate no level can have": (
         HEAD + LEVELS + "  transformer_depth: {2: 2, 3: 1}\n",
@@ -360,8 +360,8 @@ CASES: dict[str, tuple[str, str]] = {
         "include:\n"
         "  - {name: mine, family: unet, channels: 320, channel_mult: [1, 2, 4], "
         "transformer_depth: {2: 2, 4: -1}}\n",
-        "space.yaml:3:98: include[0].transformer_depth.4: got -1; expected a whole number of "
-        "at least 0",
+        "space.yaml:3:98: include[0].transformer_depth.4: got -1; expected a whole number from "
+        "0 to 512",
     ),
     "an included architecture with an unknown key": (
         "name: s\n"
@@ -495,7 +495,7 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "no residual blocks": (
         HEAD + LEVELS + ("  res_blocks: 0\n  transformer_depth: {2: 2}\n"),
-        "space.yaml:6:3: parameters.res_blocks: got 0; expected a whole number of at least 1",
+        "space.yaml:6:3: parameters.res_blocks: got 0; expected a whole number from 1 to 64",
     ),
     "a name that is a number": (
         HEAD
