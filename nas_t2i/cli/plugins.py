@@ -108,7 +108,8 @@ def _check(name: str, kind: str, given: list[str]) -> int:
         console.print(Text(showable(line, console)), soft_wrap=True)
     verdict = f"{failed} checks failed" if failed else "keeps to its kind"
     console.print(
-        Text(showable(f"{plugin.kind.word} {name} ({plugin.source}): {verdict}", console))
+        Text(showable(f"{plugin.kind.word} {name} ({plugin.source}): {verdict}", console)),
+        soft_wrap=True,
     )
     return 1 if failed else 0
 

@@ -209,7 +209,7 @@ class Driver:
             )
 
     def _end(self, run: Run, end: EndEvent) -> None:
-        """Take the last word of a trial, or try again what failed by no fault of its own."""
+        """Take the end event of a trial, or try again what failed by no fault of its own."""
         candidate, seed = run.candidate, run.seed
         if end.state is TrialState.FAILED:
             failures = candidate.failures[seed] = candidate.failures.get(seed, 0) + 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
@@ -16,7 +16,6 @@ class Sharpness(PerImageMetric):
 
     DISPLAY_NAME: ClassVar[str] = "sharpness"
 
-    metric: Literal["sharpness"]
     step: int = Field(default=1, ge=1, description="pixels between the neighbours compared")
 
     def load_model(self, device: str) -> ImageModel:  # noqa: ARG002

@@ -96,10 +96,6 @@ def result_data(evaluation: Evaluation, plan: Plan) -> dict[str, Any]:
     }
 
 
-def _is_recorded(plan: Plan) -> bool:
-    return plan.vqa.startswith("recorded:")
-
-
 def _logs_anything(plan: Plan) -> bool:
     metrics = plan.request.metrics
     return any(name not in ("tifa", "fid") for name in metrics) or (
