@@ -2,14 +2,13 @@
 
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 
 class FreshEnvironment:
     """A virtual environment of its own, with this one's packages below its own.
 
-    They are found by their folder alone: what is installed here in editable mode is not, so that
+    They are found by their folders alone: what is installed here in editable mode is not, so that
     the environment's own copy is what is imported.
     """
 
@@ -17,7 +16,8 @@ class FreshEnvironment:
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
         self.bin = folder / "bin"
         self._site = next(folder.glob("lib/python*/site-packages"))
-        (self._site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        borrowed = [path for path in sys.path if Path(path).name == "site-packages"]
+        (self._site / "borrowed.pth").write_text("\n".join(borrowed) + "\n")
 
     def install(self, project: Path) -> None:
         """Install a project's folder or wheel, and nothing that it depends on."""
