@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from functools import cache
 from itertools import pairwise
@@ -169,3 +170,10 @@ def test_from_the_command_to_the_training_step_in_six_files():
     ]
     for here, there in pairwise(f"nas_t2i.{name}" for name in way):
         assert there in imports(here) | started_as_processes(here), f"{here} does not reach {there}"
+
+
+def test_every_folder_of_the_package_is_in_the_wheel():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    beside = set(settings["package-dir"])  # spaces and budgets lie beside the package
+    folders = {".".join(f.parent.relative_to(ROOT).parts) for f in PACKAGE.rglob("__init__.py")}
+    assert set(settings["packages"]) - beside == folders - beside
