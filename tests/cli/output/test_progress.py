@@ -121,7 +121,7 @@ def test_a_plain_screen_gets_plain_text(tmp_path: Path) -> None:
 
 
 def test_a_race_says_whom_it_trains_on_and_how_much_is_given_away(tmp_path):
-    whole = load_budget(ROOT / "budgets/embedded.yaml")
+    whole = load_budget(ROOT / "budgets/embedded_v1.yaml")
     plan = whole.search.model_copy(update={"early_stopping": Race(rule="race", compute=10.0)})
     progress, _ = search(tmp_path, whole.model_copy(update={"search": plan}))
     first = {"name": "A", "arch_id": "a", "seed": 0, "known": 0}
