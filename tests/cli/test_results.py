@@ -18,7 +18,14 @@ from typer.testing import CliRunner
 from nas_t2i.cli.results import results_app
 from nas_t2i.errors import IncomparableError, RecordError, StorageError, UserError
 from nas_t2i.locks import StudyLock
-from tests.results.record_factory import HELD_OUT, study, trial, write_records
+from tests.results.record_factory import (
+    HELD_OUT,
+    point,
+    signals_of,
+    study,
+    trial,
+    write_records,
+)
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "records_v1"
 Run = Callable[..., str]
@@ -201,6 +208,19 @@ def test_a_study_that_cant_be_read_does_not_hide_the_others(
     with pytest.raises(RecordError, match=r"cut/study\.json:\d+:\d+: not whole JSON"):
         results_app(["leaderboard", "--results-dir", str(root)], standalone_mode=False)
     assert "Study embedded-demo" in capsys.readouterr().out
+
+
+def test_curves_of_a_signal(run: Run, root: Path, tmp_path: Path) -> None:
+    matplotlib = pytest.importorskip("matplotlib")
+    cheap = point(20, [0.5, 0.5]).model_copy(update={"scores": {}, "signals": signals_of(0.75)})
+    known = trial("A", {100: 0.9})
+    known = known.model_copy(update={"curve": [cheap, *known.curve]})
+    write_records(root / "gains", study("gains"), [known])
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        run("curves", "gains", "--metric", "text_gain", "-o", str(tmp_path / "c.svg"))
+        assert "text gain, nats (mean over seeds" in (tmp_path / "c.svg").read_text()
+    with pytest.raises(RecordError, match=r"no score of the metric 'caption_gain'"):
+        run("curves", "gains", "--metric", "caption_gain", "-o", str(tmp_path / "d.svg"))
 
 
 def test_curves(run: Run, tmp_path: Path) -> None:

@@ -1,18 +1,25 @@
 """Signals: their definition by hand, and that nothing but the model decides them."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from nas_t2i.errors import ConfigError
+from nas_t2i.evaluation.sampling.checkpoint import CheckpointSource
 from nas_t2i.evaluation.signals import Signals, other_captions, signals, stratified_steps
+from nas_t2i.evaluation.standalone.signals import check_signals
+from nas_t2i.protocol.budget import Budget, load_budget
 from nas_t2i.protocol.signals import SIGNALS, SignalSettings
 from nas_t2i.training import noise
 from nas_t2i.training.denoiser import build_denoiser
 from nas_t2i.training.feeds.inputs import Inputs
 from nas_t2i.training.ranks import Ranks
+from tests.conditioning.tiny_pairs import PIXELS, ROOT, clip_text, pairs_budget
+from tests.data.shard_maker import make_image
 from tests.training.tiny import tiny_arch, tiny_budget
 
 
@@ -133,3 +140,60 @@ def test_time_steps_are_spread_over_the_schedule():
 def test_another_caption_is_another_one():
     assert other_captions(["a", "a", "b", "a"]) == [2, 2, 3, 2]
     assert other_captions(["a", "a"]) == [0, 1]
+
+
+@pytest.fixture
+def own_pairs(tmp_path, monkeypatch):
+    """Ten images with captions in a folder, eight of them held out; nothing is cached."""
+    monkeypatch.setenv("NAS_T2I_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "images").mkdir()
+    for number in range(10):
+        (tmp_path / f"images/{number}.png").write_bytes(make_image(number, (16, 16)))
+        (tmp_path / f"images/{number}.txt").write_text(f"house number {number}")
+    whole = pairs_budget(
+        tmp_path,
+        [{"source": "folder", "path": str(tmp_path / "images")}],
+        text=clip_text(tmp_path),
+        latents=PIXELS,
+    ).model_dump()
+    whole["data"] |= {"held_out": 8, "cache": None}
+    questions = ROOT / "examples/evaluate/questions.json"
+    embedded = load_budget(ROOT / "budgets/embedded.yaml").model_dump()["evaluation"]
+    whole["evaluation"] = embedded | {"questions": str(questions), "prompts": 4}
+    return whole
+
+
+def test_users_pairs_are_measured_on_those_that_are_held_out(own_pairs, tmp_path):
+    budget = Budget.model_validate(own_pairs)
+    assert budget.signal_pairs == budget.held_out == 8
+    inputs = Inputs(budget, tmp_path)
+    feed = inputs.make_feed(0)
+    (x0, text), captions = feed.held_out(0, 8)
+    trained = feed.samples(0, 40).x0.flatten(1)
+    assert len(trained.unique(dim=0)) == 2
+    assert float(torch.cdist(trained, x0.flatten(1)).min()) > 1e-2
+    assert len(set(captions)) == 8
+
+    class ByText(nn.Module):
+        """Predicts the mean of a caption's features."""
+
+        def forward(self, x, t, text):
+            return text.mean(dim=(1, 2))[:, None, None, None].expand_as(x)
+
+    found = Signals(budget, inputs).measure(ByText(), Ranks.alone())
+    assert found["heldout_loss"].n == len(found["text_gain"].per_pair) == 8
+    assert found["text_gain"].value != 0 != found["caption_gain"].value
+    t = stratified_steps(0, 8, 1000)
+    weight = noise.loss_weight(noise.ldm_schedule(), "sample", t, "min_snr_plus_one", 5.0)
+    own = weight * (text.mean(dim=(1, 2))[:, None, None, None] - x0).square().mean(dim=(1, 2, 3))
+    assert found["heldout_loss"].value == pytest.approx(float(own.mean()), rel=1e-5)
+    assert Signals(budget, Inputs(budget, tmp_path)).measure(ByText(), Ranks.alone()) == found
+
+
+def test_users_pairs_of_which_none_is_held_out_have_no_signals(own_pairs):
+    own_pairs["data"]["held_out"] = 0
+    budget = Budget.model_validate(own_pairs)
+    assert budget.signals is not None and budget.signal_pairs == 0
+    checkpoint = CheckpointSource(Path("w"), tiny_arch(), budget, {})
+    with pytest.raises(ConfigError, match=r"t: its budget 'embedded' has no pairs that are held o"):
+        check_signals(["text_gain"], Path("t"), checkpoint)

@@ -3,27 +3,11 @@
 import csv
 import io
 
-from nas_t2i.records import Signal
 from nas_t2i.results.comparands import load_results
 from nas_t2i.results.compare import compare
 from nas_t2i.results.leaderboard import rank_trials
 from nas_t2i.results.tabular import to_csv
-from tests.results.record_factory import point, study, trial, write_records
-
-
-def signals_of(loss: float) -> dict[str, Signal]:
-    values = {"heldout_loss": loss, "text_gain": 1 - loss}
-    return {
-        name: Signal(
-            name=name,
-            value=value,
-            stderr=0.01,
-            n=4,
-            signature="s",
-            per_pair=[value - 0.01, value + 0.01, value, value],
-        )
-        for name, value in values.items()
-    }
+from tests.results.record_factory import point, signals_of, study, trial, write_records
 
 
 def test_signals_stand_in_the_ranking_and_are_compared_pair_by_pair(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 
 from nas_t2i.arch.catalog import lookup
 from nas_t2i.protocol.budget import load_budget
+from nas_t2i.protocol.rungs import Rungs
 from nas_t2i.records import CurvePoint, EndEvent, Profile, RungEvent, Score, TrialState
 from nas_t2i.search.candidates import Candidate
 from nas_t2i.search.driver import Driver
@@ -244,7 +245,7 @@ def test_seeds_of_a_candidate_are_judged_by_their_mean_and_told_once():
     )
     driver.run()
     # Its mean at the first rung is 0.45, below 0.5: both seeds stop, also the one with 0.9.
-    assert table.trials["SD2-C320", 0].answered == [(2, False)]
+    assert table.trials["SD2-C320", 0].answered == [(1, True), (2, False)]
     assert table.trials["SD2-C320", 1].answered == [(2, False)]
     assert told.told == {0: pytest.approx(0.7), 1: "stopped"}
 
@@ -308,3 +309,33 @@ def test_a_listener_that_breaks_still_lets_the_trials_save():
     with pytest.raises(OSError, match="disk full"):
         driver.run()
     assert watcher.ends == [("SDXL-C320", 0, TrialState.INTERRUPTED)]
+
+
+def test_at_a_rung_with_signals_alone_nothing_is_decided_or_scored():
+    class WithCheapRung(Recorded):
+        """Reaches step 1 on its way, where there is no score, and does not wait there."""
+
+        def poll(self):
+            if len(self.left) == len(RUNGS) and not self.waiting:
+                cheap = point(1, 0.0).model_copy(update={"scores": {}})
+                return [RungEvent(point=cheap), *super().poll()]
+            return super().poll()
+
+    names = ("SDXL-C320", "SDXL-TD4_4", "SD2-C320", "SDXL-C128")
+    outcomes = {(name, 0): (0.9 - i / 5,) * 3 for i, name in enumerate(names)}
+    rule = BestShare(keep=(0.5, 0.5), margin=0.0, min_peers=2)
+    made = [candidate(name, optuna_number=i) for i, name in enumerate(names)]
+    driver, table, watcher, told = drive(outcomes, made, stopping=rule, parallel=1)
+    driver.budget = driver.budget.model_copy(update={"rungs": Rungs(RUNGS, (1,))})
+    reached = []
+    watcher.reached_rung = lambda candidate, _seed, at: reached.append((candidate.name, at.step))
+    table.start = lambda config: table.trials.setdefault(
+        (config.name, config.seed), WithCheapRung(config, outcomes[config.name, config.seed])
+    )
+    driver.run()
+    assert [end[2].value for end in watcher.ends] == ["complete", "stopped", "stopped", "stopped"]
+    assert told.told == {0: pytest.approx(0.9), 1: "stopped", 2: "stopped", 3: "stopped"}
+    assert told.held[0].at_rungs.keys() == {2, 4, 6}
+    assert reached[:4] == [("SDXL-C320", step) for step in (1, 2, 4, 6)]
+    assert table.trials["SDXL-C320", 0].answered == [(1, True), (2, True), (4, True)]
+    assert table.trials["SD2-C320", 0].answered == [(1, True), (2, False)]

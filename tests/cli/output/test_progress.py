@@ -18,7 +18,15 @@ from nas_t2i.search.racing.ledger import Piece, Standing
 from nas_t2i.search.session import SearchRequest
 from nas_t2i.search.stopping.race import Race
 from tests.conditioning.tiny_pairs import shapes_budget
-from tests.results.record_factory import HELD_OUT, point, profile, score, study, write_records
+from tests.results.record_factory import (
+    HELD_OUT,
+    point,
+    profile,
+    score,
+    signals_of,
+    study,
+    write_records,
+)
 
 ROOT = Path(__file__).parents[3]
 
@@ -99,6 +107,22 @@ def test_a_rung_tells_additional_metrics_behind_the_ranked_one(tmp_path: Path) -
     reached = reached.model_copy(update={"scores": reached.scores | {"clip_score": clip}})
     progress.reached_rung(first, 0, reached)
     told = "TIFA 0.500 ± 0.100 (chance 0.35), CLIP score 0.25 ± 0.05, loss"
+    assert told in text_of(progress.console)
+
+
+def test_a_rung_with_signals_alone_tells_the_text_gain(tmp_path: Path) -> None:
+    budget = load_budget(ROOT / "budgets/embedded.yaml")
+    progress, (first,) = search(tmp_path, budget, "SDXL-TD2")
+    progress.started(first, 0)
+    signals = signals_of(0.75)
+    cheap = point(20, [0.5, 0.5]).model_copy(update={"scores": {}, "signals": signals})
+    progress.reached_rung(first, 0, cheap)
+    steps = budget.training.steps
+    assert f"step 20/{steps}, text gain 0.25 ± 0.01, loss 0.0500, 2 s" in text_of(progress.console)
+    assert "TIFA" not in text_of(progress.console)
+    full = point(budget.rungs[0], [0.4, 0.6]).model_copy(update={"signals": signals})
+    progress.reached_rung(first, 0, full)
+    told = "TIFA 0.500 ± 0.100 (chance 0.35), text gain 0.25 ± 0.01, loss"
     assert told in text_of(progress.console)
 
 
