@@ -8,10 +8,12 @@ from pathlib import Path
 
 import torch
 
+from nas_t2i.evaluation.signals import Signals
+from nas_t2i.protocol.signals import SignalSettings
 from nas_t2i.training.checkpoint import Checkpoints
 from nas_t2i.training.loop import DivergedError
 from nas_t2i.training.ranks import join_ranks
-from tests.training.tiny import NoiseFeed, tiny_budget, trainer_on
+from tests.training.tiny import NoiseFeed, NoiseInputs, tiny_budget, trainer_on
 
 
 def main() -> None:
@@ -41,7 +43,13 @@ def main() -> None:
     except DivergedError as error:
         (folder / f"diverged-{ranks.rank}").write_text(str(error))
         return
+    # An odd number of pairs: the ranks' shares differ.
+    budget = budget.model_copy(update={"signals": SignalSettings(pairs=9)})
     with trainer.averaged_weights() as averaged:
+        signals = Signals(budget, NoiseInputs()).measure(averaged, ranks)
+        (folder / f"signals-{ranks.rank}.json").write_text(
+            json.dumps({name: signal.model_dump() for name, signal in signals.items()})
+        )
         if ranks.is_first:
             torch.save(averaged.state_dict(), folder / "averaged.pt")
 

@@ -18,6 +18,7 @@ class Run:
     losses: list[float]  # by step; a step that was taken again after a resume counts once
     retaken: dict[int, list[float]]  # the losses of steps that were taken more than once
     weights: dict[str, torch.Tensor]  # averaged; empty when the run was killed
+    signals: dict[int, dict]  # of the averaged weights, by rank
 
 
 def run_ranks(
@@ -83,4 +84,8 @@ def _read(folder: Path) -> Run:
         losses=[taken[step][-1] for step in sorted(taken)],
         retaken={step: losses for step, losses in taken.items() if len(losses) > 1},
         weights=torch.load(saved, weights_only=True) if saved.exists() else {},
+        signals={
+            int(file.stem[8:]): json.loads(file.read_text())
+            for file in folder.glob("signals-*.json")
+        },
     )

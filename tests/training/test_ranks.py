@@ -1,4 +1,4 @@
-"""Several real ranks over gloo: the same run as one, and bit for bit the same after a kill."""
+"""Several real ranks over gloo: run and signals are those of one, bit for bit after a kill."""
 
 import pytest
 import torch
@@ -19,6 +19,13 @@ def assert_same_run(one, other):
     assert other.weights.keys() == one.weights.keys() != set()
     for name, weight in one.weights.items():
         torch.testing.assert_close(other.weights[name], weight, rtol=1e-3, atol=5e-5)
+    signals = one.signals[0]
+    assert all(found == other.signals[0] for found in other.signals.values())
+    for name, signal in signals.items():
+        found = other.signals[0][name]
+        assert (found["n"], found["signature"]) == (9, signal["signature"])
+        for key in ("value", "stderr", "per_pair"):
+            assert found[key] == pytest.approx(signal[key], rel=2e-4, abs=2e-5)
 
 
 @pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
@@ -28,6 +35,7 @@ def test_two_ranks_take_the_steps_of_one_and_a_killed_run_resumes_exactly(
     settings = {"steps": STEPS, "micro_batch": 1, "save_every": 2, "zero_stage": zero_stage}
     whole = run_ranks(tmp_path / "whole", 2, **settings)
     assert_same_run(alone, whole)
+    assert whole.signals.keys() == {0, 1}
 
     run_ranks(tmp_path / "cut", 2, killed_at=3, **settings)
     resumed = run_ranks(tmp_path / "cut", 2, **settings)

@@ -9,7 +9,7 @@ from nas_t2i.arch.families import arch_from_dict
 from nas_t2i.protocol.budget import Budget, load_budget
 from nas_t2i.streams import normal_rows
 from nas_t2i.training.denoiser import build_denoiser
-from nas_t2i.training.feeds.samples import Samples
+from nas_t2i.training.feeds.samples import HeldOut, Samples
 from nas_t2i.training.loop import Trainer
 from nas_t2i.training.ranks import Ranks, join_ranks
 
@@ -63,6 +63,20 @@ class NoiseFeed:
         if first <= self._bad_sample < first + count:
             x0[self._bad_sample - first] = torch.nan
         return Samples(x0.reshape(count, *self.latent_shape), text.reshape(count, 12, 64))
+
+    def held_out(self, seed: int, count: int) -> HeldOut:
+        samples = NoiseFeed(seed + 1000).samples(0, count)
+        return HeldOut(samples, [f"caption {number}" for number in range(count)])
+
+
+class NoiseInputs:
+    """What `NoiseFeed` stands in the place of."""
+
+    def __init__(self) -> None:
+        self.fingerprints = {"data": "noise"}
+
+    def make_feed(self, seed: int) -> NoiseFeed:
+        return NoiseFeed(seed)
 
 
 @cache
