@@ -16,7 +16,8 @@ from pathlib import Path
 from nas_t2i.errors import StorageError
 from nas_t2i.files import Closing, make_folder, repair_torn_tail, write_atomically
 
-_SUM = re.compile(rb',"sum":"([0-9a-f]{16})"\}$')
+_SUM = re.compile(rb',"sum":"([0-9a-f]{16})"\}')
+_SUM_BYTES = 26
 _DIGEST_BYTES = 8  # against accidents and careless editing, not against forgery
 
 
@@ -46,7 +47,7 @@ class RunningSum:
 
         A line without one is right as long as no line before it has one.
         """
-        match = _SUM.search(line)
+        match = _SUM.fullmatch(line, max(0, len(line) - _SUM_BYTES))
         if match is None:
             self._hash.update(line + b"\n")
             return line, not self._sealed

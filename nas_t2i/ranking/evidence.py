@@ -135,10 +135,14 @@ def _influence(
     table = np.zeros((runs, sizes[0]))
     order = list(by_run)
     values = np.stack([by_run[run] for run in order])
-    with np.errstate(invalid="ignore"):
-        values = values - np.nanmean(values, axis=1, keepdims=True)
-    # A prompt that a run was not scored on adds nothing there.
-    table[order] = np.nan_to_num(values) * slopes[row, order][:, None]
+    if np.isnan(values).any():
+        with np.errstate(invalid="ignore"):
+            values -= np.nanmean(values, axis=1, keepdims=True)
+        # A prompt that a run was not scored on adds nothing there.
+        values = np.nan_to_num(values, copy=False)
+    else:
+        values -= values.mean(axis=1, keepdims=True)
+    table[order] = values * slopes[row, order][:, None]
     return table
 
 

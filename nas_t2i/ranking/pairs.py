@@ -57,7 +57,7 @@ def _table(confidence: float) -> tuple[FloatArray, FloatArray]:
         dof = 1 / max(value, 1e-6)
         # With t = sqrt(dof) tan a the density is cos(a)^(dof - 1), up to a factor.
         limit = min(np.pi / 2, 12 / np.sqrt(dof)) if dof > 60 else np.pi / 2
-        angles = np.linspace(0, limit, 20001)
+        angles = np.linspace(0, limit, 2001)
         density = np.exp((dof - 1) * np.log(np.maximum(np.cos(angles), 1e-300)))
         area = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
         angle = float(np.interp(confidence * area[-1], area, angles))

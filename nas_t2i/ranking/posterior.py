@@ -107,15 +107,14 @@ class Posterior:
         searched = np.flatnonzero(~self.evidence.apart)
         low, high = np.full((2, len(self.architectures)), np.nan)
         if searched.size:
-            order = np.argsort(-self.draws[:, searched], axis=1, kind="stable")
-            ranks = np.empty(order.shape, dtype=np.int32)
-            place = np.arange(1, searched.size + 1, dtype=np.int32)
+            order = np.argsort(-self.draws[:, searched], axis=1)
+            # Sorting small integers is linear.
+            ranks = np.empty(order.shape, dtype=np.min_scalar_type(searched.size))
+            place = np.arange(1, searched.size + 1, dtype=ranks.dtype)
             np.put_along_axis(ranks, order, np.broadcast_to(place, order.shape), axis=1)
-            count = len(ranks)
-            first = int(np.floor(tail * count))
-            cut = [first, count - 1 - first]
-            ranks = np.partition(ranks.T, cut, axis=1)
-            low[searched], high[searched] = ranks[:, cut[0]], ranks[:, cut[1]]
+            ranks = np.sort(ranks.T, axis=1)
+            first = int(np.floor(tail * ranks.shape[1]))
+            low[searched], high[searched] = ranks[:, first], ranks[:, -1 - first]
         return low, high
 
 
@@ -220,6 +219,7 @@ def _error(estimate: Estimate, variances: FloatArray, generator: np.random.Gener
         prompts = np.sqrt(estimate.prompt_variance)
         return error + prompts * generator.standard_normal((count, architectures))
     n = estimate.influence.shape[1]
-    drawn = generator.standard_normal((count, n))
-    error += drawn @ estimate.influence.T / np.sqrt(n * (n - 1))
+    drawn = generator.standard_normal((count, n)) / np.sqrt(n * (n - 1))
+    # Single precision is twice as fast, and all that draws are kept in.
+    error += drawn.astype(np.float32) @ estimate.influence.T.astype(np.float32)
     return error

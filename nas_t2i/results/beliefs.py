@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas_t2i.errors import IncomparableError
-from nas_t2i.ranking.observations import Observation
+from nas_t2i.ranking.observations import FloatArray, Observation
 from nas_t2i.ranking.pairs import tied
 from nas_t2i.ranking.posterior import believe
 from nas_t2i.ranking.scale import Scale, scale_for
+from nas_t2i.records import Score
 from nas_t2i.results.entries import BROKEN, Entry
 
 # Of more entries than this, only the best ones are compared pair by pair.
@@ -96,7 +97,7 @@ def _observations(entry: Entry, index: int) -> Iterator[Observation]:
                 point.step,
                 None if score is None else sign * score.value,
                 None if score is None or not math.isfinite(score.stderr) else score.stderr,
-                sign * np.array(score.per_prompt) if score and score.per_prompt else None,
+                None if score is None else _single(score, sign),
                 {
                     name: signal.value
                     for name, signal in point.signals.items()
@@ -105,13 +106,21 @@ def _observations(entry: Entry, index: int) -> Iterator[Observation]:
             )
 
 
+def _single(score: Score, sign: int) -> FloatArray | None:
+    if not score.per_prompt:
+        return None
+    values = np.asarray(score.per_prompt, dtype=np.float64)  # shares the record's memory
+    return -values if sign < 0 else values
+
+
 def _scale(entries: Sequence[Entry], observations: Sequence[Observation], sign: int) -> Scale:
     chances = [s.chance for entry in entries for s in entry.scores(entry.step)]
     chance = next((c for c in chances if c is not None), None) if sign > 0 else None
     scores = [o.score for o in observations if o.score is not None]
     single = [o.per_prompt for o in observations if o.per_prompt is not None]
-    lowest = min([*scores, *(float(np.nanmin(p)) for p in single if not np.isnan(p).all())])
-    highest = max([*scores, *(float(np.nanmax(p)) for p in single if not np.isnan(p).all())])
+    # Of a prompt without a score, NaN, neither says anything.
+    lowest = min([*scores, *(float(np.fmin.reduce(p)) for p in single)])
+    highest = max([*scores, *(float(np.fmax.reduce(p)) for p in single)])
     return scale_for(scores, chance, proportion=lowest >= 0 and highest <= 1)
 
 

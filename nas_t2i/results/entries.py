@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -25,6 +25,12 @@ class Entry:
     trials: tuple[TrialRecord, ...]
     metric: str
     """The metric of the ranking; "" where no trial of it has a score."""
+    _points: dict[int, list[CurvePoint]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
+    _means: dict[tuple[int, str], tuple[float, float | None]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
     @property
     def first(self) -> TrialRecord:
@@ -66,7 +72,9 @@ class Entry:
 
     def points(self, step: int) -> list[CurvePoint]:
         """Return the curve points of the counted seeds at a rung."""
-        return [point for t in self.counted if (point := point_at(t, step))]
+        if step not in self._points:
+            self._points[step] = [p for t in self.counted if (p := point_at(t, step))]
+        return self._points[step]
 
     def scores(self, step: int, metric: str = "") -> list[Score]:
         """Return the scores of the counted seeds at a rung, by the ranked metric or another one."""
@@ -95,6 +103,12 @@ class Entry:
 
     def mean(self, step: int, metric: str = "") -> tuple[float, float | None]:
         """Return score and standard error over prompts at a rung, mean over the counted seeds."""
+        known = self._means.get((step, metric))
+        if known is None:
+            known = self._means[step, metric] = self._mean(step, metric)
+        return known
+
+    def _mean(self, step: int, metric: str) -> tuple[float, float | None]:
         scores = self.scores(step, metric)
         value = sum(score.value for score in scores) / len(scores)
         prompts = self.per_prompt(step, metric)
@@ -231,7 +245,10 @@ def _place(trial: TrialRecord) -> str:
 
 def point_at(trial: TrialRecord, step: int) -> CurvePoint | None:
     """Return the scored point of a trial at a rung, None where it has none."""
-    return next((p for p in trial.curve if p.step == step and p.scores), None)
+    for point in trial.curve:
+        if point.step == step and point.scores:
+            return point
+    return None
 
 
 def scored_steps(trial: TrialRecord) -> list[int]:

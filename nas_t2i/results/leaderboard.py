@@ -206,8 +206,9 @@ def _in_order(entries: Sequence[Entry]) -> tuple[list[Entry], dict[int, Belief]]
     searched = [e for e in entries if not any(e is control for control in controls)]
     ordered = sorted(searched, key=standing)
     for control in sorted(controls, key=standing):
-        beaten_by = [i for i, other in enumerate(ordered) if _beats(other, control)]
-        ordered.insert(max(beaten_by, default=-1) + 1, control)
+        # From the end: the first that beats it is the last one that does.
+        lower = (i for i in reversed(range(len(ordered))) if _beats(ordered[i], control))
+        ordered.insert(next(lower, -1) + 1, control)
     new = {places[id(entry)]: index for index, entry in enumerate(ordered)}
     return ordered, {
         new[old]: replace(
@@ -263,15 +264,15 @@ def _front(entries: Sequence[Entry], cost: Cost) -> set[int]:
     if cost != "training_flops" and candidates:
         furthest = max(entries[i].step for i in candidates)
         candidates = [i for i in candidates if entries[i].step == furthest]
-    values = {i: (_cost(entries[i], cost), -entries[i].merit(entries[i].step)) for i in candidates}
-    return {
-        i
-        for i, (price, loss) in values.items()
-        if not any(
-            other != (price, loss) and other[0] <= price and other[1] <= loss
-            for other in values.values()
-        )
-    }
+    values = sorted(
+        (_cost(entries[i], cost), -entries[i].merit(entries[i].step), i) for i in candidates
+    )
+    front: list[tuple[float, float, int]] = []
+    for price, loss, index in values:
+        # What stands before is as cheap or cheaper: only a better score, or both equal, stays.
+        if not front or loss < front[-1][1] or (price, loss) == front[-1][:2]:
+            front.append((price, loss, index))
+    return {index for _, _, index in front}
 
 
 def _cost(entry: Entry, cost: Cost) -> float:

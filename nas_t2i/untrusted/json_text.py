@@ -9,6 +9,9 @@ from typing import Any
 
 MOST_LEVELS = 100  # of lists and mappings in each other; a record has under ten
 MOST_DIGITS = 300  # of a whole number: beyond, it fits into no float
+# Every eighth byte of a text with a longer number has so many digits in a row.
+_STRIDE = 8
+_SAMPLED = re.compile(rb"[0-9]{%d}" % (MOST_DIGITS // _STRIDE))
 _STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 
 
@@ -54,6 +57,11 @@ def parse_json(content: bytes | str) -> Any:
         digits = str(error)
         problem, expected = f"a number of {len(digits)} digits", f"at most {MOST_DIGITS}"
         raise JsonError(problem, text, text.find(digits), expected) from None
+
+
+def may_hold_long_number(content: bytes) -> bool:
+    """Whether a number of more than MOST_DIGITS digits can't be ruled out at a glance."""
+    return len(content) > MOST_DIGITS and _SAMPLED.search(content[::_STRIDE]) is not None
 
 
 def check_depth(text: str) -> None:

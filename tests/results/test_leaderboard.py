@@ -297,6 +297,23 @@ def test_the_front_holds_who_is_not_beaten_in_both() -> None:
     assert names(pareto_rows(rows, "training_flops")) == ["tiny", "big"]
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4)), min_size=1, max_size=8))
+def test_the_front_is_what_a_comparison_of_all_pairs_leaves(drawn: list[tuple[int, int]]) -> None:
+    trials = [
+        trial(f"a{i}", {100: prompts(8, score)}, params=cost)
+        for i, (cost, score) in enumerate(drawn)
+    ]
+    kept = {
+        f"a{i}"
+        for i, (cost, score) in enumerate(drawn)
+        if not any(
+            other != (cost, score) and other[0] <= cost and other[1] >= score for other in drawn
+        )
+    }
+    assert set(names(pareto_rows(rank_trials(trials), "params"))) == kept
+
+
 def test_sorting() -> None:
     rows = rank_trials([*trials_for_fronts(), trial("none", {}, state=FAILED, params=1)])
     assert names(sort_rows(rows, "params"))[:3] == ["none", "mad", "tiny"]
