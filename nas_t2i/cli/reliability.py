@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ from rich.text import Text
 
 from nas_t2i.cli.output.console import Console
 from nas_t2i.files import write_atomically
+from nas_t2i.results.correlations import Correlation
 from nas_t2i.results.exports import showable
 from nas_t2i.results.metrics import display_name
 from nas_t2i.results.reliability import ControlScore, Reliability, assess
@@ -32,6 +34,11 @@ def reliability_command(
 ) -> None:
     """Compare architectures with seeds, rungs with the end, and controls with chance.
 
+    A second table says how early a budget may stop: of the metric and every signal (held-out loss,
+    text gain, caption gain), rung by rung, the rank correlations with the final score (Spearman's
+    and Kendall's with 95 % intervals over architectures, Spearman's on one seed, among the better
+    half, and given params and GMACs), and the spread between architectures over that between seeds.
+
     Where the metric has no chance level, controls are shown without a verdict.
 
     Needs a study whose architectures were all trained to the end with the same seeds:
@@ -39,6 +46,7 @@ def reliability_command(
     \b
       nas-t2i search comparison --seeds 3 --no-early-stopping --controls
       nas-t2i results reliability comparison-embedded
+      nas-t2i results reliability comparison-embedded -o reliability.json
     """
     folder = find_study(study, results_dir)
     found = assess(read_trials(folder))
@@ -56,21 +64,37 @@ def to_markdown(found: Reliability, study: str) -> str:
     lines = [f"# How far study {study} can be believed", ""]
     lines += [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     lines += [f"| {' | '.join(row)} |" for row in rows]
+    head, *rows = _early_rows(found)
+    lines += ["", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
     lines += ["", *(f"- {sentence}" for sentence in _sentences(found)), ""]
     return "\n".join(lines)
 
 
 def _print(found: Reliability, console: Console) -> None:
-    head, *rows = _score_rows(found)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for i, title in enumerate(head):
-        width = len(title) if i else None  # names give way first
-        table.add_column(title, justify="right" if i else "left", no_wrap=True, min_width=width)
-    for row in rows:
-        table.add_row(*(Text(showable(cell, console)) for cell in row))
-    console.print(table)
+    for rows in (_score_rows(found), _early_rows(found, between="\n")):
+        _print_table(rows, console)
     for sentence in _sentences(found):
         console.print(Text(showable(f"- {sentence}", console)), soft_wrap=True)
+
+
+def _print_table(lines: list[list[str]], console: Console) -> None:
+    head, *rows = lines
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, title in enumerate(head):
+        cells = "\n".join([title, *(row[i] for row in rows)])
+        width = max(map(len, cells.split("\n"))) if i else None  # names give way first
+        table.add_column(
+            title,
+            justify="right" if i else "left",
+            no_wrap=True,
+            min_width=width,
+            overflow="crop" if console.options.ascii_only else "ellipsis",
+        )
+    for row in rows:
+        shown = ("\n".join(showable(line, console) for line in cell.split("\n")) for cell in row)
+        table.add_row(*map(Text, shown))
+    console.print(table)
 
 
 def _score_rows(found: Reliability) -> list[list[str]]:
@@ -88,6 +112,38 @@ def _score_rows(found: Reliability) -> list[list[str]]:
         blank = [""] * (len(found.steps) - 1)
         rows.append([control.name, *blank, f"{control.score:.3f}", f"{control.seeds} seeds"])
     return [head, *rows]
+
+
+def _early_rows(found: Reliability, between: str = " ") -> list[list[str]]:
+    """Return the second table; `between` stands between words that may stand below each other."""
+
+    def interval(correlation: Correlation) -> str:
+        low, high = _number(correlation.low), _number(correlation.high)
+        return f"{_number(correlation.value)}{between}{low}..{high}"
+
+    titles = ["quantity", "step", "Spearman,|95 %", "Kendall,|95 %", "one|seed"]
+    titles += ["half", "given|size", "spread", "half's|spread"]
+    return [
+        [title.replace("|", between) for title in titles],
+        *(
+            [
+                display_name(row.quantity),
+                str(row.step),
+                interval(row.spearman),
+                interval(row.kendall),
+                _number(row.spearman_one_seed),
+                _number(row.spearman_better_half),
+                _number(row.given_size),
+                _number(row.spread),
+                _number(row.spread_better_half),
+            ]
+            for row in found.early
+        ),
+    ]
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"
 
 
 def _sentences(found: Reliability) -> list[str]:

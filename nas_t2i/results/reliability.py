@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from nas_t2i.errors import RecordError
 from nas_t2i.records import TrialRecord, TrialState
+from nas_t2i.results.early import EarlyQuantity, early_quantities
 from nas_t2i.results.entries import shared_metric
 from nas_t2i.statistics import Spread, better_half, seed_spread, spearman
 
@@ -54,6 +55,7 @@ class Reliability:
     controls: list[ControlScore]
     worst: float  # mean score of the last architecture
     state_counts: dict[str, int]
+    early: list[EarlyQuantity]  # every quantity and rung
 
 
 def assess(trials: Sequence[TrialRecord]) -> Reliability:
@@ -64,6 +66,7 @@ def assess(trials: Sequence[TrialRecord]) -> Reliability:
         IncomparableError: scores of two metrics among them; names both.
     """
     metric = shared_metric(trials)
+    whole = {(trial.arch_id, trial.seed): trial for trial in trials if not trial.control}
     trials = [_where_scored(trial, metric) for trial in trials]
     real = [trial for trial in trials if not trial.control]
     complete = [trial for trial in real if trial.state is TrialState.COMPLETE]
@@ -121,6 +124,9 @@ def assess(trials: Sequence[TrialRecord]) -> Reliability:
             for state in TrialState
             if (count := sum(trial.state is state for trial in trials))
         },
+        early=early_quantities(
+            [{seed: whole[key, seed] for seed in seeds} for key in full], seeds, metric
+        ),
     )
 
 

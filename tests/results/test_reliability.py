@@ -1,11 +1,14 @@
 import io
 import json
+import math
 
+import numpy as np
 import pytest
 
 from nas_t2i.cli.reliability import reliability_command, to_markdown
 from nas_t2i.errors import IncomparableError, RecordError
-from nas_t2i.records import TrialState
+from nas_t2i.records import Signal, TrialState
+from nas_t2i.results.correlations import partial, spearman_interval
 from nas_t2i.results.reliability import assess
 from tests.results.record_factory import HELD_OUT, study, trial, write_records
 
@@ -67,6 +70,54 @@ def test_rungs_with_signals_alone_change_nothing():
     assert found.scores.tolist() == plain.scores.tolist()
     assert (found.steps, found.agreements) == (plain.steps, plain.agreements)
     assert found.controls == plain.controls
+
+
+def test_every_signal_and_rung_is_held_against_the_final_score():
+    def with_signals(known):
+        (first, last), final = known.curve, known.curve[-1].scores["tifa"].value
+        loss = signal("heldout_loss", 1 - final)
+        gain = signal("text_gain", known.profile.params / 1e9)
+        points = [first.model_copy(update={"step": 10, "scores": {}, "signals": {loss.name: loss}})]
+        points += [first, last.model_copy(update={"signals": {loss.name: loss, gain.name: gain}})]
+        return known.model_copy(update={"curve": points})
+
+    sizes = {"A": 10, "B": 8, "C": 6, "D": 4}
+    sized = [t if t.control else trial_of_size(t, sizes[t.name]) for t in trials()]
+    found = assess([with_signals(t) if not t.control else t for t in sized])
+    rows = {(row.quantity, row.step): row for row in found.early}
+    assert list(rows) == [
+        *(("tifa", 100), ("tifa", 200)),
+        *(("heldout_loss", 10), ("heldout_loss", 200), ("text_gain", 200)),
+    ]
+    assert rows["tifa", 100].spearman.value == pytest.approx(0.8)
+    assert rows["tifa", 100].kendall.value == pytest.approx(2 / 3)  # one pair of six is turned
+    assert rows["tifa", 200].spread == pytest.approx(found.spread.ratio())
+    loss = rows["heldout_loss", 10]  # smaller is better: turned round
+    assert loss.spearman.value == loss.kendall.value == loss.spearman_one_seed == pytest.approx(1)
+    assert loss.spearman.low <= 1 <= loss.spearman.high
+    assert math.isnan(rows["text_gain", 200].given_size)  # four architectures, and it is the size
+
+
+def test_what_size_says_already_is_taken_out():
+    generator = np.random.default_rng(0)
+    size, other, own = generator.normal(size=(3, 2000))
+    final = size + other
+    assert partial(size + own, final, [size]) == pytest.approx(0, abs=0.06)
+    assert partial(size + other, final, [size]) == pytest.approx(1)
+    found = spearman_interval(size[:40], final[:40])
+    assert found.low < found.value < found.high and found == spearman_interval(
+        size[:40], final[:40]
+    )
+    assert found.high - found.low < 0.7
+
+
+def signal(name, value):
+    return Signal(name=name, value=value, stderr=0.1, n=8, signature="s")
+
+
+def trial_of_size(known, size):
+    profile = known.profile.model_copy(update={"params": size, "gmacs": float(size)})
+    return known.model_copy(update={"profile": profile})
 
 
 def test_it_needs_repeats_that_ran_to_the_end():
