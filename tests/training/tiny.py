@@ -21,13 +21,22 @@ def tiny_budget(steps: int = 6, execution: dict | None = None, **training) -> Bu
     optimizer = whole.training.optimizer.model_copy(update={"warmup_steps": 2})
     changes = {"steps": steps, "batch": 4, "optimizer": optimizer} | training
     execution = {"micro_batch": changes["batch"]} | (execution or {})
+    rungs = tuple(sorted({max(1, steps // 3), max(1, 2 * steps // 3), steps}))
+    search = whole.search
+    if len(rungs) == 1:
+        search = search.model_copy(update={"early_stopping": None})
+    elif search.early_stopping is not None:  # one share for each rung but the last
+        shares = {"keep": (0.5,) * (len(rungs) - 1)}
+        rule = search.early_stopping.model_copy(update=shares)
+        search = search.model_copy(update={"early_stopping": rule})
     return whole.model_copy(
         update={
             "data": whole.data.model_copy(update={"scenes": 64}),
             "text": whole.text.model_copy(update={"steps": 2}),
             "training": whole.training.model_copy(update=changes),
             "evaluation": whole.evaluation.model_copy(update={"prompts": 8}),
-            "rungs": tuple(sorted({max(1, steps // 3), max(1, 2 * steps // 3), steps})),
+            "rungs": rungs,
+            "search": search,
             "execution": whole.execution.model_copy(update=execution),
         }
     )
