@@ -4,18 +4,23 @@ import functools
 import multiprocessing
 import os
 import sys
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import optuna
+from diffusers import UNet2DConditionModel  # noqa: F401  once, for all the searches forked here
 
 from nas_t2i.arch.space import load_space
 from nas_t2i.errors import UserError
 from nas_t2i.search import session
-from nas_t2i.search.resume.rung_log import read_rungs
+from nas_t2i.search.driver import WallClock
+from nas_t2i.search.racing.ledger import RACE_FILE, read_pieces
+from nas_t2i.search.resume.rung_log import RUNGS_FILE, read_rungs
 from nas_t2i.search.runner import ProcessRunner
 from nas_t2i.search.session import SearchRequest, run_search
 from nas_t2i.search.stopping.best_share import BestShare
+from nas_t2i.search.stopping.race import Race
 from nas_t2i.store import read_contents
 from tests.faults.killing import die_at
 from tests.training.tiny import tiny_budget
@@ -41,6 +46,13 @@ class Silence:
         return lambda *_: None
 
 
+class _Hurry:
+    """A driver that looks oftener at trials that take no time."""
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds / 10)
+
+
 @dataclass(frozen=True)
 class Plan:
     """A search of the campaign."""
@@ -52,6 +64,7 @@ class Plan:
     storage: str = ""
     retries: int = 50  # a campaign kills a trial oftener than a machine does
     real: bool = False
+    race: bool = False
     retry_failed: bool = False
     wait_minutes: float = 10.0
 
@@ -61,13 +74,16 @@ class Plan:
         if not space.exists():
             space.write_text(SPACE)
         budget = tiny_budget(6)
+        rule = BestShare(keep=(0.6, 0.5), margin=0.5, min_peers=2)
+        if self.race:
+            rule = Race(rule="race", compute=self.trials * 0.8, ahead=3, sure=0.999)
         search = budget.search.model_copy(
             update={
                 "trials": self.trials,
                 "seeds_per_architecture": self.seeds,
                 "parallel": self.parallel,
                 "sampler_options": {"n_startup_trials": 2},
-                "early_stopping": BestShare(keep=(0.6, 0.5), margin=0.5, min_peers=2),
+                "early_stopping": rule,
                 "retries": self.retries,
                 "storage_wait_minutes": self.wait_minutes,
             }
@@ -94,11 +110,11 @@ def search(plan: Plan, said: list[str] | None = None) -> list[str]:
     notes: list[str] = [] if said is None else said
     if not plan.real:
         quick = functools.partial(ProcessRunner, module="tests.faults.quick_trial")
-        session.ProcessRunner = quick
+        session.ProcessRunner, session.WallClock = quick, _Hurry
     try:
         run_search(plan.request(), lambda *_: Silence(), notes.append)
     finally:
-        session.ProcessRunner = ProcessRunner
+        session.ProcessRunner, session.WallClock = ProcessRunner, WallClock
     return notes
 
 
@@ -129,19 +145,28 @@ def start(plan: Plan, kill_at: int = 0, *, before: bool = False):
 
 
 def told(plan: Plan) -> list[tuple]:
-    """What was seen and decided at rungs, in order."""
-    return [tuple(e.model_dump().items()) for e in read_rungs(plan.folder / "rungs.jsonl")]
+    """What was seen and decided at rungs, and the pieces of a race, in order.
+
+    A race depends on what was seen and not on when: that is sorted.
+    """
+    seen = [tuple(event.model_dump().items()) for event in read_rungs(plan.folder / RUNGS_FILE)]
+    pieces = read_pieces(plan.folder / RACE_FILE)
+    return [
+        *(sorted(seen) if plan.race else seen),
+        *(tuple(p.model_dump().items()) for p in pieces),
+    ]
 
 
 def records(plan: Plan) -> dict:
-    """Each trial's end and curve, by architecture and seed."""
+    """Each trial's end and curve, by architecture and seed.
+
+    Trials of a race all rest at the end, some since long: not at which moment they were sent.
+    """
     return {
         (t.arch_id, t.seed): (
             t.number,
             t.name,
-            t.state,
-            t.reason,
-            t.steps_done,
+            () if plan.race else (t.state, t.reason, t.steps_done),
             [p.model_copy(update={"seconds": 0, "evaluation_seconds": 0}) for p in t.curve],
         )
         for t in read_contents(plan.folder).trials

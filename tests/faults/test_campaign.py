@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from nas_t2i.search.racing.ledger import RACE_FILE, read_pieces
 from nas_t2i.search.resume.rung_log import Decided, Seen, read_rungs
 from nas_t2i.store import read_contents
 from tests.faults.killing import order_death
@@ -16,7 +17,7 @@ from tests.faults.searches import Plan, on, optuna_trials, records, search, star
 _LONGEST_SECONDS = 400
 
 
-def disturb(plan: Plan, kills: int, seed: int, *, longest: float = 6.0) -> Counter:
+def disturb(plan: Plan, kills: int, seed: int, *, longest: float = 4.0) -> Counter:
     """Search with `kills` kills of driver and trials at random points, then to its end."""
     rng, done = random.Random(seed), Counter()  # noqa: S311
     plan.folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +53,12 @@ def assert_like_one_left_alone(plan: Plan, tmp_path) -> None:
     assert records(plan) == records(alone)
     assert told(plan) == told(alone)
     assert states(plan) == states(alone)
-    assert any(isinstance(e, Decided) and not e.goes_on for e in rung_events(plan)), "none stopped"
+    if plan.race:
+        assert {piece.why for piece in read_pieces(plan.folder / RACE_FILE)} >= {"first", "race"}
+    else:
+        assert any(isinstance(e, Decided) and not e.goes_on for e in rung_events(plan)), (
+            "none stops"
+        )
 
 
 def rung_events(plan: Plan):
@@ -124,6 +130,14 @@ def test_short(tmp_path):
 def test_one_at_a_time(seed, tmp_path):
     plan = Plan(tmp_path / "killed", trials=8)
     disturb(plan, 15, seed=seed)
+    assert_like_one_left_alone(plan, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_a_race(parallel, tmp_path):
+    plan = Plan(tmp_path / "killed", trials=8, race=True, parallel=parallel)
+    disturb(plan, 15, seed=40 + parallel)
     assert_like_one_left_alone(plan, tmp_path)
 
 
