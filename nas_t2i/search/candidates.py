@@ -193,7 +193,8 @@ class Proposals:
     def _from_sampler(self) -> Candidate | None:
         if not self._space.parameters:
             return None
-        for _ in range(_ASKS):
+        # What a process refused that was killed before it kept one counts, too.
+        for _ in range(_ASKS - self._study.refused_in_a_row()):
             draft = self._study.draft(self._space.suggest)
             problem = draft.problem or self._why_not(draft.made)
             if not problem:

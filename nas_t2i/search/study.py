@@ -37,6 +37,7 @@ _STATES = {
     "failed": OptunaState.FAIL,
 }
 _OWNER = "nas_t2i"  # the study's attribute that says whose it is
+_REJECTED = "rejected"  # the trial's attribute that says why it was not tried
 _INSTEAD_OF = "instead_of"  # the trial's attribute that names the one it stands for
 
 
@@ -194,7 +195,17 @@ class OptunaStudy:
 
     def refuse(self, draft: Draft, why: str) -> None:
         """Put a draft on record as one that was not tried."""
-        self._create(draft.trial, OptunaState.FAIL, {"rejected": why})
+        self._create(draft.trial, OptunaState.FAIL, {_REJECTED: why})
+
+    def refused_in_a_row(self) -> int:
+        """Return how many of the latest proposals were refused, one after the other."""
+        count = 0
+        for trial in reversed(self._patiently(self._trials)):
+            if _REJECTED in trial.user_attrs:
+                count += 1
+            elif _INSTEAD_OF not in trial.user_attrs:
+                break
+        return count
 
     def agree(self, number: int, outcome: Outcome) -> int:
         """Have the storage hold the outcome of a trial; return the number it is held under.

@@ -1,5 +1,6 @@
 """Single faults, each of which once lost something or said nothing."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ from nas_t2i.records import TrialState
 from nas_t2i.store import read_contents
 from tests.faults.killing import order_death
 from tests.faults.quick_trial import ORDER
-from tests.faults.searches import Plan, records, search, states, told
+from tests.faults.searches import SPACE, Plan, records, search, states, told
 
 
 def small(root, **changes) -> Plan:
@@ -46,6 +47,26 @@ def test_a_storages_study_belongs_to_one_folder(tmp_path):
     assert not small(tmp_path / "b").folder.exists()
     (tmp_path / "a").rename(tmp_path / "moved")
     search(small(tmp_path / "moved", storage=storage))
+
+
+def test_a_copy_of_its_folder_and_another_space_are_refused_in_a_line(tmp_path):
+    storage = f"sqlite:///{tmp_path / 'optuna.db'}"
+    plan = small(tmp_path / "a", storage=storage)
+    search(plan)
+    before = states(plan)
+    shutil.copytree(tmp_path / "a", tmp_path / "copy")
+    with pytest.raises(StorageError, match=r"copy/results/s is a copy of .*a/results/s") as copied:
+        search(small(tmp_path / "copy", storage=storage))
+    other = small(tmp_path / "other", storage=storage)
+    other.root.mkdir()
+    (other.root / "space.yaml").write_text(SPACE.replace("256", "320"))
+    with pytest.raises(
+        StorageError, match=r"another search \(space space-\w+ there, space-\w+ here"
+    ) as spaced:
+        search(other)
+    assert "\n" not in str(copied.value) + str(spaced.value)
+    assert not other.folder.exists()
+    assert states(plan) == before
 
 
 def test_a_record_that_was_cut_is_said_and_measured_again_the_same(tmp_path):

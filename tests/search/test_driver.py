@@ -6,11 +6,13 @@ from collections.abc import Sequence
 import pytest
 
 from nas_t2i.arch.catalog import lookup
+from nas_t2i.errors import PausedError
 from nas_t2i.protocol.budget import load_budget
 from nas_t2i.protocol.rungs import Rungs
 from nas_t2i.records import CurvePoint, EndEvent, Profile, RungEvent, Score, TrialState
 from nas_t2i.search.candidates import Candidate
 from nas_t2i.search.driver import Driver
+from nas_t2i.search.resume.faults import Faults, failed
 from nas_t2i.search.stopping.best_share import BestShare
 
 RUNGS = (2, 4, 6)
@@ -76,6 +78,8 @@ class Recorded:
     def poll(self) -> Sequence[object]:
         if self.asked_to_leave:
             return [EndEvent(state=TrialState.INTERRUPTED)]
+        if isinstance(self.outcome, EndEvent):
+            return [self.outcome]
         if isinstance(self.outcome, TrialState):
             return [EndEvent(state=self.outcome, reason="as recorded")]
         if self.stopped:
@@ -107,7 +111,12 @@ class Table:
     def start(self, config) -> Recorded:
         key = (config.name, config.seed)
         self.started.append(key)
-        self.trials[key] = Recorded(config, self.outcomes[key])
+        outcome = self.outcomes[key]
+        attempts = self.started.count(key)
+        # A list has what becomes of each attempt.
+        self.trials[key] = Recorded(
+            config, outcome[attempts - 1] if isinstance(outcome, list) else outcome
+        )
         return self.trials[key]
 
 
@@ -339,3 +348,41 @@ def test_at_a_rung_with_signals_alone_nothing_is_decided_or_scored():
     assert reached[:4] == [("SDXL-C320", step) for step in (1, 2, 4, 6)]
     assert table.trials["SDXL-C320", 0].answered == [(1, True), (2, True), (4, True)]
     assert table.trials["SD2-C320", 0].answered == [(1, True), (2, False)]
+
+
+@pytest.mark.parametrize(
+    "reason", ["killed by SIGKILL (out of memory?)", "silent for 10 minutes, killed"]
+)
+def test_what_was_killed_or_silent_is_tried_again_as_often_as_declared(reason, tmp_path):
+    outcomes = {("SDXL-C320", 0): [failed(reason)] * 3 + [(0.1, 0.2, 0.3)]}
+    for retries, state in ((3, TrialState.COMPLETE), (2, TrialState.FAILED)):
+        driver, table, watcher, told = drive(outcomes, [candidate("SDXL-C320", optuna_number=0)])
+        driver.faults = Faults(retries, tmp_path)
+        driver.run()
+        assert len(table.started) == retries + 1
+        assert watcher.ends[-1] == ("SDXL-C320", 0, state)
+        assert told.told == {0: pytest.approx(0.3) if state is TrialState.COMPLETE else None}
+
+
+FULL = failed("[Errno 28] No space left on device")
+
+
+def test_the_second_full_disk_in_a_row_pauses_the_search_in_a_line(tmp_path):
+    names = ("SDXL-C320", "SDXL-TD4_4", "SD2-C320")
+    outcomes = {(name, 0): FULL for name in names}
+    driver, table, _, _ = drive(outcomes, [candidate(n) for n in names], parallel=1)
+    driver.faults = Faults(1, tmp_path)
+    with pytest.raises(PausedError, match=r"paused: twice in a row .* make room on the disk") as it:
+        driver.run()
+    assert it.value.status == 1 and "\n" not in str(it.value)
+    assert table.started == [("SDXL-C320", 0)] * 2  # its second attempt; nobody else was lost
+
+
+def test_a_full_disk_now_and_then_pauses_nothing(tmp_path):
+    names = ("SDXL-C320", "SDXL-TD4_4", "SD2-C320")
+    outcomes = {(name, 0): [FULL, (0.1, 0.2, 0.3)] for name in names}
+    driver, _, watcher, _ = drive(outcomes, [candidate(n) for n in names], parallel=1)
+    driver.faults = Faults(1, tmp_path)
+    driver.run()
+    complete = [name for name, _, state in watcher.ends if state is TrialState.COMPLETE]
+    assert complete == list(names)

@@ -171,8 +171,15 @@ def test_a_silent_trial_is_killed_and_named(start, tmp_path):
     config = quick_config("silent")
     (*_, end) = follow(start(tmp_path, config, stall_seconds=2.0))
     assert end.state is TrialState.FAILED
-    assert end.reason.startswith("silent for")
+    assert end.reason.startswith("silent for") and end.fault == "lost"
     assert not any(map(runs, pids(tmp_path, config)))
+
+
+def test_a_kill_that_the_kernel_counts_is_one_for_memory(start, tmp_path, monkeypatch):
+    counts = iter([3, 4])  # when it starts, when it is dead
+    monkeypatch.setattr(runner_module, "kills_for_memory", lambda: next(counts))
+    (*_, end) = follow(start(tmp_path, quick_config("killed")))
+    assert end.fault == "memory" and "the kernel killed a process for it" in end.reason
 
 
 def test_a_trial_is_run_by_one_driver(start, tmp_path):

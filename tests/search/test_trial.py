@@ -7,11 +7,12 @@ import signal
 import pytest
 import torch
 
-from nas_t2i.events import read_events
+from nas_t2i.events import EventLog, read_events
 from nas_t2i.plugins import Origin
 from nas_t2i.records import EndEvent, ProgressEvent, RungEvent, StartEvent, TrialState
 from nas_t2i.search.candidates import CandidateFactory
 from nas_t2i.search.fork_server import ForkedProcess
+from nas_t2i.search.resume.faults import failed
 from nas_t2i.search.runner import TRIAL_MODULE, ProcessRunner
 from nas_t2i.search.starter import Starter
 from nas_t2i.search.trial import Trial, share
@@ -215,6 +216,23 @@ def test_two_ranks_leave_together_and_go_on_together(tmp_path):
     events = follow(start(tmp_path, config))
     assert events[-1].state is TrialState.COMPLETE
     assert [e.point.step for e in events if isinstance(e, RungEvent)] == [2, 4, 6]
+
+
+def test_after_running_out_of_memory_it_is_trained_with_half_the_micro_batch(tmp_path):
+    config = tiny_config(steps=1)
+    whole = follow(start(tmp_path / "whole", config))
+    folder = tmp_path / "again" / config.key
+    folder.mkdir(parents=True)
+    with EventLog(folder / "events.jsonl") as log:
+        log.append(StartEvent(record=config.new_record()))
+        log.append(failed("out of memory: 2 GiB"))
+    events = follow(start(tmp_path / "again", config))
+    assert events[-1].state is TrialState.COMPLETE
+    sizes = [
+        next(e.record.micro_batch for e in reversed(told) if isinstance(e, StartEvent))
+        for told in (whole, events)
+    ]
+    assert sizes == [4, 2]
 
 
 def test_a_trial_that_cannot_start_tells_why_in_one_line(tmp_path):

@@ -1,0 +1,61 @@
+"""The supply of candidates: what is proposed depends on the record, whoever was killed."""
+
+from pathlib import Path
+
+import pytest
+
+from nas_t2i.arch.space import load_space
+from nas_t2i.search.candidates import Proposals
+from nas_t2i.search.session import make_factory
+from tests.search.test_study import open_study
+from tests.training.tiny import tiny_budget
+
+SPACE = """
+name: three
+family: unet
+parameters:
+  channels: {choice: [64, 128, 192]}
+  channel_mult: [1, 2]
+  res_blocks: 1
+  transformer_depth: {2: 1}
+"""
+
+
+def used_up(folder: Path):
+    """Return a supply whose architectures are all known, and its Optuna study."""
+    folder.mkdir(exist_ok=True)
+    (folder / "space.yaml").write_text(SPACE)
+    space, factory = load_space(folder / "space.yaml"), make_factory(tiny_budget(), (0,))
+    known = {c.key: c for c in (factory.make(arch) for arch in space.enumerate())}
+    study = open_study(f"journal:{folder / 'study.journal'}", sampler="random")
+    supply = Proposals(
+        space, factory, study, seed=0, controls=False, known=known, say=lambda _: None
+    )
+    return supply, study
+
+
+class KilledError(Exception):
+    pass
+
+
+def test_proposals_refused_by_a_process_that_was_killed_count(tmp_path, monkeypatch):
+    supply, alone = used_up(tmp_path / "alone")
+    assert supply.next(planned_only=False) is None
+
+    supply, study = used_up(tmp_path / "killed")
+    refuse, left = study.refuse, iter(range(7))
+
+    def refuse_seven(draft, why):
+        if next(left, None) is None:
+            raise KilledError
+        refuse(draft, why)
+
+    monkeypatch.setattr(study, "refuse", refuse_seven)
+    with pytest.raises(KilledError):
+        supply.next(planned_only=False)
+    assert study.refused_in_a_row() == 7
+
+    supply, resumed = used_up(tmp_path / "killed")
+    assert supply.next(planned_only=False) is None
+    assert resumed.count() == alone.count()
+    assert resumed.refused_in_a_row() == alone.count()
