@@ -102,6 +102,13 @@ class Progress:
         """Show a trial's score, or the signals of a rung without one."""
         row = self._rows[(*candidate.key, seed)]
         row.step, row.seconds = point.step, point.seconds
+        if self._race is not None:
+            earlier = [by[seed] for by in candidate.points.values() if seed in by]
+            earlier = [p for p in earlier if p.step < point.step]
+            self._race.trained(
+                point.step - max((p.step for p in earlier), default=0),
+                point.seconds - max((p.seconds for p in earlier), default=0.0),
+            )
         gain = point.signals.get("text_gain")
         told = [] if gain is None else [f"{display_name(gain.name)} {_with_error(gain)}"]
         if point.scores:
@@ -130,7 +137,10 @@ class Progress:
         row = self._rows.pop((*candidate.key, seed))
         if end.state is not TrialState.INTERRUPTED:
             self._trial_seconds.append(time.monotonic() - row.since)
-        self._log(candidate, seed, end.state.value, end.reason)
+        told = (end.state.value, end.reason)
+        if self._race is not None and end.state is TrialState.STOPPED:
+            told = ("paused", "")  # it may be taken up again
+        self._log(candidate, seed, *told)
         self._write_leaderboard()
 
     def _write_leaderboard(self) -> None:

@@ -12,12 +12,15 @@ class RaceStatus:
     """Follows the decisions of one race."""
 
     def __init__(self, request: SearchRequest, rule: RacingRule) -> None:
-        self._last = request.budget.rungs[-1]
+        rungs, self._parallel = request.budget.rungs, request.parallel
+        self._first, self._last = rungs[0], rungs[-1]
+        self._later = (rungs[-1] - rungs[0]) / max(1, len(rungs) - 1)  # steps of a later piece
+        self._total = request.architectures
         self._compute, self._given, self._leader = rule.compute, 0, ""
+        self._steps, self._seconds, self._pieces = 0, 0.0, 0  # trained by this process's trials
         self._keys: set[tuple[str, str]] = set()
         for piece in read_pieces(request.folder / RACE_FILE):
             self.decided(piece)
-        self._before = self._given
 
     def decided(self, piece: Piece) -> None:
         """Take one more decision in."""
@@ -38,16 +41,25 @@ class RaceStatus:
         """Return how much is given away, in trials to the last rung, and who leads."""
         return f"{self._given / self._last:.1f} of {self._compute:g} trials given{self._leader}"
 
+    def trained(self, steps: int, seconds: float) -> None:
+        """Take in that a piece of so many steps took so many seconds of training."""
+        self._steps, self._seconds = self._steps + steps, self._seconds + seconds
+        self._pieces += 1
+
     def eta(self, elapsed: float, under_way: float) -> float | None:
         """Return the seconds left, from those `elapsed`; None before anything was trained.
 
-        `under_way` are steps that were given and are still to be trained.
+        `under_way` are steps that were given and are still to be trained. Steps cost what steps
+        did so far; each piece, besides, what starting, measuring and waiting did.
         """
-        done = self._given - self._before - under_way
-        if done <= 0:
+        if not self._pieces:
             return None
-        left = max(0.0, self._compute * self._last - self._given) + under_way
-        return elapsed * left / done
+        steps = max(0.0, self._compute * self._last - self._given) + under_way
+        firsts = max(0, self._total - self.begun)
+        later = max(0.0, steps - firsts * self._first) / self._later if self._later else 0.0
+        beside = max(0.0, elapsed * self._parallel - self._seconds) / self._pieces
+        work = steps * self._seconds / self._steps + (firsts + later) * beside
+        return work / self._parallel
 
 
 def why(piece: Piece) -> str:

@@ -11,6 +11,7 @@ from rich.console import Console
 from nas_t2i.arch.catalog import lookup
 from nas_t2i.arch.space import load_space
 from nas_t2i.cli.output.progress import Progress
+from nas_t2i.cli.output.race_status import RaceStatus
 from nas_t2i.protocol.budget import Budget, load_budget
 from nas_t2i.records import EndEvent, TrialState
 from nas_t2i.search.candidates import Candidate
@@ -85,7 +86,7 @@ def test_a_rung_is_told_by_the_studys_metric(
     tmp_path: Path, metric: str, name: str, told: str
 ) -> None:
     if metric == "tifa":
-        budget, scored = load_budget(ROOT / "budgets/embedded.yaml"), {}
+        budget, scored = load_budget(ROOT / "budgets/embedded_v1.yaml"), {}
     else:
         budget, scored = shapes_budget(tmp_path), HELD_OUT
     progress, (first,) = search(tmp_path, budget, "SDXL-TD2")
@@ -156,3 +157,35 @@ def test_a_race_says_whom_it_trains_on_and_how_much_is_given_away(tmp_path):
     shown = text_of(progress.console)
     assert "at most 2 seed(s)" in shown
     assert "A seed 0: to step 540 (the best with 50%); 1.0 of 10 trials given" in shown
+
+
+def test_the_time_left_of_a_race_counts_steps_and_pieces(tmp_path: Path) -> None:
+    whole = load_budget(ROOT / "budgets/embedded.yaml")
+    rule = Race(rule="race", compute=10.0)
+    budget = whole.model_copy(
+        update={
+            "rungs": (40, 400),
+            "search": whole.search.model_copy(update={"early_stopping": rule, "trials": 20}),
+        }
+    )
+    progress, _ = search(tmp_path, budget)
+    race = RaceStatus(progress._request, rule)
+    assert race.eta(30.0, 0) is None
+    for number in range(10):
+        race.decided(
+            Piece(
+                number=number,
+                name="a",
+                arch_id=str(number),
+                seed=0,
+                begin=0,
+                step=40,
+                why="first",
+                known=number,
+            )
+        )
+        race.trained(40, 4.0)
+    # 3600 steps at 0.1 s are left, 400 of them for 10 first pieces, 3200 for 3200 / 360 later ones;
+    # beside their 4 s of training, ten pieces took 2 s each.
+    assert race._parallel == 2
+    assert race.eta(30.0, 0) == pytest.approx((360 + (10 + 3200 / 360) * 2) / 2)
