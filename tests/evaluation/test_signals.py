@@ -195,5 +195,7 @@ def test_users_pairs_of_which_none_is_held_out_have_no_signals(own_pairs):
     budget = Budget.model_validate(own_pairs)
     assert budget.signals is not None and budget.signal_pairs == 0
     checkpoint = CheckpointSource(Path("w"), tiny_arch(), budget, {})
-    with pytest.raises(ConfigError, match=r"t: its budget 'embedded' has no pairs that are held o"):
+    with pytest.raises(
+        ConfigError, match=r"t: its budget 'embedded_v1' has no pairs that are held o"
+    ):
         check_signals(["text_gain"], Path("t"), checkpoint)

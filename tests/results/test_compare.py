@@ -291,7 +291,7 @@ def test_of_a_file_with_several_metrics_one_is_named(tmp_path):
         tmp_path / "many.json",
         tifa=("tifa", values, {"better": "larger"}),
         clip=("clip_score", values, {"better": "larger"}),
-        fid=("fid", values, {"better": "smaller"}),
+        fid=("fid", None, {"better": "smaller"}),
         hps=("hps_v2.1", None, {}),
     )
     with pytest.raises(UserError, match=r"several metrics; .* --metric: clip_score, tifa$"):
@@ -303,7 +303,7 @@ def test_of_a_file_with_several_metrics_one_is_named(tmp_path):
     assert load_results(one, one)[0].score.metric == "clip_score"
     with pytest.raises(RecordError, match="no score of the metric 'fid'; expected one of clip_s"):
         load_results(many, one, metric="fid")
-    none = write_evaluation(tmp_path / "none.json", fid=("fid", values, {"better": "smaller"}))
+    none = write_evaluation(tmp_path / "none.json", fid=("fid", None, {"better": "smaller"}))
     with pytest.raises(RecordError, match="no metric with a score of each prompt"):
         load_results(none, none)
 

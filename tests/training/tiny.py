@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def tiny_budget(steps: int = 6, execution: dict | None = None, **training) -> Budget:
-    whole = load_budget(ROOT / "budgets/embedded.yaml")
+    whole = load_budget(ROOT / "budgets/embedded_v1.yaml")
     optimizer = whole.training.optimizer.model_copy(update={"warmup_steps": 2})
     changes = {"steps": steps, "batch": 4, "optimizer": optimizer} | training
     execution = {"micro_batch": changes["batch"]} | (execution or {})

@@ -73,7 +73,6 @@ def test_a_map_of_images_reads_regular_files_only(tmp_path, what):
         "file:///etc/passwd",
         "FILE:///etc/passwd",
         "local:///etc/passwd",
-        "memory://x.tar",
         "simplecache::file:///etc/passwd",
         "zip://x.tar::/etc/a.zip",
         "dir://x::file:///etc",

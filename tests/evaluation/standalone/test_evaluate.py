@@ -90,7 +90,7 @@ def test_what_is_not_said_of_a_trial_is_its_budgets_own(trial, cache, tmp_path):
     assert [prompt.id for prompt in plan.prompts] == [f"shapes_{i}" for i in range(4)]
     assert (plan.vqa, plan.mapping, len(plan.questions)) == ("learned", "embedding:here", 24)
     assert plan.notes == [
-        f"tifa: 24 questions about 4 captions of the budget embedded ({own['questions']}); "
+        f"tifa: 24 questions about 4 captions of the budget embedded_v1 ({own['questions']}); "
         "vqa learned, mapping embedding:here"
     ]
     said = TifaOptions(questions=EXAMPLE / "questions.json", vqa="shapes", mapping="exact")

@@ -43,7 +43,9 @@ def test_a_checkpoint_has_the_signals_that_its_trial_measured(trial, cache):
         assert result.better == score.better == SIGNALS[result.metric].better
         assert result.more["by_noise"] == {k: v.model_dump() for k, v in own.by_noise.items()}
     assert found.images["count"] == 0 and found.images["model"]["step"] == 3
-    assert found.notes == [f"{', '.join(NAMES)}: 96 held-out pairs of the budget embedded, seed 0"]
+    assert found.notes == [
+        f"{', '.join(NAMES)}: 96 held-out pairs of the budget embedded_v1, seed 0"
+    ]
     assert sorted((cache / "pictures").glob("*")) == before  # no image is drawn
 
 
@@ -123,7 +125,7 @@ def test_the_result_file_the_table_and_a_comparison(trial, cache, tmp_path, caps
         ({}, ("--save-images", "x"), "--save-images: got it with --metric text_gain"),
         ({}, ("--set", "text_gain.pairs=3"), "--set: got 'text_gain.pairs=3'"),
         ({}, ("-m", "text_gian"), "did you mean 'text_gain'?"),
-        ({"signals": None}, (), "its budget 'embedded' has signals: null, and text_gain needs"),
+        ({"signals": None}, (), "its budget 'embedded_v1' has signals: null, and text_gain needs"),
     ],
 )
 def test_what_can_not_be_measured_is_one_line(trial, tmp_path, capsys, change, options, expected):

@@ -92,7 +92,7 @@ def test_the_embedded_kinds_are_those_that_answer_nothing_else():
         (
             "blipp:x",
             "vqa: got 'blipp:x'; expected blip:MODEL, blip2:MODEL, git:MODEL, learned, "
-            "recorded:FILE, shapes, vilt:MODEL; did you mean 'blip'?",
+            "learned3, recorded:FILE, shapes, vilt:MODEL; did you mean 'blip'?",
         ),
         ("blip", "vqa: got 'blip'; expected blip:MODEL"),
         ("recorded:", "vqa: got 'recorded:'; expected recorded:FILE"),

@@ -12,8 +12,9 @@ from nas_t2i.files import expand_path, expand_variables
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(::|://)")
-# Kinds of URL that fsspec reads from this machine, whatever they look like.
-_LOCAL_KINDS = {"file", "local", "memory", "dir", "git", "reference", "jupyter", "data", "dask"}
+# Kinds of URL that fsspec reads from this machine, whatever they look like; memory:// holds only
+# what this process put there.
+_LOCAL_KINDS = {"file", "local", "dir", "git", "reference", "jupyter", "data", "dask"}
 _MOST_NAMES = 1_000_000  # more is a slip of the keyboard
 
 
