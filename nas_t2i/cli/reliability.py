@@ -122,7 +122,7 @@ def _early_rows(found: Reliability, between: str = " ") -> list[list[str]]:
         return f"{_number(correlation.value)}{between}{low}..{high}"
 
     titles = ["quantity", "step", "Spearman,|95 %", "Kendall,|95 %", "one|seed"]
-    titles += ["half", "given|size", "spread", "half's|spread"]
+    titles += ["half", "given|size", "spread", "half"]
     return [
         [title.replace("|", between) for title in titles],
         *(
