@@ -2,8 +2,9 @@
 
     python benchmarks/trial_start.py [--arch SDXL-C320] [--budget embedded] [--rounds 3]
 
-The whole is taken from a real trial, started as `nas-t2i search` starts it: from just before its
-process begins until its log tells that a step is done. The parts are taken from another process
+The whole is taken from real trials, started as `nas-t2i search` starts them: forked from a warm
+process, and anew (`execution.warm_start: false`), in turns; from just before the trial's process
+begins until its log tells that a step is done. The parts are taken from another process
 that does the same things one after the other and looks at two clocks in between: the time of day,
 and the time that a processor was at work, which other processes disturb less. The two take turns.
 A first, uncounted round caches the text encoder, DeepSpeed's compiled operator and the files that
@@ -94,16 +95,18 @@ print("MARKS " + json.dumps(marks))
 """
 
 
-def make_config(arch: str, budget: Budget) -> TrialConfig:
+def make_config(arch: str, budget: Budget, *, warm_start: bool) -> TrialConfig:
     """Return the config of a trial of `arch`, as a search would write it."""
+    execution = budget.execution.model_copy(update={"warm_start": warm_start})
+    budget = budget.model_copy(update={"execution": execution})
     factory = CandidateFactory(budget, latent_geometry(budget), (0,))
     return factory.make(resolve_arch(arch).arch).config("trial-start", 0, budget, 0)
 
 
-def seconds_of_a_trial(config: TrialConfig, trials: Path) -> float:
+def seconds_of_a_trial(config: TrialConfig, runner: ProcessRunner) -> float:
     """Start a real trial, return the seconds to the end of its first step, and send it away."""
     begin = time.perf_counter()
-    trial = ProcessRunner(trials, stall_seconds=600).start(config)
+    trial = runner.start(config)
     first = _first_progress(trial)
     seconds = time.perf_counter() - begin
     trial.leave()
@@ -147,6 +150,11 @@ def seconds_of_parts(config: TrialConfig, folder: Path) -> dict[str, tuple[float
     return {part: (wall, processor) for part, (wall, processor) in marks.items()}
 
 
+def _numbered(config: TrialConfig, seed: int) -> TrialConfig:
+    """Return the config of another trial, of which nothing is saved yet."""
+    return config.model_copy(update={"seed": seed})
+
+
 def main() -> None:
     """Print the median seconds of the whole and of each part."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -154,21 +162,32 @@ def main() -> None:
     parser.add_argument("--budget", default="embedded", help="of one rank")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    config = make_config(options.arch, load_budget(find_file(options.budget, "budgets")))
-    wholes: list[float] = []
+    budget = load_budget(find_file(options.budget, "budgets"))
+    forked = make_config(options.arch, budget, warm_start=True)
+    anew = make_config(options.arch, budget, warm_start=False)
+    wholes: dict[str, list[float]] = {"forked": [], "anew": []}
     parts: list[dict[str, tuple[float, float]]] = []
     with tempfile.TemporaryDirectory() as name:
+        warm = ProcessRunner(Path(name, "forked"), stall_seconds=600)
         for number in range(options.rounds + 1):
             folder = Path(name, str(number))
             folder.mkdir()
-            whole = seconds_of_a_trial(config, folder / "trials")
-            marks = seconds_of_parts(config, folder)
+            one = seconds_of_a_trial(_numbered(forked, number), warm)
+            other = seconds_of_a_trial(anew, ProcessRunner(folder / "anew", stall_seconds=600))
+            marks = seconds_of_parts(anew, folder)
             if number:  # the first round warms up
-                wholes.append(whole)
+                wholes["forked"].append(one)
+                wholes["anew"].append(other)
                 parts.append(marks)
     print(f"load of the machine: {os.getloadavg()[0]:.1f} of {os.cpu_count()} cores")
-    by_round = ", ".join(f"{whole:.2f}" for whole in wholes)
-    print(f"{statistics.median(wholes):6.2f} s  a trial, to its first step (by round: {by_round})")
+    for way, seconds in wholes.items():
+        by_round = ", ".join(f"{whole:.2f}" for whole in seconds)
+        print(
+            f"{statistics.median(seconds):6.2f} s  {way}, to its first step (by round: {by_round})"
+        )
+    ratios = [a / b for a, b in zip(wholes["anew"], wholes["forked"], strict=True)]
+    by_round = ", ".join(f"{ratio:.1f}" for ratio in ratios)
+    print(f"{statistics.median(ratios):6.1f}    times as long anew (by round: {by_round})")
     print("its parts, in another process: seconds, and of these at work")
     for part in parts[0]:
         wall, processor = (
