@@ -132,10 +132,23 @@ class Driver:
             candidate, seed = self._queue.popleft()
             run = self._start(candidate, seed)
             started = True
-            for rung in self.budget.rungs:
-                if rung not in self.budget.full_rungs:
-                    run.trial.decide(rung, True)  # nobody is stopped by signals alone
+            self._repeat_decisions(run)
         return started
+
+    def _repeat_decisions(self, run: Run) -> None:
+        """Tell a trial that was started what is decided already.
+
+        One that was killed before it could save its last rung stands at an earlier one, and waits
+        there, while all that it reports again are rungs beyond.
+        """
+        candidate, seed = run.candidate, run.seed
+        last = max((rung for rung, seen in candidate.points.items() if seed in seen), default=0)
+        for rung in self.budget.rungs[:-1]:
+            said = self.rung_log.decision(candidate.label, seed, rung)
+            if said is None and (rung < last or rung not in self.budget.full_rungs):
+                said = True  # nobody is stopped by signals alone
+            if said is not None:
+                run.trial.decide(rung, said)
 
     def _propose(self) -> bool:
         candidate = self.proposals.next(planned_only=self._tried() >= self.trials)

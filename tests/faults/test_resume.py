@@ -10,7 +10,7 @@ from nas_t2i.records import TrialState
 from nas_t2i.store import read_contents
 from tests.faults.killing import order_death
 from tests.faults.quick_trial import ORDER
-from tests.faults.searches import SPACE, Plan, records, search, states, told
+from tests.faults.searches import SPACE, Plan, records, search, start, states, told
 
 
 def small(root, **changes) -> Plan:
@@ -47,6 +47,20 @@ def test_a_storages_study_belongs_to_one_folder(tmp_path):
     assert not small(tmp_path / "b").folder.exists()
     (tmp_path / "a").rename(tmp_path / "moved")
     search(small(tmp_path / "moved", storage=storage))
+
+
+def test_a_trial_killed_between_the_record_of_its_last_rung_and_its_checkpoint_goes_on(tmp_path):
+    plan = small(tmp_path / "a", retries=0)
+    search(plan)
+    whole, decided = records(plan), told(plan)
+    (trial,) = plan.folder.glob("trials/*")
+    lines = (trial / "events.jsonl").read_text().splitlines(keepends=True)
+    (trial / "events.jsonl").write_text("".join(lines[:-1]))  # it lacks its end
+    (trial / "saved.json").write_text('{"reported": 4}')
+    process = start(plan)
+    process.join(60)
+    assert process.exitcode == 0, "nobody told it what was decided at step 4"
+    assert (records(plan), told(plan)) == (whole, decided)
 
 
 def test_a_copy_of_its_folder_and_another_space_are_refused_in_a_line(tmp_path):
