@@ -21,7 +21,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -346,13 +345,6 @@ def bad_rows(part: Part[LatentsIdentity], shard: int) -> dict[int, str]:
     """Return a shard's rows whose images could not be decoded, and why. Raises CacheError."""
     with part.open(shard) as file:
         return file.note
-
-
-def count_bad(part: Part[LatentsIdentity]) -> Counter[str]:
-    """Count the bad images of a complete part by reason. Raises CacheError."""
-    return Counter(
-        reason for shard in range(part.identity.shards) for reason in bad_rows(part, shard).values()
-    )
 
 
 def write_text(part: Part[TextIdentity], shard: int, features: Sequence[FloatArray]) -> None:
