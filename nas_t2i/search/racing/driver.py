@@ -54,7 +54,7 @@ class RaceDriver(Driver):
         self._queued = [
             piece
             for piece in pieces
-            if latest[*piece.key, piece.seed] is piece and not self._done(piece)
+            if latest[*piece.key, piece.seed] is piece and not self._settled(piece)
         ]
 
     def _start_what_fits(self) -> bool:
@@ -106,19 +106,18 @@ class RaceDriver(Driver):
         key = (*run.candidate.key, run.seed)
         super()._handle(run, event)
         run_piece = self._under_way.get(key)
-        if run_piece is None:
-            return
-        if isinstance(event, RungEvent):
+        if run not in self._running:
+            self._under_way.pop(key, None)
+            last = self._last_piece(*key)
+            if last not in self._queued and not self._settled(last):
+                self._queued.insert(0, last)
+        elif isinstance(event, RungEvent) and run_piece is not None:
             # A trial that begins again tells its old rungs, too, and waits at none of them.
             run.waits_at = None
             if event.point.step == run_piece.step:
                 del self._under_way[key]
                 if event.point.step < self.budget.rungs[-1]:
                     run.waits_at = event.point.step
-        elif run not in self._running:
-            del self._under_way[key]
-            if not self._done(run_piece):
-                self._queued.insert(0, run_piece)
 
     def _decide(self, run: Run) -> None:
         """Nothing: waiting trials are answered when the next piece is known."""
@@ -133,6 +132,17 @@ class RaceDriver(Driver):
 
     def _done(self, piece: Piece) -> bool:
         return is_done(self._by_key[piece.key], piece)
+
+    def _settled(self, piece: Piece) -> bool:
+        """Whether a seed's last piece is done and its trial had its say: at rest, or at its end.
+
+        One that was cut off while it waited, or after its last rung, is started once more for that.
+        """
+        return self._done(piece) and piece.seed in self._by_key[piece.key].ends
+
+    def _last_piece(self, arch_id: str, control: str, seed: int) -> Piece:
+        own = (arch_id, control, seed)
+        return next(p for p in reversed(self.ledger.pieces) if (*p.key, p.seed) == own)
 
     # Decisions
 

@@ -42,8 +42,8 @@ def race_budget(**changes):
 class Trial:
     """Plays a trial's scores back, after as many empty polls as chance wants; keeps checkpoints."""
 
-    def __init__(self, config, disk, chance) -> None:
-        self.config, self.disk, self.chance = config, disk, chance
+    def __init__(self, config, disk, ends, chance) -> None:
+        self.config, self.disk, self.ends, self.chance = config, disk, ends, chance
         self.key = (config.name, config.seed)
         self.events = [RungEvent(point=point(s, v)) for s, v in disk.get(self.key, [])]
         self.said: dict[int, bool] = {}
@@ -71,6 +71,7 @@ class Trial:
 
     def _end(self, events, state):
         self.told = True
+        self.ends[self.key] = state
         return [*events, EndEvent(state=state)]
 
     def decide(self, rung, go) -> None:
@@ -84,14 +85,15 @@ class Disk:
     """A runner whose trials leave their curves behind, as trials on a disk do."""
 
     def __init__(self, chance) -> None:
-        self.curves, self.chance = {}, chance
+        self.curves, self.ends, self.chance = {}, {}, chance
         self.most = 0
         self.trials: list[Trial] = []
 
     def start(self, config) -> Trial:
         self.trials = [trial for trial in self.trials if not trial.told]
         assert all(trial.key != (config.name, config.seed) for trial in self.trials)
-        self.trials.append(Trial(config, self.curves, self.chance))
+        self.ends.pop((config.name, config.seed), None)
+        self.trials.append(Trial(config, self.curves, self.ends, self.chance))
         self.most = max(self.most, len(self.trials))
         return self.trials[-1]
 
@@ -112,8 +114,8 @@ def race(order=0, *, parallel=2, kill_after=(), folder=None, seeds=3, names=NAME
             for seed in old.seeds:
                 for step, value in disk.curves.get((old.name, seed), []):
                     new.points.setdefault(step, {})[seed] = point(step, value)
-                if isinstance(SCORES[old.name, seed], TrialState) and seed in old.ends:
-                    new.ends[seed] = old.ends[seed]
+                if (old.name, seed) in disk.ends:
+                    new.ends[seed] = EndEvent(state=disk.ends[old.name, seed])
             known.append(new)
         have = {c.name for c in known}
         supply = Supply(
@@ -204,6 +206,7 @@ def test_killed_and_resumed_it_decides_the_same(order, kill_after):
     reference, ref_disk, ref_told, _ = race(0)
     assert ledger.pieces == reference.pieces
     assert disk.curves == ref_disk.curves
+    assert disk.ends == ref_disk.ends  # also of those that were killed while they waited
     assert told.told == ref_told.told
 
 
