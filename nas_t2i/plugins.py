@@ -185,8 +185,8 @@ def builtin_names(kind: str) -> tuple[str, ...]:
     """Return the names of the built-in ones: the modules of the kind's package."""
     home = importlib.util.find_spec(KINDS[kind].home)
     assert home is not None and home.submodule_search_locations
-    folder = Path(home.submodule_search_locations[0])
-    return tuple(sorted(f.stem for f in folder.glob("*.py") if f.stem != "__init__"))
+    files = (file for d in home.submodule_search_locations for file in Path(d).glob("*.py"))
+    return tuple(sorted(file.stem for file in files if file.stem != "__init__"))
 
 
 def unknown(kind: str, name: object) -> str:

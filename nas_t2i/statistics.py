@@ -7,7 +7,6 @@ argument. Scores of one prompt are numbers in any unit; TIFA's lie between 0 and
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +16,6 @@ FloatArray = npt.NDArray[np.float64]
 
 BOOTSTRAP_SAMPLES = 2000
 CONFIDENCE = 0.95
-# Fewer repeats than this say next to nothing about the noise between seeds: with one degree of
-# freedom the interval of a difference is 6 times as wide as with many, and everything ties.
-MIN_SEED_DOF = 3
 # Bounds the memory of the bootstrap: resampled prompts held at a time (8 bytes each).
 _DRAWS_AT_A_TIME = 2_000_000
 
@@ -45,14 +41,6 @@ class Difference:
     def includes_zero(self) -> bool:
         """Whether the two can't be told apart. An interval that is unknown (NaN) includes it."""
         return not (self.low > 0 or self.high < 0)
-
-
-@dataclass(frozen=True, slots=True)
-class SeedEffect:
-    """What training again with another seed adds to a score, besides the noise over prompts."""
-
-    std: float
-    dof: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,15 +108,12 @@ def paired_bootstrap(
     samples: int = BOOTSTRAP_SAMPLES,
     confidence: float = CONFIDENCE,
     seed: int = 0,
-    seeds: tuple[int, int] = (1, 1),
-    effect: SeedEffect | None = None,
 ) -> Difference:
     """Return the difference of two means over the same prompts, each of shape (prompts,).
 
     The interval is the percentile interval of Efron's bootstrap over prompts (Efron & Tibshirani,
-    "An Introduction to the Bootstrap", 1993, chapter 13). Without `effect` it says nothing about
-    another training run; with it, and `seeds` that the scores are means over, it is that of
-    `tied_pairs`. With one prompt it is unknown: NaN.
+    "An Introduction to the Bootstrap", 1993, chapter 13); it says nothing about another training
+    run. With one prompt it is unknown: NaN.
 
     Raises:
         ValueError: different numbers of prompts, or none.
@@ -140,9 +125,8 @@ def paired_bootstrap(
     if a.size < 2:
         return Difference(value, math.nan, math.nan)
     means = bootstrap_means(np.stack([a, b]), samples=samples, seed=seed)
-    noise = _seed_noise(effect, samples, seed) * math.sqrt(1 / seeds[0] + 1 / seeds[1])
     tail = (1 - confidence) / 2
-    low, high = np.quantile(means[:, 0] - means[:, 1] + noise, [tail, 1 - tail])
+    low, high = np.quantile(means[:, 0] - means[:, 1], [tail, 1 - tail])
     return Difference(value, float(low), float(high))
 
 
@@ -174,72 +158,6 @@ def paired_bootstrap_of_shares(
     tail = (1 - confidence) / 2
     low, high = np.quantile(means[:, 0] / means[:, 1], [tail, 1 - tail])
     return Difference(value, float(low), float(high))
-
-
-def seed_effect(repeats: Sequence[npt.ArrayLike]) -> SeedEffect:
-    """Estimate the noise between seeds from entries that were trained with several.
-
-    Each of `repeats` has shape (seeds, prompts), one entry each. The variance between the means of
-    one entry's seeds, less the part that the scatter of single prompts brings along (which a
-    bootstrap over prompts sees already), pooled over the entries: the variance component of a
-    two-way random-effects analysis (Searle, Casella, McCulloch, "Variance Components", 1992).
-    """
-    squares = dof = residual_squares = 0.0
-    for repeat in repeats:
-        values = _array(repeat, 2)
-        seeds, n = values.shape
-        if seeds < 2 or n < 2:
-            continue
-        seed_means = values.mean(axis=1, keepdims=True)
-        residual = values - seed_means - values.mean(axis=0, keepdims=True) + values.mean()
-        squares += float(((seed_means - values.mean()) ** 2).sum())
-        dof += seeds - 1
-        # Mean square of the residual / prompts: its share in the variance of a seed's mean.
-        residual_squares += float((residual**2).sum()) / ((n - 1) * n)
-    if not dof:
-        return SeedEffect(0.0, 0)
-    variance = max(0.0, (squares - residual_squares) / dof)
-    return SeedEffect(math.sqrt(variance), int(dof))
-
-
-def tied_pairs(
-    scores: npt.ArrayLike,
-    *,
-    seeds: Sequence[int] | None = None,
-    effect: SeedEffect | None = None,
-    samples: int = BOOTSTRAP_SAMPLES,
-    confidence: float = CONFIDENCE,
-    seed: int = 0,
-) -> npt.NDArray[np.bool_]:
-    """Return which rows can't be told apart: scores (rows, prompts) -> (rows, rows), symmetric.
-
-    Two rows tie where the interval of their difference includes 0. The interval comes from a
-    bootstrap over prompts, the same prompts for both. Where `effect` has at least MIN_SEED_DOF
-    degrees of freedom, each resampled difference also gets a draw of Student's t times
-    ``effect.std * sqrt(1/seeds_a + 1/seeds_b)``: the noise of training again. The diagonal is
-    False; with a single prompt everything ties.
-
-    Raises:
-        ValueError: no rows, no prompts, or `seeds` of another length.
-    """
-    values = _array(scores, 2)
-    rows, n = values.shape
-    counts = np.ones(rows) if seeds is None else np.asarray(seeds, dtype=float)
-    if counts.shape != (rows,):
-        raise ValueError(f"{rows} rows but {counts.size} seed counts")
-    tied = np.ones((rows, rows), dtype=bool)
-    if n > 1 and rows > 1:
-        means = bootstrap_means(values, samples=samples, seed=seed)
-        noise = _seed_noise(effect, samples, seed)
-        tail = (1 - confidence) / 2
-        for row in range(rows - 1):
-            others = slice(row + 1, rows)
-            widths = np.sqrt(1 / counts[row] + 1 / counts[others])
-            differences = means[:, row, None] - means[:, others] + noise[:, None] * widths
-            low, high = np.quantile(differences, [tail, 1 - tail], axis=0)
-            tied[row, others] = tied[others, row] = (low <= 0) & (high >= 0)
-    np.fill_diagonal(tied, False)
-    return tied
 
 
 def average_ranks(values: npt.ArrayLike) -> FloatArray:
@@ -306,15 +224,6 @@ def better_half(table: npt.ArrayLike) -> FloatArray:
     means = np.nanmean(values, axis=1)
     count = math.ceil(len(values) / 2)
     return values[np.sort(np.argsort(-means, kind="stable")[:count])]
-
-
-def _seed_noise(effect: SeedEffect | None, samples: int, seed: int) -> FloatArray:
-    """Draw what a single seed's training adds to a score, 0 where that is not known."""
-    if effect is None or effect.dof < MIN_SEED_DOF:
-        return np.zeros(samples)
-    generator = np.random.default_rng([seed, 1])
-    noise: FloatArray = effect.std * generator.standard_t(effect.dof, size=samples)
-    return noise
 
 
 def _array(values: npt.ArrayLike, axes: int) -> FloatArray:

@@ -6,13 +6,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from nas_t2i import plugins
 from nas_t2i.arch.families import arch_from_dict, family
 from nas_t2i.arch.space import load_space
+from nas_t2i.cli import main as cli
 from nas_t2i.errors import ConfigError
+from nas_t2i.evaluation import metrics
 from nas_t2i.protocol.budget import load_budget
+from nas_t2i.results.metrics import display_name
 
 ROOT = Path(__file__).parents[1]
 SHARP = """
@@ -178,3 +183,76 @@ def test_built_in_ones_are_found_by_the_names_of_their_modules():
             found = plugins.find(kind.name, name)
             assert found.origin is None and issubclass(found.cls, kind.base_class())
     assert family("unet").FAMILY == "unet"
+
+
+BRIGHTNESS = '''
+from typing import ClassVar, Literal
+import numpy as np
+from pydantic import Field
+from nas_t2i.evaluation.metrics.common.per_image import PerImageMetric
+class Brightness(PerImageMetric):
+    """The mean of all pixels, times a level."""
+    DISPLAY_NAME: ClassVar[str] = "brightness"
+    SCORES: ClassVar[dict[str, str]] = {"brightness_mean": "mean brightness"}
+    metric: Literal["brightness"]
+    level: float = Field(description="of white")
+    def load_model(self, device):
+        return Bright(self.level)
+class Bright:
+    name = "brightness_mean"
+    def __init__(self, level):
+        self.level, self.identity = level, f"brightness {level}"
+    def score(self, images, prompts):
+        return [self.level * float(np.asarray(image).mean()) / 255 for image in images]
+'''
+
+
+@pytest.fixture
+def new_builtin(tmp_path):
+    """A module more in the package of the metrics, and nothing else changed."""
+    home = tmp_path / "metrics"
+    home.mkdir()
+    (home / "brightness.py").write_text(BRIGHTNESS)
+    metrics.__path__.append(str(home))
+    plugins.builtin_names.cache_clear()
+    yield
+    metrics.__path__.remove(str(home))
+    plugins.builtin_names.cache_clear()
+    sys.modules.pop("nas_t2i.evaluation.metrics.brightness", None)
+
+
+def status(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    return int(end.value.code or 0)
+
+
+def test_a_new_built_in_metric_touches_its_own_file_only(new_builtin, tmp_path, capsys):
+    text = (ROOT / "budgets/embedded.yaml").read_text()
+    line = "    batch: 256\n"
+    added = "  metrics:\n    - metric: brightness\n      level: 2\n"
+    (tmp_path / "budget.yaml").write_text(text.replace(line, line + added))
+    (metric,) = load_budget(tmp_path / "budget.yaml").evaluation.metrics
+    assert metric.level == 2 and plugins.origin_of(type(metric)) is None
+    assert display_name("brightness") == "brightness"
+    assert display_name("brightness_mean") == "mean brightness"
+    assert status("plugins", "--check", "brightness", "--set", "level=2") == 0
+    images, prompts, out = tmp_path / "images", tmp_path / "prompts.json", tmp_path / "out.json"
+    images.mkdir()
+    Image.fromarray(np.eye(4, dtype=np.uint8) * 255).convert("RGB").save(images / "a.png")
+    prompts.write_text(json.dumps([{"id": "a", "caption": "a line"}]))
+    command = ["evaluate", str(images), "-m", "brightness", "--prompts", str(prompts)]
+    command += ["-o", str(out)]
+    assert status(*command) == 2
+    assert "--set brightness.level: missing" in capsys.readouterr().err
+    assert status(*command, "--set", "brightness.level=2") == 0
+    assert "mean brightness" in capsys.readouterr().out
+    (result,) = json.loads(out.read_text())["results"]
+    assert result["score"]["value"] == 0.5
+
+
+def test_the_table_of_display_names_says_what_the_metrics_say():
+    for name in plugins.builtin_names("metrics"):
+        cls = plugins.find("metrics", name).cls
+        assert display_name(name) == cls.DISPLAY_NAME
+        assert {score: display_name(score) for score in cls.SCORES} == cls.SCORES

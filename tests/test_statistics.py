@@ -11,17 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from nas_t2i.statistics import (
-    SeedEffect,
     average_ranks,
     better_half,
     bootstrap_means,
     mean_over_prompts,
     paired_bootstrap,
     paired_bootstrap_of_shares,
-    seed_effect,
     seed_spread,
     spearman,
-    tied_pairs,
 )
 
 numbers = st.floats(-1e6, 1e6, allow_nan=False, width=32)
@@ -91,7 +88,6 @@ def test_a_score_ties_with_itself(scores: np.ndarray) -> None:
 
 def test_one_prompt_can_tell_nothing_apart() -> None:
     assert paired_bootstrap([1.0], [0.0]).includes_zero
-    assert tied_pairs([[1.0], [0.0]]).tolist() == [[False, True], [True, False]]
 
 
 def test_paired_bootstrap_needs_the_same_prompts() -> None:
@@ -107,72 +103,6 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
         difference = paired_bootstrap(a, b, samples=400)
         covered += difference.low <= 0.1 <= difference.high
     assert 0.90 <= covered / 300 <= 0.98
-
-
-def test_tied_pairs_is_symmetric_and_knows_the_far_ones() -> None:
-    generator = np.random.default_rng(6)
-    shared = generator.random(80)
-    scores = np.stack(
-        [shared + offset + generator.normal(0, 0.1, 80) for offset in (0, 0.005, 0.5)]
-    )
-    tied = tied_pairs(scores)
-    assert tied.tolist() == [[False, True, False], [True, False, False], [False, False, False]]
-
-
-def test_seed_noise_widens_the_intervals_once_it_is_known_well_enough() -> None:
-    shared = np.random.default_rng(7).random(80)
-    scores = np.stack([shared, shared + 0.05 + np.random.default_rng(8).normal(0, 0.02, 80)])
-    assert not tied_pairs(scores)[0, 1]
-    assert tied_pairs(scores, effect=SeedEffect(0.05, dof=8))[0, 1]
-    assert not tied_pairs(scores, effect=SeedEffect(0.05, dof=2))[0, 1]
-    assert not tied_pairs(scores, effect=SeedEffect(0.05, dof=8), seeds=[400, 400])[0, 1]
-
-
-def test_equal_architectures_are_seldom_told_apart_once_seed_noise_counts() -> None:
-    # Eight equal ones, two seeds each: every pair that is told apart is an error.
-    generator = np.random.default_rng(11)
-    pairs = np.triu_indices(8, 1)
-    wrong = {True: 0.0, False: 0.0}
-    rounds = 40
-    for _ in range(rounds):
-        hard = generator.normal(0.7, 0.2, 120)
-        repeats = (
-            hard + generator.normal(0, 0.02, (8, 2, 1)) + generator.normal(0, 0.15, (8, 2, 120))
-        )
-        for aware in wrong:
-            effect = seed_effect(list(repeats)) if aware else None
-            tied = tied_pairs(repeats.mean(axis=1), seeds=[2] * 8, effect=effect, samples=400)
-            wrong[aware] += float((~tied[pairs]).mean()) / rounds
-    assert wrong[True] < 0.1
-    assert wrong[False] > 0.2
-
-
-def test_tied_pairs_refuses_other_seed_counts() -> None:
-    with pytest.raises(ValueError, match="2 rows but 3 seed counts"):
-        tied_pairs([[0, 1], [1, 0]], seeds=[1, 1, 1])
-
-
-def test_seed_effect_finds_the_component_between_seeds() -> None:
-    generator = np.random.default_rng(9)
-    prompts = generator.normal(0, 1, 200)
-    repeats = [
-        prompts + generator.normal(0, 0.3, (3, 1)) + generator.normal(0, 0.5, (3, 200))
-        for _ in range(200)
-    ]
-    effect = seed_effect(repeats)
-    assert effect.dof == 400
-    assert effect.std == pytest.approx(0.3, rel=0.08)
-
-
-def test_seed_effect_is_nought_where_only_prompts_scatter() -> None:
-    generator = np.random.default_rng(10)
-    effect = seed_effect([generator.normal(0, 1, (4, 100)) for _ in range(200)])
-    # The scatter of single prompts alone gives seeds' means a deviation of 0.1.
-    assert effect.std < 0.03
-
-
-def test_seed_effect_without_repeats_knows_nothing() -> None:
-    assert seed_effect([[[0.1, 0.2]], [[0.3, 0.4]]]) == SeedEffect(0.0, 0)
 
 
 def test_average_ranks_share_ties() -> None:
@@ -226,17 +156,6 @@ def test_spread_refuses_what_it_cant_compare(table: list[list[float]]) -> None:
 def test_better_half_keeps_the_best_in_order() -> None:
     table = [[0.1, 0.1], [0.9, 0.7], [0.5, 0.5], [0.4, math.nan], [0.6, 0.6]]
     assert better_half(table)[:, 0].tolist() == [0.9, 0.5, 0.6]
-
-
-def test_paired_bootstrap_with_seed_noise_agrees_with_tied_pairs() -> None:
-    rng = np.random.default_rng(3)
-    prompts = rng.normal(0.5, 0.2, 60)
-    for shift in (0.0, 0.02, 0.05, 0.1, 0.3):
-        rows = np.stack([prompts + shift, prompts + rng.normal(0, 0.02, 60)])
-        for effect in (SeedEffect(0.03, 6), SeedEffect(0.03, 1), None):
-            difference = paired_bootstrap(*rows, seeds=(2, 1), effect=effect)
-            tied = tied_pairs(rows, seeds=[2, 1], effect=effect)[0, 1]
-            assert difference.includes_zero == tied
 
 
 def test_shares_of_questions_by_hand() -> None:

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nas_t2i.cli.output.console import Console
+from nas_t2i.errors import number_of
 from nas_t2i.results.comparands import Result, load_results
 from nas_t2i.results.compare import Comparison, compare
 from nas_t2i.results.exports import showable
@@ -100,8 +101,9 @@ def _rows(found: Comparison) -> list[dict[str, Any]]:
     """Return the difference over prompts, that with seeds, and that within each element type."""
     a, b = found.scores
     rows = [_row("all", a, b, found.difference, found.common, "prompts")]
-    if found.with_seeds:
-        rows.append(_row("all + seed noise", a, b, found.with_seeds, found.common, "prompts"))
+    if found.seeds:
+        whole = found.seeds.difference
+        rows.append(_row("all + seed noise", a, b, whole, found.common, "prompts"))
     rows += [
         _row(t.element_type, t.first, t.second, t.difference, t.questions, "questions")
         for t in found.by_type
@@ -131,12 +133,11 @@ def _sentences(found: Comparison) -> list[str]:
         one, other = found.left_out
         whole = f"over all of their own: {found.first.score.value:.4f} and "
         lines[0] += f", left out {one} of A and {other} of B; {whole}{found.second.score.value:.4f}"
-    if effect := found.seed_noise:
-        used = "in the second interval" if found.with_seeds else "too few to be counted"
-        repeats = f"{effect.dof} repeat{'s' * (effect.dof > 1)}"
+    if seeds := found.seeds:
+        source = number_of(seeds.repeats, "repeat") if seeds.repeats else "assumed, no repeats yet"
         lines.append(
-            f"between seeds of one architecture: standard deviation {effect.std:.4f} "
-            f"({repeats}, {used})"
+            f"between seeds of one architecture: standard deviation {seeds.deviation:.4f} "
+            f"({source}, in the second interval)"
         )
     if found.by_type and found.by_type[0].questions is None:
         lines.append("no intervals by element type: single questions are not on record")
@@ -144,7 +145,7 @@ def _sentences(found: Comparison) -> list[str]:
 
 
 def _plain(found: Comparison) -> dict[str, Any]:
-    effect = found.seed_noise
+    seeds = found.seeds
     return {
         "metric": found.first.score.metric,
         "signature": found.first.score.signature,
@@ -157,7 +158,7 @@ def _plain(found: Comparison) -> dict[str, Any]:
         },
         "common": found.common,
         "differences": _rows(found),
-        "seed_noise": {"std": effect.std, "repeats": effect.dof} if effect else None,
+        "seed_noise": {"std": seeds.deviation, "repeats": seeds.repeats} if seeds else None,
         "notes": found.notes,
         "verdict": found.verdict,
     }

@@ -44,8 +44,8 @@ def evaluate_command(
         typer.Option(
             "--metric",
             "-m",
-            help="tifa, clip, fid, hps or image_reward; of a trial or a model also heldout_loss, "
-            "text_gain or caption_gain; repeatable.",
+            help="tifa, clip, fid, hps, image_reward, or another that nas-t2i plugins lists; of a "
+            "trial or a model also heldout_loss, text_gain or caption_gain; repeatable.",
         ),
     ] = None,
     images: Annotated[
@@ -167,7 +167,7 @@ def evaluate_command(
     set_: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="METRIC.KEY=VALUE", help="A setting of a metric from a plug-in."
+            "--set", metavar="METRIC.KEY=VALUE", help="A setting of a metric, in YAML; repeatable."
         ),
     ] = None,
 ) -> None:
@@ -234,7 +234,7 @@ def evaluate_command(
         images=images,
         prompts=prompts,
         tifa=TifaOptions(**tifa),
-        settings={**_settings(options), **_set_by_key(metrics, set_)},
+        settings=_settings(metrics, options, set_),
         save_reference=save_reference,
         budget=load_budget(find_file(budget, "budgets")) if budget else None,
         step=step,
@@ -303,47 +303,40 @@ def _one_of(option: str, value: str, *valid: str) -> Any:
 _OPTIONS = {("fid", "reference"): "--reference", ("fid", "inception"): "--inception"}
 
 
-def _settings(options: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return the settings of the built-in metrics of which an option was given."""
+def _settings(
+    metrics: tuple[str, ...], options: dict[str, dict[str, Any]], given: list[str] | None
+) -> dict[str, Any]:
+    """Return the settings of metrics: of options of their own, and of ``--set``."""
     from nas_t2i import plugins
+    from nas_t2i.evaluation.standalone.request import metric_names
 
+    by_key = _by_key(metrics, given)
     found = {}
-    for name, values in options.items():
-        model = plugins.find("metrics", name).cls
-        fields = model.model_fields
-        if all(value in ("", fields[key].default) for key, value in values.items()):
+    for name in dict.fromkeys([*options, *metrics]):
+        if name == "tifa" or (name not in metric_names() and not plugins.was_used("metrics", name)):
             continue
-        for key, value in values.items():
-            if value == "" and fields[key].is_required():
-                option = f"--{name.replace('_', '-')}"
-                raise ConfigError(
-                    _OPTIONS.get((name, key), f"{option}-{key}"),
-                    "missing",
-                    expected=f"it with {option}-*",
-                )
-        found[name] = _validated(name, model, values)
+        model = plugins.find("metrics", name).cls
+        own = {
+            key: value
+            for key, value in options.get(name, {}).items()
+            if value not in ("", model.model_fields[key].default)
+        }
+        if own and name not in metrics:
+            raise ConfigError(
+                "--metric", f"got options of {name}", expected=f"--metric {name} with them"
+            )
+        if name in metrics:
+            found[name] = _validated(name, model, options, {**own, **by_key.get(name, {})})
     return found
 
 
-def _validated(name: str, model: Any, values: dict[str, Any]) -> Any:
-    try:
-        return model.model_validate({"metric": name, **values})
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = str(first["loc"][-1])
-        option = _OPTIONS.get((name, key), f"--{name.replace('_', '-')}-{key}")
-        raise ConfigError(option, f"got {values.get(key)!r}: {first['msg']}") from None
-
-
-def _set_by_key(metrics: tuple[str, ...], given: list[str] | None) -> dict[str, Any]:
-    """Return the settings of metrics from plug-ins, from ``NAME.KEY=VALUE``; values are YAML."""
-    from nas_t2i import plugins
-
+def _by_key(metrics: tuple[str, ...], given: list[str] | None) -> dict[str, dict[str, Any]]:
+    """Return what ``--set NAME.KEY=VALUE`` gives, by name and key; values are YAML."""
     values: dict[str, dict[str, Any]] = {}
     for text in given or []:
         key_path, equals, value = text.partition("=")
         name, dot, key = key_path.partition(".")
-        if not (equals and dot and key) or name not in metrics or name in SIGNALS:
+        if not (equals and dot and key) or name not in metrics or name in ("tifa", *SIGNALS):
             raise ConfigError(
                 "--set",
                 f"got {text!r}",
@@ -352,15 +345,28 @@ def _set_by_key(metrics: tuple[str, ...], given: list[str] | None) -> dict[str, 
         values.setdefault(name, {})[key] = parse_document(
             f"value: {value}", f"--set {key_path}"
         ).data["value"]
-    outside = [
-        name
-        for name in metrics
-        if name in plugins.names("metrics") and name not in plugins.builtin_names("metrics")
-    ]
-    return {
-        name: _validated(name, plugins.find("metrics", name).cls, values.get(name, {}))
-        for name in dict.fromkeys([*outside, *values])
-    }
+    return values
+
+
+def _validated(
+    name: str, model: Any, options: dict[str, dict[str, Any]], values: dict[str, Any]
+) -> Any:
+    def option(key: str) -> str:
+        if key not in options.get(name, {}):
+            return f"--set {name}.{key}"
+        return _OPTIONS.get((name, key), f"--{name.replace('_', '-')}-{key}")
+
+    for key, field in model.model_fields.items():
+        if field.is_required() and key not in ("metric", *values):
+            raise ConfigError(
+                option(key), f"missing, and {name} needs it", expected=field.description or "it"
+            )
+    try:
+        return model.model_validate({"metric": name, **values})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = str(first["loc"][-1])
+        raise ConfigError(option(key), f"got {values.get(key)!r}: {first['msg']}") from None
 
 
 def _size(text: str) -> tuple[int, int] | None:

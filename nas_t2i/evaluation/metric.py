@@ -75,7 +75,7 @@ class Metric(MetricSettings, ABC):
         DISPLAY_NAME: in tables and figures.
         BETTER: which scores are better.
         SCORES: the names of its scores in records, with what tables call them, where they are not
-            just the metric's own.
+            just the metric's own; they begin with that.
         RANKED: its settings where studies are ranked by it; None: they can't be.
         BESIDE: whether it may stand beside the metric that is ranked by.
     """

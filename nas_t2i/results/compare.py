@@ -1,8 +1,8 @@
 """Two results against each other, prompt by prompt: architectures of studies or result files.
 
 Both were scored on the same prompts, and prompts differ far more than models do, so the difference
-is taken on each prompt and resampled over prompts (a paired bootstrap). What training again with
-another seed would change is added where the studies have enough repeats to tell.
+is taken on each prompt and resampled over prompts (a paired bootstrap). Where both were trained,
+what training again with another seed would change is added by the model of noise that rankings use.
 """
 
 from __future__ import annotations
@@ -11,19 +11,21 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from nas_t2i.errors import IncomparableError
-
-# A trial's seed and step may follow its architecture's name.
+from nas_t2i.protocol.signals import SIGNALS
+from nas_t2i.ranking.evidence import gather
+from nas_t2i.ranking.noise import seed_noise
+from nas_t2i.ranking.observations import Observation
+from nas_t2i.ranking.pairs import interval_of_difference
+from nas_t2i.ranking.scale import scale_for
 from nas_t2i.results.comparands import Result
 from nas_t2i.statistics import (
-    MIN_SEED_DOF,
     Difference,
     FloatArray,
-    SeedEffect,
     paired_bootstrap,
     paired_bootstrap_of_shares,
-    seed_effect,
 )
 
 
@@ -41,6 +43,18 @@ class TypeDifference:
 
 
 @dataclass(frozen=True)
+class BetweenSeeds:
+    """The noise between seeds of one architecture, around the middle of the two scores."""
+
+    deviation: float
+    """In the metric's unit."""
+    repeats: int
+    """Seeds beyond the first that it was estimated from; with few the prior speaks."""
+    difference: Difference
+    """First minus second; the interval is over prompts and seeds."""
+
+
+@dataclass(frozen=True)
 class Comparison:
     """What two results say about each other. Scores are in the metric's unit; larger is better."""
 
@@ -53,22 +67,20 @@ class Comparison:
     """Prompts of each that the other has no score of, or that have none themselves."""
     difference: Difference
     """First minus second; the interval is over prompts."""
-    seed_noise: SeedEffect | None
-    """Between seeds of one architecture; None where nothing was repeated."""
-    with_seeds: Difference | None
-    """The difference with the noise between seeds in its interval; None where that isn't known."""
+    seeds: BetweenSeeds | None
+    """None where one of the two is not a trial of a study: nothing is known of its training."""
     by_type: list[TypeDifference]
     notes: list[str]
 
     @property
     def decisive(self) -> Difference:
         """The widest interval that could be had: the one to judge by."""
-        return self.with_seeds or self.difference
+        return self.seeds.difference if self.seeds else self.difference
 
     @property
     def verdict(self) -> str:
         """One sentence on which is better, or that nothing can be told."""
-        where = "over prompts and seeds" if self.with_seeds else "over prompts"
+        where = "over prompts and seeds" if self.seeds else "over prompts"
         judged = self.decisive
         if math.isnan(judged.low):
             return "Can't be told apart: one common prompt gives no interval."
@@ -92,10 +104,6 @@ def compare(first: Result, second: Result) -> Comparison:
         raise IncomparableError(f"{first.name} and {second.name} have no scored prompt in common")
     a, b = a[:, kept], b[:, kept]
     means = a.mean(axis=0), b.mean(axis=0)
-    repeats = {**first.repeats, **second.repeats}
-    effect = seed_effect(list(repeats.values())) if repeats else None
-    known = effect if effect is not None and effect.dof >= MIN_SEED_DOF else None
-    counts = len(a), len(b)
     common = int(kept.sum())
     return Comparison(
         first=first,
@@ -104,10 +112,38 @@ def compare(first: Result, second: Result) -> Comparison:
         common=common,
         left_out=(first.per_prompt.shape[1] - common, second.per_prompt.shape[1] - common),
         difference=paired_bootstrap(*means),
-        seed_noise=effect if effect is not None and effect.dof else None,
-        with_seeds=paired_bootstrap(*means, seeds=counts, effect=known) if known else None,
+        seeds=_between_seeds(first, second, a, b, kept) if first.seeds and second.seeds else None,
         by_type=_by_type(first, second),
-        notes=_notes(first, second, known),
+        notes=_notes(first, second),
+    )
+
+
+def _between_seeds(
+    first: Result, second: Result, a: FloatArray, b: FloatArray, kept: npt.NDArray[np.bool_]
+) -> BetweenSeeds:
+    repeats = {**first.repeats, **second.repeats}
+    tables = {k: table[:, kept] for k, table in repeats.items() if table.shape[1] == kept.size}
+    rows = np.concatenate([a, b, *(table for table in tables.values())])
+    shares = first.score.better == "larger" and first.score.metric not in SIGNALS
+    scale = scale_for(
+        np.nanmean(rows, axis=1),
+        first.score.chance,
+        proportion=shares and 0 <= np.nanmin(rows) <= np.nanmax(rows) <= 1,
+    )
+    observations = [
+        Observation("\t".join(key), seed, 0, float(np.nanmean(row)), None, row)
+        for key, table in tables.items()
+        for seed, row in enumerate(table)
+    ]
+    noise = seed_noise(gather(observations, scale))
+    believed = noise.at(0)
+    value = float(a.mean() - b.mean())
+    low, high = math.nan, math.nan
+    if a.shape[1] > 1:
+        low, high = interval_of_difference(scale, a, b, believed)
+    slope = float(scale.slope((a.mean() + b.mean()) / 2))
+    return BetweenSeeds(
+        believed.deviation / slope, noise.repeats.get(0, 0), Difference(value, low, high)
     )
 
 
@@ -182,7 +218,7 @@ def _by_type(first: Result, second: Result) -> list[TypeDifference]:
     return rows
 
 
-def _notes(first: Result, second: Result, known: SeedEffect | None) -> list[str]:
+def _notes(first: Result, second: Result) -> list[str]:
     notes = list(dict.fromkeys([*first.notes, *second.notes]))
     if first.budget and second.budget and first.budget != second.budget:
         notes.append(
@@ -191,9 +227,9 @@ def _notes(first: Result, second: Result, known: SeedEffect | None) -> list[str]
         )
     if first.step and second.step and first.step != second.step:
         notes.append(f"after unlike numbers of steps: {first.step} and {second.step}")
-    if not known and (first.seeds or second.seeds):
+    if bool(first.seeds) != bool(second.seeds):
         notes.append(
-            "the interval holds no noise between seeds (that takes three repeats in the studies): "
+            "the interval holds no noise between seeds, of which a result file knows nothing: "
             "training again may turn a small difference round"
         )
     return notes

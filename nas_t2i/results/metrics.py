@@ -5,6 +5,7 @@ from __future__ import annotations
 from nas_t2i import plugins
 from nas_t2i.protocol.signals import SIGNALS
 
+# Of those whose module imports PyTorch, which takes a listing more time than all its own work.
 _NAMES = {
     "tifa": "TIFA",
     "heldout_r2": "held-out R²",
@@ -22,12 +23,17 @@ _NAMES = {
 def display_name(metric: str) -> str:
     """Return what tables and images call a metric or a signal; "score" for "": nothing is scored.
 
-    Those of plug-ins have their own name where they are installed, else that of the record.
+    A metric that is not in the table above tells its name itself, where it is installed.
     """
-    if metric in _NAMES or metric not in plugins.names("metrics"):
-        return _NAMES.get(metric, metric) or "score"
-    try:
-        name: str = plugins.find("metrics", metric).cls.DISPLAY_NAME
-    except plugins.PluginError:
-        return metric
-    return name
+    if not metric or metric in _NAMES:
+        return _NAMES.get(metric, "score")
+    for name in plugins.names("metrics"):
+        if name in _NAMES or not metric.startswith(name):
+            continue
+        try:
+            known = plugins.find("metrics", name).cls
+        except plugins.PluginError:
+            continue
+        if metric in (name, *known.SCORES):
+            return str(known.SCORES.get(metric, known.DISPLAY_NAME))
+    return metric

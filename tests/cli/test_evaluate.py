@@ -27,6 +27,9 @@ def folder(tmp_path, monkeypatch):
     return folder
 
 
+CLIP_BY_KEY = ("--set", "clip.model=m", "--set", "clip.checkpoint=c")
+
+
 def run(capsys, *arguments: str) -> tuple[int, str, str]:
     with pytest.raises(SystemExit) as end:
         main(["evaluate", *arguments])
@@ -233,9 +236,16 @@ def test_a_batch_changes_no_key_and_no_result(capsys, tmp_path):
         (("images", *TIFA, "--vqa", "shapes", "--reference", "x"), "expected --metric fid"),
         (
             ("images", *TIFA, "--vqa", "shapes", "--clip-prefix", "a"),
-            "--clip-checkpoint: missing",
+            "--metric: got options of clip; expected --metric clip",
         ),
-        (("images", "-m", "clip", "--mapping", "exact"), "got options of tifa"),
+        (
+            ("images", "-m", "clip", "--mapping", "exact", *CLIP_BY_KEY),
+            "got options of tifa",
+        ),
+        (
+            ("images", "-m", "clip", "--clip-model", "m", "--set", "clip.scale=none"),
+            "--clip-checkpoint: missing, and clip needs it; expected a pretrained tag",
+        ),
         (
             ("images", "--questions", "strange.json", "-m", "tifa", "--vqa", "learned"),
             "'is this a surfer?': not a question of the embedded benchmark",
@@ -245,7 +255,7 @@ def test_a_batch_changes_no_key_and_no_result(capsys, tmp_path):
             "expected ids such as coco_1",
         ),
         (("images", *TIFA, "--vqa", "shapes", "--format", "reference"), "and --output"),
-        (("images", "-m", "clip", "--prompts", "prompts.json"), "expected --clip-model and"),
+        (("images", "-m", "clip", "--prompts", "prompts.json"), "--clip-model: missing"),
         (("images", "-m", "clip", "--clip-model", "ViT-B-32"), "--clip-checkpoint: missing"),
         (
             ("images", "-m", "hps", "--hps-checkpoint", "a.pt", "--hps-version", "v2"),

@@ -7,9 +7,14 @@ import numpy as np
 import pytest
 
 from nas_t2i.errors import IncomparableError, RecordError, UserError
+from nas_t2i.ranking.noise import PRIOR_DEVIATION
+from nas_t2i.ranking.scale import Scale
 from nas_t2i.records import TrialState
+from nas_t2i.results.beliefs import beliefs
 from nas_t2i.results.comparands import Result, load_results
 from nas_t2i.results.compare import compare, unlike_parts
+from nas_t2i.results.entries import group_entries
+from nas_t2i.store import read_trials
 from tests.results.record_factory import HELD_OUT, prompt_scores, score, study, trial, write_records
 
 
@@ -84,7 +89,7 @@ def test_unlike_parts(one, other, told):
 
 def test_seeds_are_averaged_on_each_prompt_and_repeats_widen_the_interval():
     draw = np.random.default_rng(0).normal
-    prompts = draw(0.5, 0.2, 80)
+    prompts = np.clip(draw(0.5, 0.2, 80), 0.15, 0.8)
     # The seed's effect is +-0.1 on all prompts: only repeats can see it.
     rows = {str(i): prompts + draw(0, 0.01, (2, 80)) + [[0.1], [-0.1]] for i in range(4)}
     a = result("a", rows["0"] + 0.05, seeds=(0, 1), repeats={("s", k): v for k, v in rows.items()})
@@ -92,22 +97,55 @@ def test_seeds_are_averaged_on_each_prompt_and_repeats_widen_the_interval():
     found = compare(a, b)
     assert found.difference.value == pytest.approx(0.05, abs=0.01)
     assert not found.difference.includes_zero
-    assert found.seed_noise.dof == 4 and found.seed_noise.std == pytest.approx(0.1414, abs=0.01)
-    # Student's t with 4 degrees of freedom: 2.776 * 0.1414 * sqrt(1/2 + 1/2).
-    assert found.with_seeds.high - 0.05 == pytest.approx(0.393, rel=0.1)
+    # Half of it is the prior's 0.45 on the logit above chance.
+    assert found.seeds.repeats == 4 and 0.10 < found.seeds.deviation < 0.16
+    # Student's t with 8 degrees of freedom: 2.306 times the deviation times sqrt(1/2 + 1/2).
+    width = found.seeds.difference.high - found.seeds.difference.low
+    assert width == pytest.approx(2 * 2.306 * found.seeds.deviation, rel=0.15)
+    assert found.seeds.difference.value == found.difference.value
     assert (
         found.verdict == "Can't be told apart: the 95 % interval over prompts and seeds includes 0."
     )
     assert found.notes == []
 
 
-def test_too_few_repeats_are_told_and_not_used():
-    rows = np.array([prompt_scores(0.5), prompt_scores(0.6)])
-    found = compare(
-        result("a", rows, seeds=(0, 1), repeats={("s",): rows}), result("b", rows[0], seeds=(0,))
+def test_without_repeats_the_prior_of_rankings_speaks():
+    a = result("a", prompt_scores(0.5), seeds=(0,))
+    found = compare(a, result("b", prompt_scores(0.6), seeds=(0,)))
+    assert found.seeds.repeats == 0
+    assert found.seeds.deviation == pytest.approx(
+        PRIOR_DEVIATION / Scale(found.first.score.chance).slope(np.mean(found.scores))
     )
-    assert found.seed_noise.dof == 1 and found.with_seeds is None
-    assert "holds no noise between seeds" in found.notes[0]
+    assert found.seeds.difference.includes_zero and not found.difference.includes_zero
+
+
+def test_of_a_file_nothing_is_known_of_its_training():
+    rows = np.array([prompt_scores(0.5), prompt_scores(0.6)])
+    found = compare(result("a", rows, seeds=(0, 1), repeats={("s",): rows}), result("b", rows[0]))
+    assert found.seeds is None and "holds no noise between seeds" in found.notes[0]
+
+
+def test_a_comparison_says_what_the_ranking_of_the_study_says(root_of_pairs):
+    entries = group_entries(read_trials(root_of_pairs / "demo"))
+    believed = beliefs(entries)
+    names = [entry.first.name for entry in entries]
+    for i, one in enumerate(names):
+        for j, other in enumerate(names[:i]):
+            found = compare(*load_results(f"demo/{one}", f"demo/{other}", root_of_pairs))
+            assert found.decisive.includes_zero == (j in believed[i].tied_with)
+
+
+@pytest.fixture
+def root_of_pairs(tmp_path):
+    draw = np.random.default_rng(0)
+    levels = {"A": 0.5, "B": 0.55, "C": 0.7, "D": 0.8, "E": 0.82}
+    made = [
+        trial(name, {200: list(draw.beta(8 * level, 8 * (1 - level), 60))}, seed=seed)
+        for name, level in levels.items()
+        for seed in range(2)
+    ]
+    write_records(tmp_path / "demo", study(), made)
+    return tmp_path
 
 
 def answered(*rows):
@@ -171,7 +209,8 @@ def test_all_seeds_at_the_last_rung_that_both_have(root):
     assert a.seeds == b.seeds == (0, 1)
     found = compare(a, b)
     assert found.scores == pytest.approx((0.55, 0.4))
-    assert found.seed_noise.dof == 2
+    # B's two, one of them at chance, don't count.
+    assert found.seeds.repeats == 1
     assert "demo/B: seed 1 failed at step 200" in found.notes
 
 

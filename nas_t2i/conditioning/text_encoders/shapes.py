@@ -306,18 +306,6 @@ def _loss(logits: tuple[Tensor, ...], targets: Tensor) -> Tensor:
     return torch.stack(terms).sum()
 
 
-def head_accuracy(model: ShapesTextEncoder, count: int = 2000, seed: int = 1) -> float:
-    """Share of the asked facts that the encoder's heads get right on fresh captions."""
-    groups = model.settings.groups
-    scenes = sample_scenes(seed, "text-check", count, mixture=_MIXTURES[groups])
-    tokens = tokenize(captions(scenes), model.tokens)
-    targets = _targets(scenes, tokens, groups)
-    with torch.inference_mode():
-        said = torch.stack([part.argmax(dim=-1) for part in _told(model, tokens)], dim=-1)
-    asked = targets != _NONE
-    return float((said == targets)[asked].float().mean())
-
-
 def load_or_train(cache: Path, settings: TextSettings | None = None) -> ShapesTextEncoder:
     """The encoder from ``cache``/shapes-text-<key>.safetensors, trained and written if missing."""
     settings = settings or TextSettings()

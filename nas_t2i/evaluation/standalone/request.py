@@ -172,14 +172,6 @@ def _check_metrics(request: Request) -> None:
             )
 
 
-# What the command line calls the settings that a metric can't do without.
-_NEEDED = {
-    "clip": "--clip-model and --clip-checkpoint",
-    "hps": "--hps-checkpoint and --hps-version",
-    "image_reward": "--image-reward-checkpoint",
-}
-
-
 def _check_settings(request: Request) -> None:
     for name in request.of_images:
         if name == "tifa":
@@ -194,11 +186,13 @@ def _check_settings(request: Request) -> None:
                 "--reference", "missing", expected="a folder of real images, or their statistics"
             )
         else:
-            raise ConfigError(
-                f"--metric {name}",
-                "no model" if name in _NEEDED else "no settings",
-                expected=_NEEDED.get(name, f"--set {name}.KEY=VALUE"),
-            )
+            raise ConfigError(f"--metric {name}", "no settings", expected=_needed(name))
+
+
+def _needed(metric: str) -> str:
+    fields = plugins.find("metrics", metric).cls.model_fields
+    needed = [key for key, field in fields.items() if field.is_required() and key != "metric"]
+    return f"its settings ({', '.join(needed)})" if needed else "its settings"
 
 
 def _check_fid(fid: FidMetric, save_reference: Path | None) -> None:

@@ -135,21 +135,12 @@ class FeatureStatistics:
         return statistics
 
 
-def frechet_distance(first: FeatureStatistics, second: FeatureStatistics) -> float:
-    """Return the squared Fréchet distance, which is FID for Inception's features; 0 or more.
-
-    Raises:
-        IncomparableError: statistics of two extractors.
-        ValueError: fewer than two images.
-    """
-    _check_extractors(first, second)
-    return _distance(first, second, _factor(second.cov))
-
-
 def distance_with_error(
     groups: Sequence[FeatureStatistics], reference: FeatureStatistics
 ) -> tuple[float, float]:
     """Return FID of all groups of images together, and its standard error.
+
+    FID is the squared Fréchet distance of Inception's features; 0 or more.
 
     The error is the jackknife's over groups (each left out in turn; Efron and Tibshirani, "An
     Introduction to the Bootstrap", 1993, chapter 11): how much the figure would move with other
