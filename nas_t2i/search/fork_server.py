@@ -12,6 +12,7 @@ another one. It ends when the driver's end of the socket is closed, however the 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import importlib
@@ -23,7 +24,7 @@ import subprocess
 import sys
 import weakref
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 UNSEEN = 256  # "exit status" of a child that ended when no server was left to see how
 _READY_SECONDS = 300.0  # that imports may take, from a cold disk
@@ -183,14 +184,22 @@ def main(arguments: list[str]) -> int:
     gc.collect()
     gc.freeze()  # what is shared stays shared: a child's collector does not write to it
     trial = _serve(channel)
-    if trial is None:
-        return 0
-    sys.argv = [str(module.__file__), *trial]
-    try:
-        status: int = module.main(trial, shared)
-    finally:
-        gc.unfreeze()  # so that it is taken apart in order at the end
-    return status
+    if trial is not None:
+        sys.argv = [str(module.__file__), *trial]
+        _leave(module.main(trial, shared))
+    return 0
+
+
+def _leave(status: int) -> NoReturn:
+    """End a trial's process without taking apart what it shares with the server.
+
+    As children of `multiprocessing` do: exit functions run, but modules and objects are left to the
+    system. The interpreter's own way of ending takes a second or two here, a pause of a race each.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status)
 
 
 def _serve(channel: socket.socket) -> list[str] | None:
