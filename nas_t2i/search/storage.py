@@ -171,10 +171,10 @@ def readable_storage_errors(url: str) -> Iterator[None]:
 
 def one_line(error: BaseException, url: str) -> str:
     """Return a library's message on one line; it may quote a password that it took for a port."""
-    first = error
-    while first.__cause__ is not None:
-        first = first.__cause__
-    cause = getattr(error, "orig", None) or getattr(first, "orig", None) or error
+    wrapped: BaseException | None = error  # what the database said is within what was made of it
+    while wrapped is not None and getattr(wrapped, "orig", None) is None:
+        wrapped = wrapped.__cause__
+    cause = getattr(wrapped, "orig", None) or error
     text = " ".join(str(cause).split())[:300]
     secret = re.search(r"://[^/:@]*:(.*)@", url)
     for piece in re.split(r"[/:@?&#]", unquote(secret[1]) + "@" + secret[1]) if secret else ():

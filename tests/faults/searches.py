@@ -3,7 +3,6 @@
 import functools
 import multiprocessing
 import os
-import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -131,7 +130,7 @@ def _searching(plan: Plan, cache: str, kill_at: int, before: bool) -> None:
 
             search(plan, Lines())
     except UserError as error:
-        print(error, file=sys.stderr)
+        (plan.root / "error").write_text(str(error))
         os._exit(error.status)
     os._exit(0)
 

@@ -17,7 +17,7 @@ from tests.faults.searches import Plan, on, optuna_trials, records, search, star
 _LONGEST_SECONDS = 400
 
 
-def disturb(plan: Plan, kills: int, seed: int, *, longest: float = 4.0) -> Counter:
+def disturb(plan: Plan, kills: int, seed: int, *, longest: float = 1.5) -> Counter:
     """Search with `kills` kills of driver and trials at random points, then to its end."""
     rng, done = random.Random(seed), Counter()  # noqa: S311
     plan.folder.mkdir(parents=True, exist_ok=True)
@@ -120,7 +120,7 @@ def assert_consistent(plan: Plan, alone: Plan) -> None:
 
 def test_short(tmp_path):
     plan = Plan(tmp_path / "killed", trials=4)
-    done = disturb(plan, 6, seed=1, longest=3.0)
+    done = disturb(plan, 6, seed=1)
     assert sum(done.values()) == 6
     assert_like_one_left_alone(plan, tmp_path)
 
