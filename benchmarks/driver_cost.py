@@ -230,8 +230,8 @@ def search(request: SearchRequest, screen: Path) -> Stopwatch:
 
 
 def make_request(folder: Path, sampler: str, trials: int) -> SearchRequest:
-    """Return a search of the U-Net space under the embedded budget, one seed a candidate."""
-    budget = load_budget(find_file("embedded", "budgets"))
+    """Return a search of the U-Net space whose trials stop at rungs, one seed a candidate."""
+    budget = load_budget(find_file("embedded_v1", "budgets"))
     plan = {
         "trials": trials,
         "seeds_per_architecture": 1,

@@ -18,7 +18,7 @@ def checks(rule: StoppingRule) -> Iterator[Check]:
         yield from _race_checks(rule)
         return
     noise = np.random.default_rng(0).normal(0, 0.1, _PROMPTS)
-    scores = {str(i): (0.1 * i + noise).tolist() for i in range(9)}
+    scores = {str(i): 0.1 * i + noise for i in range(9)}
     yield Check("the best goes on", "" if rule.goes_on("8", scores, 0) else "it is stopped")
     alone = rule.goes_on("0", {"0": scores["0"]}, 0)
     yield Check("whoever is alone goes on", "" if alone else "it is stopped")

@@ -25,13 +25,13 @@ class StoppingRule(Part, ABC):
     def goes_on(
         self,
         candidate: str,
-        at_rung: Mapping[str, Sequence[float]],
+        at_rung: Mapping[str, npt.NDArray[np.float64]],
         rung_index: int,
     ) -> bool:
         """Decide whether a candidate goes on past the `rung_index`-th rung of the budget.
 
         `at_rung` holds, for every candidate that has reached the rung so far (this one included),
-        its score a prompt, the same prompts in the same order; larger is better, whatever the
+        its scores (prompts,), the same prompts in the same order; larger is better, whatever the
         metric.
         """
 
@@ -88,7 +88,7 @@ class RacingRule(StoppingRule):
     def goes_on(
         self,
         candidate: str,  # noqa: ARG002
-        at_rung: Mapping[str, Sequence[float]],  # noqa: ARG002
+        at_rung: Mapping[str, npt.NDArray[np.float64]],  # noqa: ARG002
         rung_index: int,  # noqa: ARG002
     ) -> bool:
         """Return True: a race stops nobody for good."""

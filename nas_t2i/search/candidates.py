@@ -5,7 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
+
+import numpy as np
+import numpy.typing as npt
 
 from nas_t2i import plugins
 from nas_t2i.arch.catalog import name_of
@@ -20,6 +23,8 @@ from nas_t2i.search.study import Draft, OptunaStudy
 from nas_t2i.search.trial_config import Control, TrialConfig
 from nas_t2i.streams import derive_seed
 from nas_t2i.training.feeds.inputs import Geometry
+
+FloatArray = npt.NDArray[np.float64]
 
 _ASKS = 30  # proposals in a row that may be unusable before the sampler is passed over
 _DRAWS = 2000  # uniform draws before the space counts as used up
@@ -41,11 +46,11 @@ class Candidate:
     ends: dict[int, EndEvent] = field(default_factory=dict)  # by seed
     stopped: bool = False  # a rung decided against it; its other seeds stop at their next rung
     failures: dict[int, int] = field(default_factory=dict)  # started seed -> attempts that failed
-    _prompt_scores: dict[tuple[int, str], tuple[list[int], list[float]]] = field(
+    _prompt_scores: dict[tuple[int, str], tuple[list[int], FloatArray]] = field(
         default_factory=dict, repr=False
     )
 
-    @property
+    @cached_property
     def key(self) -> tuple[str, str]:
         """No two candidates of a study share it."""
         return self.arch.arch_id, self.control
@@ -67,14 +72,15 @@ class Candidate:
         """Whether any process of a seed's trial is on record."""
         return seed in self.failures
 
-    def prompt_scores(self, rung: int, metric: str) -> list[float]:
-        """Return the score of each prompt at a rung, the mean over the seeds seen there."""
+    def prompt_scores(self, rung: int, metric: str) -> FloatArray:
+        """Return the score of each prompt at a rung, (prompts,), the mean over the seeds seen."""
         seen = [id(point) for point in self.points[rung].values()]
-        known, means = self._prompt_scores.get((rung, metric), ([], []))
-        if known != seen:  # every decision asks for those of every candidate
-            columns = [point.scores[metric].per_prompt for point in self.points[rung].values()]
-            means = [sum(scores) / len(scores) for scores in zip(*columns, strict=True)]
-            self._prompt_scores[rung, metric] = seen, means
+        known = self._prompt_scores.get((rung, metric))
+        if known is not None and known[0] == seen:  # a decision asks for those of every candidate
+            return known[1]
+        columns = [point.scores[metric].per_prompt for point in self.points[rung].values()]
+        means = np.array([sum(scores) / len(scores) for scores in zip(*columns, strict=True)])
+        self._prompt_scores[rung, metric] = seen, means
         return means
 
     def config(self, study: str, number: int, budget: Budget, seed: int) -> TrialConfig:

@@ -271,7 +271,7 @@ class Driver:
             return True
         sign = 1 if evaluation.BETTER == "larger" else -1
         at_rung = {
-            str(other.key): [sign * s for s in other.prompt_scores(rung, evaluation.metric)]
+            str(other.key): sign * other.prompt_scores(rung, evaluation.metric)
             for other in self.candidates
             if rung in other.points and not other.control
         }

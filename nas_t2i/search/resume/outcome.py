@@ -20,7 +20,7 @@ def outcome_of(candidate: Candidate, rungs: Sequence[int], metric: str) -> Outco
     """
 
     def mean(rung: int) -> float:
-        scores = candidate.prompt_scores(rung, metric)
+        scores: list[float] = candidate.prompt_scores(rung, metric).tolist()
         return sum(scores) / len(scores)
 
     def is_settled(rung: int) -> bool:

@@ -32,18 +32,16 @@ class BestShare(StoppingRule):
     margin: float = Field(ge=0, description="standard errors of the paired difference over prompts")
     min_peers: int = Field(ge=1, description="nobody stops before this many trials saw the rung")
 
-    def goes_on(
-        self, candidate: str, at_rung: Mapping[str, Sequence[float]], rung_index: int
-    ) -> bool:
+    def goes_on(self, candidate: str, at_rung: Mapping[str, PromptScores], rung_index: int) -> bool:
         """Decide whether `candidate` goes on past a rung; see `StoppingRule.goes_on`."""
         if len(at_rung) < self.min_peers:
             return True
-        scores = {name: np.asarray(values, dtype=np.float64) for name, values in at_rung.items()}
-        ranked = sorted(scores, key=lambda name: -float(scores[name].mean()))
+        means = dict(zip(at_rung, np.stack(list(at_rung.values())).mean(axis=1), strict=True))
+        ranked = sorted(at_rung, key=lambda name: -means[name])
         kept = ranked[: math.ceil(self.keep[rung_index] * len(ranked))]
         if candidate in kept:
             return True
-        shortfall: PromptScores = scores[kept[-1]] - scores[candidate]
+        shortfall: PromptScores = at_rung[kept[-1]] - at_rung[candidate]
         stderr = float(shortfall.std(ddof=1)) / math.sqrt(len(shortfall))
         return float(shortfall.mean()) <= self.margin * stderr
 

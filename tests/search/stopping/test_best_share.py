@@ -7,9 +7,9 @@ from nas_t2i.search.stopping.best_share import BestShare
 HALF = BestShare(keep=(0.5, 0.5), margin=0.0, min_peers=2)
 
 
-def scores(mean: float, n: int = 64) -> list[float]:
+def scores(mean: float, n: int = 64) -> np.ndarray:
     """Prompt scores around a mean, the same pattern for every candidate."""
-    return (mean + 0.1 * np.sin(np.arange(n))).tolist()
+    return mean + 0.1 * np.sin(np.arange(n))
 
 
 def test_nobody_stops_before_enough_peers_were_seen():
@@ -31,8 +31,8 @@ def test_who_cannot_be_told_from_the_last_kept_one_goes_on():
     close = kept - rng.normal(0.01, 0.2, size=100)  # worse by less than its standard error of 0.02
     far = kept - rng.normal(0.2, 0.2, size=100)
     rule = HALF.model_copy(update={"margin": 2.0})
-    assert rule.goes_on("close", {"kept": kept.tolist(), "close": close.tolist()}, 0)
-    assert not rule.goes_on("far", {"kept": kept.tolist(), "far": far.tolist()}, 0)
+    assert rule.goes_on("close", {"kept": kept, "close": close}, 0)
+    assert not rule.goes_on("far", {"kept": kept, "far": far}, 0)
 
 
 @given(
