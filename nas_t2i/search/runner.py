@@ -154,7 +154,7 @@ class TrialProcess:
         self._killed_because = ""
         self._heard = time.monotonic()
         self._killed_for_memory = kills_for_memory()
-        self._decided_rungs = Budget.model_validate(config.budget, strict=False).full_rungs[:-1]
+        self._decided_rungs = Budget.model_validate(config.budget, strict=False).rungs[:-1]
         self._waits_for_word = False
         self._stderr = (folder / "stderr.log").open("ab")
         self._said_before = self._stderr.tell()

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -173,6 +174,19 @@ def test_a_silent_trial_is_killed_and_named(start, tmp_path):
     assert end.state is TrialState.FAILED
     assert end.reason.startswith("silent for") and end.fault == "lost"
     assert not any(map(runs, pids(tmp_path, config)))
+
+
+@pytest.mark.parametrize("cheap", [0, 1])
+def test_a_trial_that_waits_for_a_decision_is_not_silent(cheap, start, tmp_path):
+    trial = start(tmp_path, quick_config(cheap=cheap))
+    wait_until(lambda: any(isinstance(event, RungEvent) for event in trial.poll()))
+    trial._stall_seconds = 0.1
+    time.sleep(0.3)
+    trial.poll()
+    assert not trial._killed_because
+    trial._stall_seconds = 60.0
+    trial.decide(1, True)
+    assert follow(trial)[-1].state is TrialState.COMPLETE
 
 
 def test_a_kill_that_the_kernel_counts_is_one_for_memory(start, tmp_path, monkeypatch):

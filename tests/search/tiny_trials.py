@@ -18,7 +18,8 @@ from nas_t2i.arch.catalog import lookup
 from nas_t2i.events import EventLog
 from nas_t2i.files import write_json
 from nas_t2i.locks import FolderLock
-from nas_t2i.protocol.budget import load_budget
+from nas_t2i.protocol.budget import load_budget, recorded_budget
+from nas_t2i.protocol.rungs import Rungs
 from nas_t2i.records import CurvePoint, EndEvent, Profile, RungEvent, StartEvent, TrialState
 from nas_t2i.search.decisions import Decisions, InterruptedTrialError
 from nas_t2i.search.trial_config import TrialConfig
@@ -27,20 +28,21 @@ from tests.search.processes import rank, runs
 ROOT = Path(__file__).parents[2]
 
 
-def quick_budget(steps: int = 3, **execution):
+def quick_budget(steps: int = 3, cheap: int = 0, **execution):
+    """A budget of a rung a step, the first `cheap` of them with signals alone."""
     whole = load_budget(ROOT / "budgets/embedded.yaml")
     return whole.model_copy(
         update={
             "training": whole.training.model_copy(update={"steps": steps, "batch": 4}),
-            "rungs": tuple(range(1, steps + 1)),
+            "rungs": Rungs(range(cheap + 1, steps + 1), range(1, cheap + 1)),
             "execution": whole.execution.model_copy(update={"micro_batch": "auto"} | execution),
         }
     )
 
 
-def quick_config(name: str = "whole", *, seed: int = 0, steps: int = 3, **execution):
+def quick_config(name: str = "whole", *, seed=0, steps=3, cheap=0, **execution):
     """The config of a trial whose name is what happens to it."""
-    budget = quick_budget(steps, **execution)
+    budget = quick_budget(steps, cheap, **execution)
     arch = lookup("SD2-C320")
     numbers = dict.fromkeys(Profile.model_fields, 1)
     words = {"name": name, "arch_id": arch.arch_id, "family": "unet"}
@@ -77,8 +79,9 @@ CRASHES = {
 def lead(config: TrialConfig, folder: Path, decisions: Decisions, log: EventLog) -> EndEvent:
     saved = folder / "step"
     reported = int(saved.read_text()) if saved.exists() else 0
+    rungs = recorded_budget(config.budget, folder / "config.json").rungs
     try:
-        for rung in config.budget["rungs"]:
+        for rung in rungs:
             decisions.check()
             if config.name == "silent":
                 time.sleep(600)
@@ -92,11 +95,7 @@ def lead(config: TrialConfig, folder: Path, decisions: Decisions, log: EventLog)
                 )
                 log.append(RungEvent(point=point))
                 saved.write_text(str(rung))
-            if (
-                rung >= reported
-                and rung != config.budget["rungs"][-1]
-                and not decisions.go_on(rung)
-            ):
+            if rung >= reported and rung != rungs[-1] and not decisions.go_on(rung):
                 return EndEvent(state=TrialState.STOPPED, reason=f"stopped early at step {rung}")
     except InterruptedTrialError as error:
         return EndEvent(state=TrialState.INTERRUPTED, reason=str(error))
