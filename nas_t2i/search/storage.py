@@ -14,9 +14,10 @@ from urllib.parse import unquote
 import optuna
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages.journal._storage import JournalOperation
 
-from nas_t2i.errors import MissingExtraError, StorageError
-from nas_t2i.files import repair_torn_tail
+from nas_t2i.errors import MissingExtraError, StorageError, Where
+from nas_t2i.files import json_object, read_bytes, record_error, repair_torn_tail
 from nas_t2i.untrusted.redact import HIDDEN, redacted
 
 T = TypeVar("T")
@@ -34,6 +35,7 @@ def open_storage(url: str, warn: Say, *, own: bool) -> BaseStorage:
 
     Raises:
         StorageError: it can't be used.
+        RecordError: the journal is damaged; says where.
     """
     if url.startswith("journal:"):
         # Absolute: the lock is a link to it, and a link from another folder would lead nowhere.
@@ -42,8 +44,10 @@ def open_storage(url: str, warn: Say, *, own: bool) -> BaseStorage:
             raise StorageError(f"storage {redacted(url)}: no such folder: {path.parent}")
         if own:
             _remove_stale_lock(path, warn)
-        if path.exists() and (note := repair_torn_tail(path)):
-            warn(note)
+        if path.exists():
+            if note := repair_torn_tail(path):
+                warn(note)
+            _check_journal(path)
         return JournalStorage(JournalFileBackend(str(path), _SpokenLock(path, warn)))
     if "://" not in url:
         # Of a URL with a slip in it nobody can tell where the password is.
@@ -53,6 +57,18 @@ def open_storage(url: str, warn: Say, *, own: bool) -> BaseStorage:
             "sqlite:///study.db or postgresql+psycopg://user@host/database"
         )
     return optuna.storages.get_storage(url)
+
+
+def _check_journal(path: Path) -> None:
+    """Raise RecordError, with its place, for a line that Optuna would stumble over."""
+    for number, line in enumerate(read_bytes(path).splitlines(), start=1):
+        operation = json_object(line, path, number).get("op_code")
+        if operation not in [*JournalOperation]:
+            raise record_error(
+                Where(str(path), number, 1),
+                f"op_code: got {operation!r:.60}",
+                expected=f"one of Optuna's, 0 to {max(JournalOperation)}",
+            )
 
 
 def _lock_of(journal: Path) -> Path:

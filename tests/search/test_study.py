@@ -227,6 +227,29 @@ def test_a_journal_cut_in_a_line_is_repaired_and_nothing_whole_is_lost(tmp_path)
 
 
 @pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (b"[" * 100_000 + b"]" * 100_000, "journal:3:101: lists or mappings nested too deeply"),
+        (b'{"op_code": ' + b"9" * 100_000 + b"}", "journal:3:13: a number of 100000 digits"),
+        (b"[1]", "journal:3:1: got [1]; expected one JSON object"),
+        (b'{"op_code": 44}', "journal:3:1: op_code: got 44; expected one of Optuna's, 0 to 10"),
+        (b"{}", "journal:3:1: op_code: got None; expected one of Optuna's"),
+        (b"\xff", "journal:3:1: not UTF-8 text"),
+    ],
+)
+def test_a_damaged_line_of_a_journal_is_named_by_its_place(line, expected, tmp_path):
+    path = tmp_path / "study.journal"
+    run(open_study(f"journal:{path}"), 1)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:2], line + b"\n", *lines[2:]]))
+    before = path.read_bytes()
+    with pytest.raises(UserError) as error:
+        open_study(f"journal:{path}")
+    assert expected in str(error.value) and "\n" not in str(error.value)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
     ("url", "expected"),
     [
         ("study.db", "not a URL"),
@@ -255,7 +278,7 @@ def test_a_storage_that_cannot_be_reached_is_one_line_without_its_password(url, 
 def test_a_journal_of_something_else_is_refused(tmp_path):
     path = tmp_path / "study.journal"
     path.write_text("not json\n{}\n")
-    with pytest.raises(StorageError, match=r"study\.journal"):
+    with pytest.raises(UserError, match=r"study\.journal:1:1: not whole JSON"):
         open_study(f"journal:{path}")
     assert path.read_text() == "not json\n{}\n"
 
