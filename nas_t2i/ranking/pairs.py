@@ -74,7 +74,7 @@ def _half_width(
     noise: Variance, seed_share: npt.ArrayLike, others: npt.ArrayLike, confidence: float
 ) -> FloatArray:
     """Return half the interval, where prompts and predictions bring the variance `others`."""
-    seeds = noise.value * np.asarray(seed_share, dtype=np.float64)
+    seeds = noise.value * np.maximum(np.asarray(seed_share, dtype=np.float64), 1e-9)
     variance = seeds + np.maximum(others, 0.0)
     half: FloatArray = student(confidence, noise.dof * (variance / seeds) ** 2) * np.sqrt(variance)
     return half

@@ -38,7 +38,8 @@ class Estimate:
 
     mean: FloatArray
     seed_share: FloatArray
-    """Times the variance between seeds, it is the variance of `mean` by seeds: 1 / seeds."""
+    """Times the variance between seeds, it is the variance of `mean` by seeds: 1 / seeds where
+    all were measured; of predicted ones what `prediction_variance` has not in it."""
     prediction_variance: FloatArray
     """Of `mean`, by what was predicted; 0 where every seed was measured."""
     prompt_variance: FloatArray
@@ -136,20 +137,21 @@ def believe(
     evidence = gather(observations, scale, apart=apart)
     noise = seed_noise(evidence)
     generator = np.random.default_rng([seed, 2])
-    finals = complete(evidence, min(draws, _AT_A_TIME), generator)
-    weights = _weights(evidence, noise, finals)
-    estimate = _estimate(evidence, finals, weights)
+    variance = noise.at(evidence.steps[evidence.target])
+    completed = complete(evidence, min(draws, _AT_A_TIME), generator)
+    finals, seed_parts = completed.of_architectures(variance.value)
+    weights = _weights(evidence, variance.value * seed_parts + finals.variance)
+    estimate = _estimate(evidence, finals, weights, seed_parts)
     centre, pull = _population(evidence, noise, estimate)
     location = centre + pull * (estimate.mean - centre)
     drawn = np.empty((draws, len(location)), dtype=np.float32)
     for start in range(0, draws, _AT_A_TIME):
         count = min(_AT_A_TIME, draws - start)
         if start and not finals.measured.all():
-            finals = complete(evidence, count, generator)
+            completed = complete(evidence, count, generator)
+            finals, _ = completed.of_architectures(variance.value)
         means = sums(weights * finals.draws[:count], evidence.owner, len(location))
-        error = _error(
-            estimate, noise.at(evidence.steps[evidence.target]).draw(generator, count), generator
-        )
+        error = _error(estimate, variance.draw(generator, count), generator)
         drawn[start : start + count] = centre + pull * (means - centre) + np.sqrt(pull) * error
     return Posterior(
         evidence=evidence,
@@ -161,16 +163,17 @@ def believe(
     )
 
 
-def _weights(evidence: Evidence, noise: SeedNoise, finals: Finals) -> FloatArray:
+def _weights(evidence: Evidence, variances: FloatArray) -> FloatArray:
     """Return the weight of each run in its architecture's mean; those of one add up to 1."""
-    variance = noise.at(evidence.steps[evidence.target]).value
-    weights = 1 / (variance + finals.variance)
+    weights = 1 / variances
     total = sums(weights, evidence.owner, len(evidence.architectures))
     shares: FloatArray = weights / total[evidence.owner]
     return shares
 
 
-def _estimate(evidence: Evidence, finals: Finals, weights: FloatArray) -> Estimate:
+def _estimate(
+    evidence: Evidence, finals: Finals, weights: FloatArray, seed_parts: FloatArray
+) -> Estimate:
     owner, count = evidence.owner, len(evidence.architectures)
     influence = evidence.influence.get(evidence.target)
     known = np.where(finals.measured, weights, 0.0)
@@ -185,7 +188,7 @@ def _estimate(evidence: Evidence, finals: Finals, weights: FloatArray) -> Estima
     predicted = sums(weights * (finals.draws - finals.mean), owner, count).var(axis=0)
     return Estimate(
         mean=sums(weights * finals.mean, owner, count),
-        seed_share=sums(weights**2, owner, count),
+        seed_share=sums(weights**2 * seed_parts, owner, count),
         prediction_variance=predicted,
         prompt_variance=prompts,
         influence=table,

@@ -155,6 +155,7 @@ class TrialProcess:
         self._heard = time.monotonic()
         self._killed_for_memory = kills_for_memory()
         self._decided_rungs = Budget.model_validate(config.budget, strict=False).rungs[:-1]
+        self._told: set[int] = set()  # rungs of which the trial knows whether it goes on
         self._waits_for_word = False
         self._stderr = (folder / "stderr.log").open("ab")
         self._said_before = self._stderr.tell()
@@ -179,7 +180,7 @@ class TrialProcess:
             self._heard = time.monotonic()
         for event in events:
             # Silent because the driver says nothing: its other seeds may be slower.
-            self._waits_for_word = self._is_decided(event)
+            self._waits_for_word = self._waits_after(event)
             if isinstance(event, EndEvent):
                 self._own_end = event
         events = [event for event in events if not isinstance(event, EndEvent)]
@@ -193,6 +194,7 @@ class TrialProcess:
     def decide(self, rung: int, go: bool) -> None:
         """Tell the trial to go on after a rung, or to stop there. Raises StorageError."""
         self._log.say(f"{'go' if go else 'stop'} {rung}")
+        self._told.add(rung)
         self._waits_for_word, self._heard = False, time.monotonic()
 
     def leave(self) -> None:
@@ -234,8 +236,9 @@ class TrialProcess:
             return
         self._signal(signal.SIGKILL)
 
-    def _is_decided(self, event: TrialEvent) -> bool:
-        return isinstance(event, RungEvent) and event.point.step in self._decided_rungs
+    def _waits_after(self, event: TrialEvent) -> bool:
+        step = event.point.step if isinstance(event, RungEvent) else 0
+        return step in self._decided_rungs and step not in self._told
 
     def _terminate(self) -> None:
         self._sent_away = True

@@ -18,7 +18,7 @@ from nas_t2i.arch.catalog import lookup
 from nas_t2i.events import EventLog
 from nas_t2i.files import write_json
 from nas_t2i.locks import FolderLock
-from nas_t2i.protocol.budget import load_budget, recorded_budget
+from nas_t2i.protocol.budget import load_budget
 from nas_t2i.protocol.rungs import Rungs
 from nas_t2i.records import CurvePoint, EndEvent, Profile, RungEvent, StartEvent, TrialState
 from nas_t2i.search.decisions import Decisions, InterruptedTrialError
@@ -79,7 +79,8 @@ CRASHES = {
 def lead(config: TrialConfig, folder: Path, decisions: Decisions, log: EventLog) -> EndEvent:
     saved = folder / "step"
     reported = int(saved.read_text()) if saved.exists() else 0
-    rungs = recorded_budget(config.budget, folder / "config.json").rungs
+    told = config.budget["rungs"]
+    rungs = told if isinstance(told, list) else sorted([*told["signals"], *told["full"]])
     try:
         for rung in rungs:
             decisions.check()

@@ -39,9 +39,8 @@ def first_value(budget: Budget, point: CurvePoint) -> float:
             share = min(max(share, _EDGE), 1 - _EDGE)
             return math.log(share / (1 - share))
         return value
-    if "text_gain" in point.signals:
-        return point.signals["text_gain"].value
-    return -point.signals["heldout_loss"].value if "heldout_loss" in point.signals else -point.loss
+    loss = point.signals["heldout_loss"].value if "heldout_loss" in point.signals else point.loss
+    return -math.log(loss) if loss > 0 else -loss
 
 
 def draws(budget: Budget, entries: Sequence[Entry], seed: int, number: int) -> FloatArray:

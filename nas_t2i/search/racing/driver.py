@@ -76,15 +76,14 @@ class RaceDriver(Driver):
         if run is not None:
             if run.waits_at is None:  # on its way out: it is started again when it has gone
                 return False
-            rung, run.waits_at = run.waits_at, None
-            run.trial.decide(rung, True)
+            first, run.waits_at = run.waits_at, None
         elif len(self._running) < self.parallel:
-            run = self._start(candidate, piece.seed)
-            for rung in self.budget.rungs:
-                if rung < piece.step:
-                    run.trial.decide(rung, True)
+            first, run = 0, self._start(candidate, piece.seed)
         else:
             return False
+        for rung in self.budget.rungs:
+            if first <= rung < piece.step:
+                run.trial.decide(rung, True)
         self._queued.remove(piece)
         self._under_way[*piece.key, piece.seed] = piece
         return True

@@ -10,6 +10,9 @@ from nas_t2i.records import CurvePoint, TrialState
 from nas_t2i.search.candidates import Candidate
 from nas_t2i.search.racing.ledger import Piece
 
+# Of the steps; up to there a piece of training ends at the next rung. benchmarks/race_replay.py and
+# racing_rules.py compare it with other ends.
+_EARLY_SHARE = 0.2
 _DEAD = (TrialState.FAILED, TrialState.DIVERGED)
 
 
@@ -52,13 +55,19 @@ class Entry:
         }
 
     def next_piece(self, rungs: Sequence[int]) -> tuple[int, int, int] | None:
-        """Return (seed, where it stands, its next rung): one seed to its end, then the next."""
+        """Return (seed, where it stands, where it is to get): one seed to its end, then the next.
+
+        The early rungs are gone through one by one; whoever is chosen after them is trained to the
+        last one. Half-trained to a late rung, a trial has cost much and says little more.
+        """
         if self.out:
             return None
         for seed in self.candidate.seeds:
             begin = self.given.get(seed, 0)
             if begin < rungs[-1]:
-                return seed, begin, next(rung for rung in rungs if rung > begin)
+                following = next(rung for rung in rungs if rung > begin)
+                early = following <= _EARLY_SHARE * rungs[-1]
+                return seed, begin, following if early else rungs[-1]
         return None
 
     def contender(self, rungs: Sequence[int]) -> Contender:
