@@ -164,12 +164,14 @@ class Proposals:
         self._known = known
         self._proxies = {c.trained.arch_id: c.name for c in known.values() if not c.control}
         self._planned = self._plan(controls)
+        self._used_up = False  # the space: nothing new was found in it
 
     def next(self, *, planned_only: bool) -> Candidate | None:
         """Return the next new candidate: planned ones first; None when there is no other."""
         candidate = next(self._planned, None)
-        if candidate is None and not planned_only:
+        if candidate is None and not planned_only and not self._used_up:
             candidate = self._from_sampler() or self._from_uniform()
+            self._used_up = candidate is None
         if candidate is not None:
             self._known[candidate.key] = candidate
             self._proxies.setdefault(candidate.trained.arch_id, candidate.name)

@@ -21,16 +21,14 @@ parameters:
 """
 
 
-def used_up(folder: Path):
+def used_up(folder: Path, say=lambda _: None):
     """Return a supply whose architectures are all known, and its Optuna study."""
     folder.mkdir(exist_ok=True)
     (folder / "space.yaml").write_text(SPACE)
     space, factory = load_space(folder / "space.yaml"), make_factory(tiny_budget(), (0,))
     known = {c.key: c for c in (factory.make(arch) for arch in space.enumerate())}
     study = open_study(f"journal:{folder / 'study.journal'}", sampler="random")
-    supply = Proposals(
-        space, factory, study, seed=0, controls=False, known=known, say=lambda _: None
-    )
+    supply = Proposals(space, factory, study, seed=0, controls=False, known=known, say=say)
     return supply, study
 
 
@@ -59,3 +57,13 @@ def test_proposals_refused_by_a_process_that_was_killed_count(tmp_path, monkeypa
     assert supply.next(planned_only=False) is None
     assert resumed.count() == alone.count()
     assert resumed.refused_in_a_row() == alone.count()
+
+
+def test_that_a_space_is_used_up_is_said_once(tmp_path):
+    said = []
+    supply, study = used_up(tmp_path, said.append)
+    assert [supply.next(planned_only=False) for _ in range(3)] == [None] * 3
+    asked = study.count()
+    assert supply.next(planned_only=False) is None
+    assert study.count() == asked
+    assert len(said) == 1 and "the space holds no other architecture" in said[0]
