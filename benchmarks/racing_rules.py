@@ -350,12 +350,12 @@ def probability(among: int) -> Rule:
     return rule
 
 
-def as_built(ahead: int, *, cheap: int = 1) -> Rule:
+def as_built(ahead: int, early: int = 2) -> Rule:
     """`race` of nas_t2i/search/stopping: among the best two, compute counted in steps.
 
-    After everyone's first rung a piece of training is a whole trial; `by_rung`: it ends at the next
-    rung. `ahead` pieces are under way when the next is decided on; what they show is not known yet,
-    and no architecture has two of them.
+    A piece of training ends at the next of the `early` rungs, after them at the last one.
+    `ahead` pieces are under way when the next is decided on; what they show is not known yet, and
+    no architecture has two of them.
     """
 
     def rule(race: Race, posterior: Posterior) -> None:
@@ -370,7 +370,7 @@ def as_built(ahead: int, *, cheap: int = 1) -> Rule:
             free = has_more(race) & heard if (has_more(race) & heard).any() else has_more(race)
             arch = int(np.argmax(np.where(free, share, -1.0)))
             seed = int(np.argmax(race.depth[arch] < RUNGS))
-            race.advance(arch, seed, None if race.depth[arch, seed] < cheap else RUNGS - 1)
+            race.advance(arch, seed, None if race.depth[arch, seed] < early else RUNGS - 1)
 
     return rule
 
@@ -408,11 +408,7 @@ RULES: dict[str, tuple[Rule, bool]] = {  # name -> (rule, whether it picks by th
     "contenders, 5 %": (contenders(0.05), True),
     "probability of the best": (probability(1), True),
     "probability of the best two": (probability(2), True),
-    "race by rung, 0 ahead": (as_built(0, cheap=RUNGS), True),
-    "race by rung, 4 ahead": (as_built(4, cheap=RUNGS), True),
-    "race 2, 4 ahead": (as_built(4, cheap=2), True),
-    "race 3, 4 ahead": (as_built(4, cheap=3), True),
-    "race 4, 4 ahead": (as_built(4, cheap=4), True),
+    "race, rung by rung, 4 ahead": (as_built(4, RUNGS), True),
     "race, as built, 0 ahead": (as_built(0), True),
     "race, as built, 4 ahead": (as_built(4), True),
 }

@@ -5,6 +5,7 @@ import random
 import signal
 from collections import Counter
 
+import numpy as np
 import pytest
 
 from nas_t2i.search.racing.ledger import RACE_FILE, read_pieces
@@ -90,10 +91,7 @@ def assert_consistent(plan: Plan, alone: Plan) -> None:
             table.setdefault(event.rung, {}).setdefault(event.candidate, []).append(event.seed)
             continue
         at_rung = {
-            name: [
-                sum(s) / len(s)
-                for s in zip(*(prompts[name, i, event.rung] for i in seeds), strict=True)
-            ]
+            name: np.mean([prompts[name, i, event.rung] for i in seeds], axis=0)
             for name, seeds in table[event.rung].items()
         }
         assert event.peers == len(at_rung)
