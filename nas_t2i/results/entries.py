@@ -39,8 +39,13 @@ class Entry:
 
     @cached_property
     def state(self) -> TrialState:
-        """The state of the row: any seed that diverged or was stopped decides for all."""
-        states = {trial.state for trial in self.trials}
+        """The state of the row: any seed that diverged or was stopped decides for all.
+
+        One that was stopped before its first score, as further seeds in a race are, is left out of
+        the row and decides nothing where others have a score.
+        """
+        deciding = [t for t in self.trials if last_step(t) or t.state is TrialState.DIVERGED]
+        states = {trial.state for trial in deciding or self.trials}
         for state in (TrialState.DIVERGED, TrialState.STOPPED, TrialState.COMPLETE):
             if state in states:
                 return state

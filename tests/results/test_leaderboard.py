@@ -380,3 +380,12 @@ def test_names_are_unique(changes: dict[str, Any], expected: list[str]) -> None:
         [trial("A", {200: 0.9}, **changes), trial("A", {200: 0.3}, arch_id="unet-bbbbbb222222")]
     )
     assert names(rows) == expected
+
+
+def test_a_seed_without_a_score_does_not_decide_the_state_of_a_row() -> None:
+    whole = trial("A", {100: [0.5, 0.6], 200: [0.7, 0.8]})
+    paused = trial("A", {}, seed=1, state=TrialState.STOPPED)
+    broken = trial("A", {}, seed=1, state=TrialState.DIVERGED)
+    assert [row.state for row in rank_trials([whole, paused])] == [TrialState.COMPLETE]
+    assert [row.state for row in rank_trials([paused])] == [TrialState.STOPPED]
+    assert [row.state for row in rank_trials([whole, broken])] == [TrialState.DIVERGED]
