@@ -9,7 +9,7 @@ import numpy as np
 
 from nas_t2i.store import read_contents
 
-MEASURED = Path(__file__).parents[1] / "results" / "measured"
+MEASURED = Path(__file__).parents[1] / "results" / "measured" / "v1"
 STUDIES = ("comparison-embedded", "sdxl-embedded", "extremes-embedded")
 # Share of the steps -> (rank correlation of seed means with the final TIFA, spread between nine
 # architectures over seed noise), of log(loss with the empty caption / with the right one), from

@@ -156,7 +156,7 @@ def main(folder: str, studies: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("folder", nargs="?", default="results/measured/comparison-embedded")
+    parser.add_argument("folder", nargs="?", default="results/measured/v1/comparison-embedded")
     parser.add_argument("--studies", type=int, default=200)
     given = parser.parse_args()
     main(given.folder, given.studies)

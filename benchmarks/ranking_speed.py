@@ -28,7 +28,7 @@ from nas_t2i.logs.sealed import RunningSum
 from nas_t2i.results.exports import write_leaderboard
 from nas_t2i.store import find_study
 
-TEMPLATE = Path("results/measured/comparison-embedded")
+TEMPLATE = Path("results/measured/v1/comparison-embedded")
 RUNGS = (300, 420, 540)
 PROMPTS = 512
 PROGRESS_REPORTS = 24

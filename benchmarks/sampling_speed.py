@@ -215,7 +215,7 @@ def main() -> None:
     if options.attention:
         compare_attention()
     elif options.shares:
-        print_shares(Path("results/measured"))
+        print_shares(Path("results/measured/v1"))
     else:
         compare(make_cases(options.arch, options.batch), options.batch, options.rounds)
 

@@ -1,6 +1,6 @@
 """TIFA of a study's embedded trials by kind of scene: one object, several equal ones, two, groups.
 
-    python benchmarks/tifa_by_scene.py results/measured/sdxl-embedded [STUDY_FOLDER ...]
+    python benchmarks/tifa_by_scene.py results/measured/comparison-embedded [STUDY_FOLDER ...]
 
 Reads the scores of single prompts from the records; each row is a mean over seeds at the last rung.
 """

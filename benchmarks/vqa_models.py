@@ -329,7 +329,7 @@ def cell(correct: npt.NDArray[np.generic], images: Rows) -> str:
 def questions_of(study: str) -> list[list[Question]]:
     """Return the questions of each prompt of a measured study."""
     if study not in _QUESTIONS:
-        prompts = prompts_of(Path("results/measured") / study)
+        prompts = prompts_of(Path("results/measured/v1") / study)
         table: list[list[Question]] = [[] for _ in prompts.captions]
         for question in prompts.questions:
             table[int(question["id"])].append(question)
@@ -349,7 +349,7 @@ def ranking(vqa_models: dict[str, Answering]) -> None:
     rows = np.array([i for i, asked in enumerate(table) for _ in asked])
     recorded = {
         folder_name(trial): trial.curve[-1].scores["tifa"].value
-        for trial in read_trials(Path("results/measured") / STUDIES[0])
+        for trial in read_trials(Path("results/measured/v1") / STUDIES[0])
     }
     scores: defaultdict[str, list[float]] = defaultdict(list)
     same = []

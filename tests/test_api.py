@@ -11,7 +11,7 @@ import nas_t2i
 from nas_t2i.errors import ConfigError, UserError
 
 ROOT = Path(__file__).parents[1]
-MEASURED = ROOT / "results/measured"
+MEASURED = ROOT / "results/measured/v1"
 EXAMPLE = ROOT / "examples/evaluate"
 
 

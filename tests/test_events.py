@@ -12,7 +12,7 @@ from nas_t2i.events import _located_event, _sound_event
 from nas_t2i.records import RECORD_VERSION, RungEvent, StartEvent
 from nas_t2i.untrusted.json_text import MOST_DIGITS, MOST_LEVELS, may_hold_long_number
 
-STUDY = Path("results/measured/comparison-embedded")
+STUDY = Path("results/measured/v1/comparison-embedded")
 LINES = sorted(STUDY.glob("trials/*/events.jsonl"))[0].read_bytes().splitlines()
 START = next(line for line in LINES if b'"event":"start"' in line)
 FILE = Path("events.jsonl")

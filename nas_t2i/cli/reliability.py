@@ -147,16 +147,22 @@ def _number(value: float) -> str:
 
 
 def _sentences(found: Reliability) -> list[str]:
-    spread, half, count = found.spread, found.spread_better_half, len(found.seeds)
+    spread, half, counts = found.spread, found.spread_better_half, {2, len(found.seeds)} - {1}
+    ratios, ratios_of_half = (
+        ", ".join(
+            [
+                f"ratio {of.ratio():.2f} on one seed",
+                *(f"{of.ratio(n):.2f} on the mean of {n}" for n in sorted(counts)),
+            ]
+        )
+        for of in (spread, half)
+    )
     sentences = [
         f"scores: {display_name(found.metric)}, at a step the mean over seeds",
         f"spread: standard deviation between {spread.architectures} architectures "
-        f"{spread.between:.4f}, between seeds of one {spread.within:.4f}: ratio "
-        f"{spread.ratio():.2f} on one seed, {spread.ratio(2):.2f} on the mean of two, "
-        f"{spread.ratio(count):.2f} on the mean of {count}",
+        f"{spread.between:.4f}, between seeds of one {spread.within:.4f}: {ratios}",
         f"the better half ({half.architectures}): between {half.between:.4f}, seeds "
-        f"{half.within:.4f}: ratio {half.ratio():.2f} on one seed, {half.ratio(2):.2f} on two, "
-        f"{half.ratio(count):.2f} on {count}",
+        f"{half.within:.4f}: {ratios_of_half}",
     ]
     sentences += [
         f"Spearman of step {a.step} with the last: {a.with_last:.2f} on seed means, "

@@ -28,7 +28,7 @@ from nas_t2i.store import read_contents
 from tests.faults.mutants import Outcome, damaged, run
 
 ROOT = Path(__file__).parents[2]
-STUDY = ROOT / "results" / "measured" / "comparison-embedded"
+STUDY = ROOT / "results" / "measured" / "v1" / "comparison-embedded"
 KEYS = [f"unet-0498b1ce35e3-s{seed}" for seed in range(3)]
 TRIAL = Path("trials") / KEYS[0]
 CHECKPOINT = TRIAL / "checkpoints" / "step-00000540" / "rank-0.pt"

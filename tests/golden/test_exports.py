@@ -11,7 +11,7 @@ import pytest
 from tests.golden.frozen import REPOSITORY, differences, frozen, nas_t2i
 
 FROZEN = Path(__file__).parent / "exports"
-MEASURED = REPOSITORY / "results" / "measured"
+MEASURED = REPOSITORY / "results" / "measured" / "v1"
 STUDIES = ("comparison-embedded", "extremes-embedded", "sdxl-embedded")
 
 

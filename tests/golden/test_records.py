@@ -9,7 +9,7 @@ import pytest
 
 from tests.golden.frozen import REPOSITORY, nas_t2i
 
-MEASURED = REPOSITORY / "results" / "measured"
+MEASURED = REPOSITORY / "results" / "measured" / "v1"
 STUDIES = sorted(file.parent.name for file in MEASURED.glob("*/study.json"))
 
 

@@ -50,6 +50,34 @@ def test_signals_alone_predict_once_some_have_gone_on() -> None:
         assert posterior.location[names[f"A{i:03}"]] == pytest.approx(finals[i], abs=0.6)
 
 
+@pytest.mark.parametrize("early", [20, 300])
+def test_intervals_of_what_is_predicted_hold_the_truth_about_as_often_as_they_say(early) -> None:
+    # A signal at an early rung knows the architecture and nothing of the seed; at a late one it
+    # knows a part of the seed, too.
+    generator = np.random.default_rng(2)
+    held, widths = [], []
+    for number in range(60):
+        true = generator.normal(0.5, 1.0, 20)
+        seed_part = generator.normal(0, 0.45, 20)
+        shown = (early / 400) ** 3
+        signal = true + shown * seed_part + generator.normal(0, 0.3, 20)
+        made = [
+            Observation(f"A{i:03}", 0, early, signals={"heldout_loss": 1 - 0.2 * float(x)})
+            for i, x in enumerate(signal)
+        ]
+        made += [
+            Observation(f"A{i:03}", 0, 400, float(SCALE.back(true[i] + seed_part[i])))
+            for i in np.argsort(-signal)[:8]
+        ]
+        posterior = believe(made, SCALE, draws=400, seed=number)
+        low, high = np.quantile(posterior.draws, [0.025, 0.975], axis=0)
+        predicted = posterior.measured_seeds == 0
+        held += list(((low <= true) & (true <= high))[predicted])
+        widths += list((high - low)[predicted])
+    assert 0.92 < np.mean(held) < 0.995
+    assert np.mean(widths) < 4.0  # the spread of the true ones is that wide
+
+
 def test_one_lucky_seed_is_drawn_to_the_middle_more_than_three() -> None:
     # Both have the same mean: one by a single seed.
     made = observed([2.0, 0.0, 0.5, 1.0], seeds=3, noise=0.0)
