@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ _EDGE = 1e-3
 def first_value(budget: Budget, point: CurvePoint) -> float:
     """Return one number for how well a trial does at a rung, larger for better.
 
-    It is the ranked metric where there is one, else the text gain, else minus the held-out loss.
+    It is the ranked metric where there is one, else minus the logarithm of the held-out loss.
     Numbers of one rung compare, those of two do not.
     """
     score = point.scores.get(budget.evaluation.metric)
@@ -117,22 +117,15 @@ def _equated(budget: Budget, curves: Sequence[Sequence[CurvePoint]]) -> FloatArr
     """
     believed = np.zeros(len(curves))
     deviation = 1.0  # of what is believed of one run
-    by_rung: list[Mapping[int, float]] = []
-    for rung in budget.rungs:
-        by_rung.append(
-            {
-                run: first_value(budget, point)
-                for run, curve in enumerate(curves)
-                for point in curve
-                if point.step == rung
-            }
-        )
     slope = 0.0
-    for rung, found in zip(budget.rungs, by_rung, strict=True):
+    for rung in budget.rungs:
+        found = {
+            run: point for run, curve in enumerate(curves) for point in curve if point.step == rung
+        }
         if not found:
             continue
         there = np.array(list(found))
-        values = np.array(list(found.values()))
+        values = _shown(budget, list(found.values()))
         spread = float(values.std())
         if len(there) > 2 and spread > 0:
             slope = math.hypot(float(believed[there].std()), deviation) / spread
@@ -143,3 +136,22 @@ def _equated(budget: Budget, curves: Sequence[Sequence[CurvePoint]]) -> FloatArr
         believed[there] += share * (z - believed[there])
         deviation = math.sqrt(deviation**2 * (1 - share))
     return believed
+
+
+def _shown(budget: Budget, points: Sequence[CurvePoint]) -> FloatArray:
+    """Return what runs showed at one rung, larger for better, in standard deviations: (runs,).
+
+    Held-out loss and text gain count alike: the one tells widths and depths apart, the other what
+    the text does.
+    """
+    values = _standard([first_value(budget, point) for point in points])
+    gains = [point.signals.get("text_gain") for point in points]
+    if any(point.scores for point in points) or None in gains:
+        return values
+    return values + _standard([gain.value for gain in gains if gain is not None])
+
+
+def _standard(values: Sequence[float]) -> FloatArray:
+    array = np.array(values, dtype=np.float64)
+    spread = float(array.std())
+    return (array - array.mean()) / spread if spread > 0 else array * 0.0
