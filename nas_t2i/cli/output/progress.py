@@ -24,6 +24,7 @@ from nas_t2i.search.candidates import Candidate
 from nas_t2i.search.racing.ledger import Piece
 from nas_t2i.search.session import SearchRequest
 
+_SHOWN_SIGNALS = ("heldout_loss", "text_gain")
 _RANKING_SHARE = 1 / 300  # of the search's time, at most, goes into rankings on the way
 _GUESS_SECONDS = 90.0  # for a trial, before any has been seen
 
@@ -109,15 +110,17 @@ class Progress:
                 point.step - max((p.step for p in earlier), default=0),
                 point.seconds - max((p.seconds for p in earlier), default=0.0),
             )
-        gain = point.signals.get("text_gain")
-        told = [] if gain is None else [f"{display_name(gain.name)} {_with_error(gain)}"]
+        shown = [point.signals[name] for name in _SHOWN_SIGNALS if name in point.signals]
+        told = [f"{display_name(signal.name)} {_with_error(signal)}" for signal in shown]
+        if not shown:
+            told = [f"loss {point.loss:.4f}"]
         if point.scores:
             told = self._scores(candidate, row, point) + told
         self._log(
             candidate,
             seed,
             f"step {point.step}/{self._budget.training.steps}",
-            ", ".join([*told, f"loss {point.loss:.4f}", f"{point.seconds:.0f} s"]),
+            ", ".join([*told, f"{point.seconds:.0f} s"]),
         )
 
     def _scores(self, candidate: Candidate, row: _Row, point: CurvePoint) -> list[str]:

@@ -111,7 +111,7 @@ def test_a_rung_tells_additional_metrics_behind_the_ranked_one(tmp_path: Path) -
     assert told in text_of(progress.console)
 
 
-def test_a_rung_with_signals_alone_tells_the_text_gain(tmp_path: Path) -> None:
+def test_a_rung_with_signals_alone_tells_them(tmp_path: Path) -> None:
     budget = load_budget(ROOT / "budgets/embedded.yaml")
     progress, (first,) = search(tmp_path, budget, "SDXL-TD2")
     progress.started(first, 0)
@@ -119,11 +119,12 @@ def test_a_rung_with_signals_alone_tells_the_text_gain(tmp_path: Path) -> None:
     cheap = point(20, [0.5, 0.5]).model_copy(update={"scores": {}, "signals": signals})
     progress.reached_rung(first, 0, cheap)
     steps = budget.training.steps
-    assert f"step 20/{steps}, text gain 0.25 ± 0.01, loss 0.0500, 2 s" in text_of(progress.console)
+    told = f"step 20/{steps}, held-out loss 0.75 ± 0.01, text gain 0.25 ± 0.01, 2 s"
+    assert told in text_of(progress.console)
     assert "TIFA" not in text_of(progress.console)
     full = point(budget.rungs[0], [0.4, 0.6]).model_copy(update={"signals": signals})
     progress.reached_rung(first, 0, full)
-    told = "TIFA 0.500 ± 0.100 (chance 0.35), text gain 0.25 ± 0.01, loss"
+    told = "TIFA 0.500 ± 0.100 (chance 0.35), held-out loss 0.75 ± 0.01, text gain"
     assert told in text_of(progress.console)
 
 
