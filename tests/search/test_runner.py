@@ -189,6 +189,15 @@ def test_a_trial_that_waits_for_a_decision_is_not_silent(cheap, start, tmp_path)
     assert follow(trial)[-1].state is TrialState.COMPLETE
 
 
+def test_a_trial_that_was_told_beforehand_waits_for_nothing_and_may_be_silent(start, tmp_path):
+    trial = start(tmp_path, quick_config())
+    trial.decide(1, True)
+    trial.decide(2, True)
+    waited = []
+    wait_until(lambda: trial.poll() is None or waited.append(trial._waits_for_word) or trial.ended)
+    assert len(waited) > 1 and not any(waited)
+
+
 def test_a_kill_that_the_kernel_counts_is_one_for_memory(start, tmp_path, monkeypatch):
     counts = iter([3, 4])  # when it starts, when it is dead
     monkeypatch.setattr(runner_module, "kills_for_memory", lambda: next(counts))
