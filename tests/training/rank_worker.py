@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,14 +13,20 @@ from nas_t2i.evaluation.signals import Signals
 from nas_t2i.protocol.signals import SignalSettings
 from nas_t2i.training.checkpoint import Checkpoints
 from nas_t2i.training.loop import DivergedError
-from nas_t2i.training.ranks import join_ranks
+from nas_t2i.training.ranks import Ranks, join_ranks
 from tests.training.tiny import NoiseFeed, NoiseInputs, tiny_budget, trainer_on
 
 
 def main() -> None:
-    job = json.loads(sys.argv[1])
-    torch.set_num_threads(1)
     ranks = join_ranks("cpu")
+    work(json.loads(sys.argv[1]), ranks)
+    # As a trial does: a process that ends with threads of its group alive may be aborted.
+    ranks.wait()
+    ranks.leave()
+
+
+def work(job: dict[str, Any], ranks: Ranks) -> None:
+    torch.set_num_threads(1)
     budget = tiny_budget(job["steps"], job["execution"], **job["training"])
     feed = NoiseFeed(0, bad_sample=job["bad_sample"])
     trainer = trainer_on(feed, budget, ranks, micro_batch=job["micro_batch"])
