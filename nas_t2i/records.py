@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from array import array
 from collections.abc import Sequence
 from enum import StrEnum
@@ -51,13 +50,6 @@ class _CompactArray(array):  # type: ignore[type-arg]
         return list(self) == (list(other) if isinstance(other, array) else other)
 
 
-def _compact(values: list[float]) -> _CompactArray:
-    """Pack numbers; NaN (none was measured) is one, infinity is not."""
-    if math.inf in values or -math.inf in values:
-        raise ValueError("an infinite number in it; expected finite ones, or NaN")
-    return _CompactArray("d", values)
-
-
 class _Compact:
     """Validates and writes a list of floats, and keeps it in a `_CompactArray`."""
 
@@ -66,7 +58,7 @@ class _Compact:
     ) -> CoreSchema:
         numbers = handler.generate_schema(list[float])
         return core_schema.no_info_after_validator_function(
-            _compact,
+            lambda values: _CompactArray("d", values),
             numbers,
             serialization=core_schema.plain_serializer_function_ser_schema(
                 list, return_schema=numbers

@@ -53,19 +53,6 @@ def test_what_goes_too_far_is_left_to_the_reader_with_places(key, value):
         _located_event(line, FILE, 1)
 
 
-def test_an_infinite_score_of_a_prompt_is_refused_by_its_place(tmp_path):
-    line = next(line for line in LINES if b'"event":"rung"' in line)
-    rung = json.loads(line)
-    (score,) = rung["point"]["scores"].values()
-    score["per_prompt"][3] = "@"
-    broken = json.dumps(rung).encode().replace(b'"@"', b"1e999")
-    assert _sound_event(broken) is None
-    file = tmp_path / "events.jsonl"
-    file.write_bytes(broken + b"\n")
-    with pytest.raises(RecordError, match=r"events\.jsonl:1:\d+: .*per_prompt.*infinite number"):
-        _located_event(broken, file, 1)
-
-
 @given(st.text("ab,. ", max_size=600), st.integers(MOST_DIGITS + 1, 900), st.text("ab,. "))
 def test_no_long_number_is_overlooked(before, digits, after):
     assert may_hold_long_number(f"{before}{'7' * digits}{after}".encode())
