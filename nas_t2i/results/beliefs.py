@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas_t2i.errors import IncomparableError
+from nas_t2i.errors import IncomparableError, RecordError
 from nas_t2i.ranking.observations import FloatArray, Observation
 from nas_t2i.ranking.pairs import tied
 from nas_t2i.ranking.posterior import believe
@@ -45,6 +45,7 @@ def beliefs(entries: Sequence[Entry]) -> dict[int, Belief]:
 
     Raises:
         IncomparableError: scores over different numbers of prompts among them.
+        RecordError: an infinite score of a prompt; says whose.
     """
     sound = [i for i, entry in enumerate(entries) if entry.state not in BROKEN]
     observations = [o for i in sound for o in _observations(entries[i], i)]
@@ -97,7 +98,7 @@ def _observations(entry: Entry, index: int) -> Iterator[Observation]:
                 point.step,
                 None if score is None else sign * score.value,
                 None if score is None or not math.isfinite(score.stderr) else score.stderr,
-                None if score is None else _single(score, sign),
+                None if score is None else _single(score, sign, f"{trial.name} seed {trial.seed}"),
                 {
                     name: signal.value
                     for name, signal in point.signals.items()
@@ -106,10 +107,12 @@ def _observations(entry: Entry, index: int) -> Iterator[Observation]:
             )
 
 
-def _single(score: Score, sign: int) -> FloatArray | None:
+def _single(score: Score, sign: int, whose: str) -> FloatArray | None:
     if not score.per_prompt:
         return None
     values = np.asarray(score.per_prompt, dtype=np.float64)  # shares the record's memory
+    if np.isinf(values).any():  # of a prompt without a score it is NaN
+        raise RecordError(f"{whose}: {score.metric} of a prompt is infinite; expected finite ones")
     return -values if sign < 0 else values
 
 

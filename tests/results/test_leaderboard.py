@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas_t2i.errors import IncomparableError, UserError
+from nas_t2i.errors import IncomparableError, RecordError, UserError
 from nas_t2i.records import TrialRecord, TrialState
 from nas_t2i.results.leaderboard import (
     LeaderboardRow,
@@ -389,3 +389,12 @@ def test_a_seed_without_a_score_does_not_decide_the_state_of_a_row() -> None:
     assert [row.state for row in rank_trials([whole, paused])] == [TrialState.COMPLETE]
     assert [row.state for row in rank_trials([paused])] == [TrialState.STOPPED]
     assert [row.state for row in rank_trials([whole, broken])] == [TrialState.DIVERGED]
+
+
+def test_an_infinite_score_of_a_prompt_is_refused_in_a_line() -> None:
+    sound, broken = trial("A", {200: [0.7, 0.8]}), trial("B", {200: [0.7, 0.8]})
+    (score_,) = broken.curve[0].scores.values()
+    endless = score_.model_copy(update={"per_prompt": [0.5, math.inf]})
+    curve = [broken.curve[0].model_copy(update={"scores": {endless.metric: endless}})]
+    with pytest.raises(RecordError, match=r"^B seed 0: tifa of a prompt is infinite"):
+        rank_trials([sound, broken.model_copy(update={"curve": curve})])
