@@ -356,11 +356,16 @@ def _validated(
             return f"--set {name}.{key}"
         return _OPTIONS.get((name, key), f"--{name.replace('_', '-')}-{key}")
 
-    for key, field in model.model_fields.items():
-        if field.is_required() and key not in ("metric", *values):
-            raise ConfigError(
-                option(key), f"missing, and {name} needs it", expected=field.description or "it"
-            )
+    known = [key for key in model.model_fields if key not in ("metric", "at")]  # of budgets
+    for key in values:
+        if key not in known:
+            expected, hint = f"one of {', '.join(known)}", did_you_mean(key, known)
+            raise ConfigError(option(key), "no such setting", expected=expected, hint=hint)
+    for key in known:
+        field = model.model_fields[key]
+        if field.is_required() and key not in values:
+            missing = f"missing, and {name} needs it"
+            raise ConfigError(option(key), missing, expected=field.description or "it")
     try:
         return model.model_validate({"metric": name, **values})
     except ValidationError as error:

@@ -36,7 +36,7 @@ COMMON_SHARE = 0.2
 
 # What of the noise between seeds a run has shown by a share f of the steps: f ** 3. Within 33
 # architectures with two seeds (sdxl-exhaustive) the difference of the seeds' finals correlates with
-# that of their held-out losses by 0.13 to 0.23 up to 30 % of the steps, 0.39 at 55 %, 0.49 at 75 %,
+# that of their held-out losses by 0.07 to 0.23 up to 30 % of the steps, 0.39 at 55 %, 0.49 at 75 %,
 # and there with that of their scores by 0.70.
 _SHOWN_POWER = 3.0
 # A prediction is never believed to be surer of the architecture than this share of its variance.

@@ -243,6 +243,11 @@ def test_a_batch_changes_no_key_and_no_result(capsys, tmp_path):
             "got options of tifa",
         ),
         (
+            ("images", "-m", "hps", "--set", "hps.checkpointt=a.pt"),
+            "--set hps.checkpointt: no such setting; expected one of checkpoint, version, model; "
+            "did you mean 'checkpoint'?",
+        ),
+        (
             ("images", "-m", "clip", "--clip-model", "m", "--set", "clip.scale=none"),
             "--clip-checkpoint: missing, and clip needs it; expected a pretrained tag",
         ),

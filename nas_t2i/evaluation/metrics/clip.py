@@ -28,7 +28,7 @@ class ClipMetric(PerImageMetric):
     SCORES: ClassVar[dict[str, str]] = {_NAME: "CLIP score"}
 
     metric: Literal["clip"]
-    model: str = Field(description="architecture name, for example ViT-L-14, or a config .json")
+    model: str = Field(description="an architecture, for example ViT-L-14, or a config .json")
     checkpoint: str = Field(description="a pretrained tag, or a weights file (.safetensors, .pt)")
     prefix: str = Field(default="", description="put before every prompt")
     scale: float = Field(default=1.0, gt=0, description="of the cosine")

@@ -59,7 +59,7 @@ class FidMetric(Metric):
 
     metric: Literal["fid"]
     reference: str = Field(
-        description="statistics of real images (.npz), as evaluate --save-reference writes them"
+        description="statistics of real images (.npz); for evaluate their folder, too"
     )
     inception: str | None = Field(
         default=None, description="InceptionV3's weights file; null: downloaded"

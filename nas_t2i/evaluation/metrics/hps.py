@@ -42,7 +42,9 @@ class HpsMetric(PerImageMetric):
 
     metric: Literal["hps"]
     checkpoint: str = Field(description="a weights file, for example HPS_v2.1_compressed.pt")
-    version: Literal["v2.0", "v2.1"] = Field(description="of the weights; not comparable")
+    version: Literal["v2.0", "v2.1"] = Field(
+        description="v2.0 or v2.1, of the weights; not comparable"
+    )
     model: str = Field(default="ViT-H-14", description="architecture name, or a config .json")
 
     def check(self) -> None:
