@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,7 @@ from nas_t2i.files import (
     record_error,
     validated,
 )
-from nas_t2i.logs.sealed import RunningSum, SealedLog
+from nas_t2i.logs.sealed import RunningSum, SealedLog, bodies_of
 from nas_t2i.records import (
     RECORD_VERSION,
     EndEvent,
@@ -35,6 +36,7 @@ _EVENTS: dict[str, type[TrialEvent]] = {
     "rung": RungEvent,
     "end": EndEvent,
 }
+_PROGRESS = b'{"event":"progress",'
 _SOUND: TypeAdapter[TrialEvent] = TypeAdapter(Annotated[TrialEvent, Field(discriminator="event")])
 
 
@@ -96,14 +98,27 @@ class EventTail:
         return events
 
 
-def read_events(file: str | Path) -> tuple[list[TrialEvent], TornTail | None]:
+def read_events(
+    file: str | Path, *, latest_progress: bool = False
+) -> tuple[list[TrialEvent], TornTail | None]:
     """Read one events.jsonl: its whole events in order, and its torn tail if there is one.
+
+    With `latest_progress` a progress report may be left out where the next line is one too: of a
+    trial's lines most are, and they say nothing more once there is a later one.
 
     Raises:
         RecordError: unreadable, or a line before the tail that is no event (file, line, column).
     """
     file = Path(file)
     *lines, last = read_bytes(file).split(b"\n")
+    if not last and latest_progress and (bodies := bodies_of(lines)):
+        is_progress = [body.startswith(_PROGRESS) for body in bodies]
+        superseded = [now and later for now, later in pairwise([*is_progress, False])]
+        return [
+            _event(body, file, number)
+            for number, body in enumerate(bodies, start=1)
+            if not superseded[number - 1]
+        ], None
     running = RunningSum()
     events: list[TrialEvent] = []
     for number, line in enumerate(lines, start=1):

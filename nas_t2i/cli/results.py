@@ -21,7 +21,7 @@ from nas_t2i.results.leaderboard import (
     rank_trials,
     sort_rows,
 )
-from nas_t2i.store import Study, find_studies, find_study, read_contents
+from nas_t2i.store import Study, find_studies, find_study, read_contents, without_collection
 
 results_app = typer.Typer(
     name="results",
@@ -51,6 +51,7 @@ class _Table:
 
 
 @results_app.command()
+@without_collection()
 def leaderboard(
     studies: StudiesArgument = None,
     results_dir: ResultsDirOption = Path("results"),

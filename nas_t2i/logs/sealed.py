@@ -11,12 +11,14 @@ import contextlib
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from nas_t2i.errors import StorageError
 from nas_t2i.files import Closing, make_folder, repair_torn_tail, write_atomically
 
 _SUM = re.compile(rb',"sum":"([0-9a-f]{16})"\}')
+_SUM_KEY = b',"sum":"'
 _SUM_BYTES = 26
 _DIGEST_BYTES = 8  # against accidents and careless editing, not against forgery
 
@@ -57,6 +59,20 @@ class RunningSum:
         self._hash.update(line + b"\n")
         self._sealed = True
         return body, right
+
+
+def bodies_of(lines: Sequence[bytes]) -> list[bytes] | None:
+    """Return the lines without their checksums if every one has one and all are right, else None.
+
+    The last checksum covers all lines before it, theirs too, so that one look does for all.
+    """
+    if not lines or not all(line[-_SUM_BYTES:].startswith(_SUM_KEY) for line in lines):
+        return None
+    bodies = [line[:-_SUM_BYTES] + b"}" for line in lines]
+    pieces = [piece for pair in zip(bodies, lines, strict=True) for piece in (*pair, b"\n")]
+    content = b"".join(pieces[:-2])  # up to the body of the last line
+    digest = hashlib.blake2b(content, digest_size=_DIGEST_BYTES).hexdigest()
+    return bodies if lines[-1].endswith(b'"%s"}' % digest.encode()) else None
 
 
 class SealedLog(Closing):

@@ -38,7 +38,7 @@ class Evidence:
     """(steps, runs): standard error over prompts, on the scale."""
     signals: Mapping[str, FloatArray]
     """By name: (steps, runs), in the signal's unit."""
-    influence: Mapping[int, FloatArray]
+    influence: Mapping[int, npt.NDArray[np.float32]]
     """By index of a step: (runs, prompts), what each prompt adds to a score on the scale; runs
     without a score there are 0. Only for steps at which single prompts are on record for all."""
 
@@ -128,13 +128,13 @@ def gather(
 
 def _influence(
     row: int, by_run: Mapping[int, FloatArray], slopes: FloatArray, runs: int
-) -> FloatArray:
+) -> npt.NDArray[np.float32]:
     sizes = sorted({values.size for values in by_run.values()})
     if len(sizes) > 1:
         raise ValueError(f"scores are over different numbers of prompts: {sizes[0]}, {sizes[1]}")
-    table = np.zeros((runs, sizes[0]))
     order = list(by_run)
-    values = np.stack([by_run[run] for run in order])
+    # Single precision: of ten thousand runs this is what takes memory and time.
+    values = np.concatenate(list(by_run.values()), dtype=np.float32).reshape(len(order), -1)
     if np.isnan(values).any():
         with np.errstate(invalid="ignore"):
             values -= np.nanmean(values, axis=1, keepdims=True)
@@ -142,7 +142,8 @@ def _influence(
         values = np.nan_to_num(values, copy=False)
     else:
         values -= values.mean(axis=1, keepdims=True)
-    table[order] = values * slopes[row, order][:, None]
+    table = np.zeros((runs, sizes[0]), dtype=np.float32)
+    table[order] = values * slopes[row, order][:, None].astype(np.float32)
     return table
 
 

@@ -23,7 +23,8 @@ from nas_t2i.ranking.observations import FloatArray, Observation
 from nas_t2i.ranking.prediction import Finals, complete
 from nas_t2i.ranking.scale import Scale
 
-DRAWS = 2000
+# Joint draws: this many, and fewer where architectures are many; of 5,000 it is the least number.
+MOST_DRAWS, LEAST_DRAWS, DRAWN_NUMBERS = 2000, 500, 2_500_000
 # Prior of the variance between architectures, on the scale, while they are few.
 _POPULATION_VARIANCE, _POPULATION_DOF = 1.0, 3.0
 _AT_A_TIME = 250  # draws; bounds the memory
@@ -124,10 +125,13 @@ def believe(
     scale: Scale,
     *,
     apart: Collection[str] = (),
-    draws: int = DRAWS,
+    draws: int | None = None,
     seed: int = 0,
 ) -> Posterior:
     """Return what observations say of their architectures; `apart` names the controls.
+
+    Without a number of `draws` there are 2,000; of more than 1,250 architectures fewer, 500 at
+    least.
 
     A function of what was observed alone: not of its order, and the same for the same `seed`.
 
@@ -136,6 +140,9 @@ def believe(
     """
     evidence = gather(observations, scale, apart=apart)
     noise = seed_noise(evidence)
+    if draws is None:
+        fitting = DRAWN_NUMBERS // len(evidence.architectures)
+        draws = min(MOST_DRAWS, max(LEAST_DRAWS, fitting))
     generator = np.random.default_rng([seed, 2])
     variance = noise.at(evidence.steps[evidence.target])
     completed = complete(evidence, min(draws, _AT_A_TIME), generator)

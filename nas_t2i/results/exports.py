@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rich import box
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from nas_t2i.files import write_atomically
@@ -17,7 +16,7 @@ from nas_t2i.records import StudyRecord, TrialState
 from nas_t2i.results.leaderboard import LeaderboardRow, rank_trials
 from nas_t2i.results.metrics import display_name
 from nas_t2i.results.tabular import additional_metrics, parameter, parameters, to_csv, to_json
-from nas_t2i.store import Study, read_contents
+from nas_t2i.store import Study, read_contents, without_collection
 from nas_t2i.untrusted.show import markdown, one_line
 
 Format = Literal["csv", "json", "md"]
@@ -52,11 +51,12 @@ def render_leaderboard(
     one_line = not console.is_terminal
     for line in _headings(rows, title):
         console.print(Text(showable(line, console), style="bold"), soft_wrap=one_line)
-    console.print(_table(rows, console))
+    console.print(Text("\n").join(_table(rows, console)), no_wrap=True, crop=False)
     for line in _notes(rows, study):
         console.print(Text(showable(line, console), style="dim"), soft_wrap=one_line)
 
 
+@without_collection()
 def write_leaderboard(folder: str | Path) -> list[LeaderboardRow]:
     """Rank a study's trials and write leaderboard.json, .csv and .md into its folder, each whole.
 
@@ -101,8 +101,12 @@ def to_markdown(
 
 def showable(text: str, console: Console) -> str:
     """Return text on one line as the console can show it: some can only do ASCII."""
+    return _shown(text, console.options.ascii_only)
+
+
+def _shown(text: str, only_ascii: bool) -> str:
     text = one_line(text)
-    if not console.options.ascii_only:
+    if not only_ascii:
         return text
     return text.replace("±", "+/-").replace("²", "^2").encode("ascii", "replace").decode()
 
@@ -110,17 +114,20 @@ def showable(text: str, console: Console) -> str:
 # --- the table -------------------------------------------------------------------------------
 
 
-def _table(rows: Sequence[LeaderboardRow], console: Console) -> Table:
-    """Lay the table out for the console's width.
+def _table(rows: Sequence[LeaderboardRow], console: Console) -> list[Text]:
+    """Lay the table out for the console's width, a text a line.
 
-    Where it is short of space, first the gaps shrink, then the names, then columns go.
+    Where it is short of space, first the gaps shrink, then the names, then columns go. (A table of
+    rich's looks the same, and takes ten times as long over thousands of rows.)
     """
     columns = _columns(rows)
-    cells = {c.title: [showable(c.cell(row), console) for row in rows] for c in columns}
-    widths = {
-        title: max(len(text) for text in [showable(title, console), *texts])
-        for title, texts in cells.items()
+    only_ascii = console.options.ascii_only
+    cells = {
+        column.title: [_shown(column.title, only_ascii)]
+        + [_shown(column.cell(row), only_ascii) for row in rows]
+        for column in columns
     }
+    widths = {title: max(map(cell_len, texts)) for title, texts in cells.items()}
     widths["name"] = min(widths["name"], _NAME_WIDTH)
     gap = 2
     while (over := _table_width(columns, widths, gap) - console.width) > 0:
@@ -133,17 +140,28 @@ def _table(rows: Sequence[LeaderboardRow], console: Console) -> Table:
         else:
             columns.remove(max(droppable, key=lambda column: column.drop))
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, gap - 1, 0, 0), pad_edge=False, show_edge=False)
-    for column in columns:
-        justify: Literal["left", "right"] = "right" if column.right else "left"
-        width = widths[column.title]
-        table.add_column(
-            showable(column.title, console), justify=justify, no_wrap=True, width=width
-        )
-    for index, row in enumerate(rows):
-        texts = [_cut(cells[c.title][index], widths[c.title]) for c in columns]
-        table.add_row(*map(Text, texts), style=_style(row))
-    return table
+    padded = [_padded(cells[c.title], widths[c.title], right=c.right) for c in columns]
+    head, *body = [(" " * gap).join(row).rstrip() for row in zip(*padded, strict=True)]
+    rule = ("-" if only_ascii else "\N{BOX DRAWINGS LIGHT HORIZONTAL}") * _table_width(
+        columns, widths, gap
+    )
+    return [
+        Text(head, style="bold"),
+        Text(rule),
+        *(Text(line, style=_style(row)) for line, row in zip(body, rows, strict=True)),
+    ]
+
+
+def _padded(texts: Sequence[str], width: int, *, right: bool) -> list[str]:
+    """Bring texts to a width in cells of a terminal; of those that are longer the end is cut."""
+    padded = []
+    for text in texts:
+        size = cell_len(text)
+        if size > width:
+            text, size = set_cell_size(text, width - 2) + "..", width
+        space = " " * (width - size)
+        padded.append(space + text if right else text + space)
+    return padded
 
 
 def _table_width(columns: Sequence[_Column], widths: Mapping[str, int], gap: int) -> int:
@@ -350,7 +368,3 @@ def _seeds_text(rows: Sequence[LeaderboardRow]) -> str:
 
 def _shortened(text: str, length: int = 160) -> str:
     return text if len(text) <= length else text[: length - 3] + "..."
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 2] + ".."

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from nas_t2i.errors import RecordError
 from nas_t2i.events import EventLog, EventTail, read_events
-from nas_t2i.logs.sealed import RunningSum, SealedLog, set_damage_aside
-from nas_t2i.records import ProgressEvent
+from nas_t2i.logs.sealed import RunningSum, SealedLog, bodies_of, set_damage_aside
+from nas_t2i.records import EndEvent, ProgressEvent, TrialState
 
 EVENTS = [ProgressEvent(step=step, loss=0.5, seconds=step / 10) for step in range(1, 7)]
 
@@ -111,3 +111,30 @@ def test_two_logs_of_one_file_write_in_turn(tmp_path: Path) -> None:
         for number, event in enumerate(EVENTS):
             (one, other)[number % 2].append(event)
     assert read_events(file) == (EVENTS, None)
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_one_look_at_the_last_checksum_says_what_a_look_at_each_says(data: st.DataObject) -> None:
+    running = RunningSum()
+    bodies = [b'{"event":"progress","step":%d}' % step for step in range(4)]
+    lines = [running.seal(body) for body in bodies]
+    assert bodies_of(lines) == bodies
+    assert bodies_of([]) is None
+    place = data.draw(st.integers(0, len(lines) - 1))
+    changed = bytearray(lines[place])
+    changed[data.draw(st.integers(0, len(changed) - 1))] ^= data.draw(st.integers(1, 255))
+    assert bodies_of([*lines[:place], bytes(changed), *lines[place + 1 :]]) is None
+    assert bodies_of([*bodies[:1], *lines[1:]]) is None  # as an older release wrote: none has one
+
+
+def test_of_progress_only_the_latest_is_wanted(log: Path) -> None:
+    point = EVENTS[0].model_copy(update={"step": 99})
+    with EventLog(log) as events:
+        events.append(EndEvent(state=TrialState.INTERRUPTED))
+        events.append(point)
+    every = [*EVENTS, EndEvent(state=TrialState.INTERRUPTED), point]
+    assert read_events(log) == (every, None)
+    assert read_events(log, latest_progress=True) == (every[5:], None)
+    log.write_bytes(log.read_bytes()[:-5])  # with a torn tail all are read one by one
+    assert read_events(log, latest_progress=True)[0] == every[:-1]
