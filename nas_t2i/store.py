@@ -182,7 +182,7 @@ def write_study(folder: str | Path, record: StudyRecord) -> None:
 
 @contextmanager
 def without_collection() -> Iterator[None]:
-    """Work on records without a look for cycles among them: they hold none, and it costs a third."""
+    """Look for no cycles among records: they hold none, and it costs a third of a ranking."""
     collects = gc.isenabled()
     gc.disable()
     try:

@@ -29,6 +29,9 @@ class Evidence:
     """(architectures,): controls, which say nothing about what is searched."""
     owner: IntArray
     """(runs,): the index of a run's architecture."""
+    seeds: tuple[int, ...]
+    seed: IntArray
+    """(runs,): the index of a run's seed."""
     steps: tuple[int, ...]
     scores: FloatArray
     """(steps, runs), on the scale."""
@@ -63,6 +66,18 @@ class Evidence:
         steps: IntArray = len(self.steps) - 1 - np.argmax(measured[::-1], axis=0)
         return steps
 
+    def repeated(self, row: int) -> IntArray:
+        """Return the runs that say at a step how much seeds of one architecture differ.
+
+        Those of architectures with a score of several seeds there; none of a control, and none
+        where the scale clips one.
+        """
+        there = ~np.isnan(self.scores[row])
+        count = len(self.architectures)
+        barred = self.apart | (np.bincount(self.owner, self.clipped[row], count) > 0)
+        says = (np.bincount(self.owner, there, count) > 1) & ~barred
+        return np.flatnonzero(there & says[self.owner])
+
 
 def gather(
     observations: Iterable[Observation], scale: Scale, *, apart: Collection[str] = ()
@@ -79,6 +94,7 @@ def gather(
     architectures = tuple(dict.fromkeys(o.architecture for o in observed))
     place = {name: index for index, name in enumerate(architectures)}
     runs = {key: i for i, key in enumerate(dict.fromkeys(map(_run, observed)))}
+    seeds = tuple(sorted({o.seed for o in observed}))
     steps = tuple(sorted({o.step for o in observed}))
     rows = {step: index for index, step in enumerate(steps)}
     names = sorted({name for o in observed for name in o.signals})
@@ -117,6 +133,8 @@ def gather(
         architectures=architectures,
         apart=np.array([name in apart for name in architectures], dtype=bool),
         owner=np.array([place[name] for name, _ in runs], dtype=np.intp),
+        seeds=seeds,
+        seed=np.array([seeds.index(seed) for _, seed in runs], dtype=np.intp),
         steps=steps,
         scores=scale.forward(raw),
         clipped=clipped,
@@ -151,7 +169,7 @@ def _run(observation: Observation) -> tuple[str, int]:
     return observation.architecture, observation.seed
 
 
-def sums(values: FloatArray, owner: IntArray, count: int) -> FloatArray:
+def sums(values: npt.NDArray[np.floating], owner: IntArray, count: int) -> FloatArray:
     """Add the columns of (..., runs) that belong together: (..., count)."""
     flat = values.reshape(-1, values.shape[-1])
     found = np.zeros((len(flat), count))

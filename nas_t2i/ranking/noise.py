@@ -12,16 +12,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from nas_t2i.ranking.evidence import Evidence, sums
 from nas_t2i.ranking.observations import FloatArray
+from nas_t2i.ranking.seed_effect import COMMON, NO_EFFECT, SeedEffect, seed_effect
 
-# Between seeds of one architecture, on the logit above chance: of nine architectures with three
-# seeds it was 0.35, 0.46 and 0.55 at 56, 78 and 100 % of the steps (comparison-embedded).
-PRIOR_DEVIATION = 0.45
+# What a seed does to one architecture, on the logit above chance: with what it does to all it was
+# 0.35, 0.46 and 0.55 of nine architectures with three seeds at 56, 78 and 100 % of the steps (the
+# budget before), 0.28 and 0.37 of 33 with two at 75 and 100 % (sdxl-exhaustive).
+PRIOR_DEVIATION = 0.41
 PRIOR_DOF = 4.0
 
 
@@ -53,9 +55,11 @@ PRIOR = Variance(PRIOR_DEVIATION**2, PRIOR_DOF)
 
 @dataclass(frozen=True)
 class SeedNoise:
-    """The variance between seeds, by rung."""
+    """What seeds do, by rung: to one architecture, a variance, and to all alike."""
 
     by_step: Mapping[int, Variance]
+    """Of what a seed does to one architecture."""
+    effects: Mapping[int, SeedEffect]
     repeats: Mapping[int, int]
     """Degrees of freedom of what was measured at a rung: seeds beyond the first."""
     pooled: Variance
@@ -64,6 +68,22 @@ class SeedNoise:
         """Return the belief about the variance at a rung; without scores there, the pooled one."""
         return self.by_step.get(step, Variance(self.pooled.value, PRIOR_DOF))
 
+    def effect(self, step: int) -> SeedEffect:
+        """Return what seeds do to all architectures alike at a rung; without scores there, none."""
+        return self.effects.get(step, NO_EFFECT)
+
+    def between(self, step: int) -> float:
+        """Return the variance of the scores of one architecture over seeds."""
+        return (1 + COMMON) * self.at(step).value
+
+    def removed(self, evidence: Evidence) -> Evidence:
+        """Return the evidence without what seeds do to all architectures alike."""
+        scores = evidence.scores.copy()
+        for row, step in enumerate(evidence.steps):
+            if step in self.effects:
+                scores[row] -= self.effects[step].value[evidence.seed]
+        return replace(evidence, scores=scores)
+
 
 def seed_noise(evidence: Evidence) -> SeedNoise:
     """Estimate the noise between seeds at every rung that has a score.
@@ -71,41 +91,37 @@ def seed_noise(evidence: Evidence) -> SeedNoise:
     Seeds share their prompts, so only the part of the prompts' noise that they don't share is in
     their sum of squares; it is taken out. Scores that the scale clips, and controls, say nothing.
     """
-    found = {
-        step: _repeats(evidence, row)
-        for row, step in enumerate(evidence.steps)
-        if not np.isnan(evidence.scores[row]).all()
-    }
+    effects, found = {}, {}
+    for row, step in enumerate(evidence.steps):
+        if not np.isnan(evidence.scores[row]).all():
+            effects[step] = seed_effect(evidence, row)
+            found[step] = _repeats(evidence, row, effects[step])
     pooled = PRIOR.updated(
         sum(squares for squares, _ in found.values()), sum(dof for _, dof in found.values())
     )
     centre = Variance(pooled.value, PRIOR_DOF)
     return SeedNoise(
         by_step={step: centre.updated(*seen) for step, seen in found.items()},
+        effects=effects,
         repeats={step: dof for step, (_, dof) in found.items()},
         pooled=pooled,
     )
 
 
-def _repeats(evidence: Evidence, row: int) -> tuple[float, int]:
-    """Return sum of squares between seeds, net of prompts, and its degrees of freedom."""
-    owner, count = evidence.owner, len(evidence.architectures)
-    values = evidence.scores[row]
-    there = ~np.isnan(values)
-    seeds = np.bincount(owner, there, count)
-    barred = evidence.apart | (np.bincount(owner, evidence.clipped[row], count) > 0)
-    counts = (seeds > 1) & ~barred
-    if not counts.any():
+def _repeats(evidence: Evidence, row: int, effect: SeedEffect) -> tuple[float, int]:
+    """Return sum of squares of what seeds do, net of prompts, and its degrees of freedom."""
+    there, count = evidence.repeated(row), len(evidence.architectures)
+    if not there.size:
         return 0.0, 0
-    kept = there & counts[owner]
-    owner, values = owner[kept], values[kept]
-    seeds = np.where(counts, seeds, 1.0)
-    means = sums(values, owner, count) / seeds
-    squares = float(((values - means[owner]) ** 2).sum())
+    owner = evidence.owner[there]
+    values = evidence.scores[row, there] - effect.value[evidence.seed[there]]
+    seeds = np.bincount(owner, minlength=count)
+    means = sums(values, owner, count) / np.maximum(seeds, 1)
+    squares = float(((values - means[owner]) ** 2).sum()) + effect.squares
     influence = evidence.influence.get(row)
     if influence is not None:
-        rows, n = influence[kept], influence.shape[1]
+        rows, n = influence[there], influence.shape[1]
         together = np.add.reduceat(rows, np.flatnonzero(np.r_[True, owner[1:] != owner[:-1]]))
-        shared = float((together**2 / seeds[counts][:, None]).sum())
+        shared = float((together**2 / seeds[seeds > 0][:, None]).sum())
         squares -= (float(np.einsum("ij,ij->", rows, rows)) - shared) / (n * (n - 1))
-    return max(0.0, squares), int(seeds[counts].sum() - counts.sum())
+    return max(0.0, squares), len(owner) - int((seeds > 0).sum())

@@ -29,7 +29,10 @@ def tied(posterior: Posterior, among: npt.ArrayLike, *, confidence: float = 0.95
     chosen = np.asarray(among, dtype=np.intp)
     estimate, believed = posterior.estimate, posterior.noise.at(posterior.step)
     mean = estimate.mean[chosen]
-    seed_share = _added(estimate.seed_share[chosen])
+    common = posterior.noise.effects[posterior.step].covariance
+    weights = estimate.seeds[chosen]
+    together = weights @ common @ weights.T
+    seed_share = _added(estimate.seed_share[chosen] + np.diag(together)) - 2 * together
     others = _added(estimate.prompt_variance[chosen]) + _added(estimate.prediction_variance[chosen])
     if estimate.influence is not None:
         influence = estimate.influence[chosen]
@@ -48,13 +51,18 @@ def interval_of_difference(
     second: FloatArray,
     noise: Variance,
     *,
+    shift: float = 0.0,
+    common_share: float = 0.0,
     confidence: float = 0.95,
 ) -> tuple[float, float]:
     """Return low and high of the difference of two scores, over prompts and seeds.
 
     `first` and `second` are scores (seeds, prompts), larger or smaller better, of the same two or
-    more prompts; `noise` is the variance between seeds on the scale. The interval is made there
-    and carried back around the middle of the two, so it includes 0 exactly where they tie.
+    more prompts; `noise` is what a seed does to one architecture, a variance on the scale. Where
+    the seeds of the two are not the same, `shift` is what theirs do to all architectures, first
+    minus second, and `common_share` times that variance the variance of its error. The interval is
+    made on the scale and carried back around the middle of the two, so it includes 0 exactly where
+    they tie.
     """
     means = [scores.mean(axis=1) for scores in (first, second)]
     one, other = (float(scale.forward(m).mean()) for m in means)
@@ -64,8 +72,9 @@ def interval_of_difference(
     ]
     n = first.shape[1]
     prompts = ((influence[0] - influence[1]) ** 2).sum() / (n * (n - 1))
-    half = _half_width(noise, 1 / len(first) + 1 / len(second), prompts, confidence)
-    middle, ends = (one + other) / 2, one - other + np.array([-1, 1]) * half
+    share = 1 / len(first) + 1 / len(second) + common_share
+    half = _half_width(noise, share, prompts, confidence)
+    middle, ends = (one + other) / 2, one - other - shift + np.array([-1, 1]) * half
     low, high = scale.back(middle + ends / 2) - scale.back(middle - ends / 2)
     return float(low), float(high)
 

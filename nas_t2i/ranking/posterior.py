@@ -22,6 +22,7 @@ from nas_t2i.ranking.noise import SeedNoise, seed_noise
 from nas_t2i.ranking.observations import FloatArray, Observation
 from nas_t2i.ranking.prediction import Finals, complete
 from nas_t2i.ranking.scale import Scale
+from nas_t2i.ranking.seed_effect import SeedEffect
 
 # Joint draws: this many, and fewer where architectures are many; of 5,000 it is the least number.
 MOST_DRAWS, LEAST_DRAWS, DRAWN_NUMBERS = 2000, 500, 2_500_000
@@ -34,7 +35,8 @@ _AT_A_TIME = 250  # draws; bounds the memory
 class Estimate:
     """Each architecture's mean over its seeds at the last rung, before it is drawn to the middle.
 
-    All arrays are of shape (architectures,), on the scale.
+    What a seed does to all architectures is taken out of it. Unless said, arrays are of shape
+    (architectures,), on the scale.
     """
 
     mean: FloatArray
@@ -44,6 +46,8 @@ class Estimate:
     prediction_variance: FloatArray
     """Of `mean`, by what was predicted; 0 where every seed was measured."""
     prompt_variance: FloatArray
+    seeds: FloatArray
+    """(architectures, seeds): the weight of each seed in `mean`."""
     influence: FloatArray | None
     """(architectures, prompts), what each prompt adds to `mean`; None without single prompts."""
 
@@ -80,13 +84,13 @@ class Posterior:
     @cached_property
     def expected(self) -> FloatArray:
         """(architectures,): the expected score of one more seed trained to the end."""
-        variance = self.noise.at(self.step).value
+        variance = self.noise.between(self.step)
         return self.evidence.scale.expected(self.location, np.sqrt(self.deviation**2 + variance))
 
     def interval(self, confidence: float = 0.95) -> tuple[FloatArray, FloatArray]:
         """Return where the expected score over seeds lies, low and high (architectures,)."""
         tail = (1 - confidence) / 2
-        deviation = self.noise.at(self.step).deviation
+        deviation = np.sqrt(self.noise.between(self.step))
         low, high = np.quantile(self.draws, [tail, 1 - tail], axis=0)
         scale = self.evidence.scale
         return scale.expected(low, deviation), scale.expected(high, deviation)
@@ -103,9 +107,9 @@ class Posterior:
     def rank_interval(self, confidence: float = 0.95) -> tuple[FloatArray, FloatArray]:
         """Return the interval of each architecture's rank among all but the controls, from 1.
 
-        Each covers its own rank with this probability; they are not simultaneous. Controls: NaN.
+        Of those that hold this probability it is the shortest, of equal ones the one in the middle.
+        Each covers its own rank; they are not simultaneous. Controls: NaN.
         """
-        tail = (1 - confidence) / 2
         searched = np.flatnonzero(~self.evidence.apart)
         low, high = np.full((2, len(self.architectures)), np.nan)
         if searched.size:
@@ -115,8 +119,14 @@ class Posterior:
             place = np.arange(1, searched.size + 1, dtype=ranks.dtype)
             np.put_along_axis(ranks, order, np.broadcast_to(place, order.shape), axis=1)
             ranks = np.sort(ranks.T, axis=1)
-            first = int(np.floor(tail * ranks.shape[1]))
-            low[searched], high[searched] = ranks[:, first], ranks[:, -1 - first]
+            count = ranks.shape[1]
+            held = min(count, int(np.ceil(confidence * count)))
+            widths = ranks[:, held - 1 :] - ranks[:, : count - held + 1]
+            shortest = widths == widths.min(axis=1, keepdims=True)
+            middle = (shortest.sum(axis=1, keepdims=True) + 1) // 2
+            start = np.argmax(np.cumsum(shortest, axis=1) == middle, axis=1)[:, None]
+            low[searched] = np.take_along_axis(ranks, start, axis=1)[:, 0]
+            high[searched] = np.take_along_axis(ranks, start + held - 1, axis=1)[:, 0]
         return low, high
 
 
@@ -140,11 +150,13 @@ def believe(
     """
     evidence = gather(observations, scale, apart=apart)
     noise = seed_noise(evidence)
+    evidence = noise.removed(evidence)
     if draws is None:
         fitting = DRAWN_NUMBERS // len(evidence.architectures)
         draws = min(MOST_DRAWS, max(LEAST_DRAWS, fitting))
     generator = np.random.default_rng([seed, 2])
-    variance = noise.at(evidence.steps[evidence.target])
+    step = evidence.steps[evidence.target]
+    variance, effect = noise.at(step), noise.effects[step]
     completed = complete(evidence, min(draws, _AT_A_TIME), generator)
     finals, seed_parts = completed.of_architectures(variance.value)
     weights = _weights(evidence, variance.value * seed_parts + finals.variance)
@@ -158,7 +170,7 @@ def believe(
             completed = complete(evidence, count, generator)
             finals, _ = completed.of_architectures(variance.value)
         means = sums(weights * finals.draws[:count], evidence.owner, len(location))
-        error = _error(estimate, variance.draw(generator, count), generator)
+        error = _error(estimate, effect, variance.draw(generator, count), generator)
         drawn[start : start + count] = centre + pull * (means - centre) + np.sqrt(pull) * error
     return Posterior(
         evidence=evidence,
@@ -195,11 +207,18 @@ def _estimate(
     predicted = sums(weights * (finals.draws - finals.mean), owner, count).var(axis=0)
     return Estimate(
         mean=sums(weights * finals.mean, owner, count),
+        seeds=_by_seed(evidence, weights),
         seed_share=sums(weights**2 * seed_parts, owner, count),
         prediction_variance=predicted,
         prompt_variance=prompts,
         influence=table,
     )
+
+
+def _by_seed(evidence: Evidence, weights: FloatArray) -> FloatArray:
+    table = np.zeros((len(evidence.architectures), len(evidence.seeds)))
+    table[evidence.owner, evidence.seed] = weights
+    return table
 
 
 def _population(
@@ -220,16 +239,21 @@ def _population(
     return centre, np.where(searched, spread / (spread + error), 1.0)
 
 
-def _error(estimate: Estimate, variances: FloatArray, generator: np.random.Generator) -> FloatArray:
+def _error(
+    estimate: Estimate, effect: SeedEffect, variances: FloatArray, generator: np.random.Generator
+) -> FloatArray:
     """Draw the error of the estimates by seeds and prompts: (draws, architectures)."""
     count, architectures = len(variances), len(estimate.mean)
     seeds = np.sqrt(variances[:, None] * estimate.seed_share)
     error: FloatArray = seeds * generator.standard_normal((count, architectures))
+    drawn = generator.standard_normal((count, len(effect.value)))
+    common = np.sqrt(variances)[:, None] * (drawn @ np.linalg.cholesky(effect.covariance).T)
+    error += common @ estimate.seeds.T
     if estimate.influence is None:
         prompts = np.sqrt(estimate.prompt_variance)
         return error + prompts * generator.standard_normal((count, architectures))
     n = estimate.influence.shape[1]
-    drawn = generator.standard_normal((count, n)) / np.sqrt(n * (n - 1))
+    prompted = generator.standard_normal((count, n)) / np.sqrt(n * (n - 1))
     # Single precision is twice as fast, and all that draws are kept in.
-    error += drawn.astype(np.float32) @ estimate.influence.T.astype(np.float32)
+    error += prompted.astype(np.float32) @ estimate.influence.T.astype(np.float32)
     return error

@@ -37,6 +37,15 @@ Correct = Mapping[tuple[str, str], tuple[str, float]]
 
 
 @dataclass(frozen=True)
+class Repeats:
+    """An architecture that was trained with several seeds."""
+
+    seeds: tuple[int, ...]
+    per_prompt: FloatArray
+    """(seeds, prompts)"""
+
+
+@dataclass(frozen=True)
 class Result:
     """One metric of one model, prompt by prompt."""
 
@@ -57,8 +66,8 @@ class Result:
     """Id of the budget of training; "" where it is not known."""
     step: int = 0
     """Training steps; 0 where it is not known."""
-    repeats: Mapping[tuple[str, ...], FloatArray] = field(default_factory=dict)
-    """Scores (seeds, prompts) at the same step of all that was trained with several seeds."""
+    repeats: Mapping[tuple[str, ...], Repeats] = field(default_factory=dict)
+    """At the same step, of all that was trained with several seeds."""
     notes: tuple[str, ...] = ()
 
 
@@ -213,7 +222,7 @@ class _Trials:
             step=step,
             repeats={
                 (str(self.folder.resolve()), peer.first.arch_id, peer.first.control, str(step)): (
-                    peer.per_prompt(step)
+                    Repeats(tuple(t.seed for t in peer.counted), peer.per_prompt(step))
                 )
                 for peer in self.peers
                 if step in peer.steps and len(peer.counted) > 1

@@ -122,8 +122,8 @@ def _between_seeds(
     first: Result, second: Result, a: FloatArray, b: FloatArray, kept: npt.NDArray[np.bool_]
 ) -> BetweenSeeds:
     repeats = {**first.repeats, **second.repeats}
-    tables = {k: table[:, kept] for k, table in repeats.items() if table.shape[1] == kept.size}
-    rows = np.concatenate([a, b, *(table for table in tables.values())])
+    repeats = {k: r for k, r in repeats.items() if r.per_prompt.shape[1] == kept.size}
+    rows = np.concatenate([a, b, *(r.per_prompt[:, kept] for r in repeats.values())])
     shares = first.score.better == "larger" and first.score.metric not in SIGNALS
     scale = scale_for(
         np.nanmean(rows, axis=1),
@@ -132,18 +132,20 @@ def _between_seeds(
     )
     observations = [
         Observation("\t".join(key), seed, 0, float(np.nanmean(row)), None, row)
-        for key, table in tables.items()
-        for seed, row in enumerate(table)
+        for key, found in repeats.items()
+        for seed, row in zip(found.seeds, found.per_prompt[:, kept], strict=True)
     ]
     noise = seed_noise(gather(observations, scale))
-    believed = noise.at(0)
+    shift, share = noise.effect(0).difference(first.seeds, second.seeds)
     value = float(a.mean() - b.mean())
     low, high = math.nan, math.nan
     if a.shape[1] > 1:
-        low, high = interval_of_difference(scale, a, b, believed)
+        low, high = interval_of_difference(
+            scale, a, b, noise.at(0), shift=shift, common_share=share
+        )
     slope = float(scale.slope((a.mean() + b.mean()) / 2))
     return BetweenSeeds(
-        believed.deviation / slope, noise.repeats.get(0, 0), Difference(value, low, high)
+        math.sqrt(noise.between(0)) / slope, noise.repeats.get(0, 0), Difference(value, low, high)
     )
 
 

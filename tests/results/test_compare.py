@@ -11,7 +11,7 @@ from nas_t2i.ranking.noise import PRIOR_DEVIATION
 from nas_t2i.ranking.scale import Scale
 from nas_t2i.records import TrialState
 from nas_t2i.results.beliefs import beliefs
-from nas_t2i.results.comparands import Result, load_results
+from nas_t2i.results.comparands import Repeats, Result, load_results
 from nas_t2i.results.compare import compare, unlike_parts
 from nas_t2i.results.entries import group_entries
 from nas_t2i.store import read_trials
@@ -90,18 +90,26 @@ def test_unlike_parts(one, other, told):
 def test_seeds_are_averaged_on_each_prompt_and_repeats_widen_the_interval():
     draw = np.random.default_rng(0).normal
     prompts = np.clip(draw(0.5, 0.2, 80), 0.15, 0.8)
-    # The seed's effect is +-0.1 on all prompts: only repeats can see it.
-    rows = {str(i): prompts + draw(0, 0.01, (2, 80)) + [[0.1], [-0.1]] for i in range(4)}
-    a = result("a", rows["0"] + 0.05, seeds=(0, 1), repeats={("s", k): v for k, v in rows.items()})
-    b = result("b", rows["1"], seeds=(0, 1), repeats={("s", "0"): rows["0"]})
+    # The seed's effect is +-0.1 on all prompts, of every second one the other way round: only
+    # repeats can see it.
+    luck = np.array([[0.1], [-0.1]])
+    rows = {str(i): prompts + draw(0, 0.01, (2, 80)) + (-1) ** i * luck for i in range(4)}
+    a = result(
+        "a",
+        rows["1"] + 0.05,
+        seeds=(0, 1),
+        repeats={("s", k): Repeats((0, 1), v) for k, v in rows.items()},
+    )
+    b = result("b", rows["1"], seeds=(0, 1), repeats={("s", "0"): Repeats((0, 1), rows["0"])})
     found = compare(a, b)
     assert found.difference.value == pytest.approx(0.05, abs=0.01)
     assert not found.difference.includes_zero
-    # Half of it is the prior's 0.45 on the logit above chance.
-    assert found.seeds.repeats == 4 and 0.10 < found.seeds.deviation < 0.16
-    # Student's t with 8 degrees of freedom: 2.306 times the deviation times sqrt(1/2 + 1/2).
+    # Half of it is the prior's 0.41 on the logit above chance.
+    assert found.seeds.repeats == 4 and 0.12 < found.seeds.deviation < 0.17
+    # Student's t with 8 degrees of freedom: 2.306 times the deviation times sqrt(1/2 + 1/2), less
+    # what the same seeds do to both.
     width = found.seeds.difference.high - found.seeds.difference.low
-    assert width == pytest.approx(2 * 2.306 * found.seeds.deviation, rel=0.15)
+    assert width == pytest.approx(2 * 2.306 * found.seeds.deviation / 1.2**0.5, rel=0.15)
     assert found.seeds.difference.value == found.difference.value
     assert (
         found.verdict == "Can't be told apart: the 95 % interval over prompts and seeds includes 0."
@@ -109,19 +117,36 @@ def test_seeds_are_averaged_on_each_prompt_and_repeats_widen_the_interval():
     assert found.notes == []
 
 
+def test_what_a_seed_does_to_all_is_no_difference_of_two():
+    draw = np.random.default_rng(0).normal
+    prompts = np.clip(draw(0.5, 0.2, 80), 0.15, 0.8)
+    rows = [prompts + draw(0, 0.01, (2, 80)) + [[0.1], [-0.1]] for _ in range(8)]
+    repeats = {("s", str(i)): Repeats((0, 1), table) for i, table in enumerate(rows)}
+    lucky = compare(
+        result("a", rows[0][:1], seeds=(0,), repeats=repeats),
+        result("b", rows[1][1:], seeds=(1,), repeats=repeats),
+    )
+    assert lucky.difference.value == pytest.approx(0.2, abs=0.01)
+    assert not lucky.difference.includes_zero and lucky.decisive.includes_zero
+    assert -0.1 < (lucky.decisive.low + lucky.decisive.high) / 2 < 0.1
+
+
 def test_without_repeats_the_prior_of_rankings_speaks():
     a = result("a", prompt_scores(0.5), seeds=(0,))
     found = compare(a, result("b", prompt_scores(0.6), seeds=(0,)))
     assert found.seeds.repeats == 0
     assert found.seeds.deviation == pytest.approx(
-        PRIOR_DEVIATION / Scale(found.first.score.chance).slope(np.mean(found.scores))
+        1.2**0.5 * PRIOR_DEVIATION / Scale(found.first.score.chance).slope(np.mean(found.scores))
     )
     assert found.seeds.difference.includes_zero and not found.difference.includes_zero
 
 
 def test_of_a_file_nothing_is_known_of_its_training():
     rows = np.array([prompt_scores(0.5), prompt_scores(0.6)])
-    found = compare(result("a", rows, seeds=(0, 1), repeats={("s",): rows}), result("b", rows[0]))
+    found = compare(
+        result("a", rows, seeds=(0, 1), repeats={("s",): Repeats((0, 1), rows)}),
+        result("b", rows[0]),
+    )
     assert found.seeds is None and "holds no noise between seeds" in found.notes[0]
 
 

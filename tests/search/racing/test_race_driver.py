@@ -238,7 +238,7 @@ def test_the_leader_is_trained_to_the_last_rung_when_compute_is_spent():
 
 def test_one_of_two_that_lag_is_taken_up_again(monkeypatch):
     """The first to lead falls back: another one, paused before, goes on from where it stood."""
-    monkeypatch.setitem(SCORES, (NAMES[2], 0), (0.9, 0.5, 0.5, 0.5))
+    monkeypatch.setitem(SCORES, (NAMES[2], 0), (0.8, 0.5, 0.5, 0.5))
     ledger, *_ = race(seeds=1)
     order = [piece.name for piece in ledger.pieces if piece.why != "first"]
     assert order[0] == NAMES[2]
