@@ -42,7 +42,10 @@ def search_command(
         ),
     ] = "",
     sampler: Annotated[
-        str | None, typer.Option(help="tpe, random, gp or qmc, instead of the budget's.")
+        str | None,
+        typer.Option(
+            help="tpe, random, gp, qmc or grid (all of the space), instead of the budget's."
+        ),
     ] = None,
     sampler_option: Annotated[
         list[str] | None,
@@ -76,6 +79,7 @@ def search_command(
       nas-t2i search search_spaces/sdxl.yaml --dry-run
       nas-t2i search search_spaces/sdxl.yaml
       nas-t2i search sdxl --trials 24 --seed 1 --study sdxl-wide
+      nas-t2i search sdxl --sampler grid --seeds 2 --no-early-stopping
       nas-t2i search comparison --seeds 3 --controls --no-early-stopping
       nas-t2i search sdxl --storage postgresql+psycopg://user:password@host/optuna
     """
@@ -88,6 +92,8 @@ def search_command(
     changes: dict[str, Any] = {}
     if trials is not None:
         changes["trials"] = trials
+    elif sampler == "grid":
+        changes["trials"] = loaded_space.count()
     if seeds is not None:
         changes["seeds_per_architecture"] = seeds
     if parallel is not None:

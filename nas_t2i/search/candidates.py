@@ -156,22 +156,33 @@ class Proposals:
         *,
         seed: int,
         controls: bool,
+        exhaustive: bool,
         known: dict[tuple[str, str], Candidate],
         say: Callable[[str], None],
     ) -> None:
+        """`exhaustive`: every architecture of the space is proposed, in random order."""
         self._space, self._factory, self._study = space, factory, study
         self._seed, self._say = seed, say
         self._known = known
         self._proxies = {c.trained.arch_id: c.name for c in known.values() if not c.control}
         self._planned = self._plan(controls)
+        self._grid = self._list() if exhaustive else None
         self._used_up = False  # the space: nothing new was found in it
 
     def next(self, *, planned_only: bool) -> Candidate | None:
         """Return the next new candidate: planned ones first; None when there is no other."""
         candidate = next(self._planned, None)
         if candidate is None and not planned_only and not self._used_up:
-            candidate = self._from_sampler() or self._from_uniform()
+            if self._grid is not None:
+                candidate = next(self._grid, None)
+            else:
+                candidate = self._from_sampler() or self._from_uniform()
             self._used_up = candidate is None
+            if self._used_up and self._space.parameters:
+                self._say(
+                    "the space holds no other architecture that is within its limits and not yet "
+                    "trained"
+                )
         if candidate is not None:
             self._known[candidate.key] = candidate
             self._proxies.setdefault(candidate.trained.arch_id, candidate.name)
@@ -219,10 +230,15 @@ class Proposals:
             arch = self._space.sample(rng)
             if not self._why_not(arch):
                 return self._enqueue(self._factory.make(arch))
-        self._say(
-            "the space holds no other architecture that is within its limits and not yet trained"
-        )
         return None
+
+    def _list(self) -> Iterator[Candidate]:
+        architectures = list(self._space.enumerate())
+        # Whoever stops half-way has a fair sample.
+        random.Random(derive_seed(self._seed, "grid")).shuffle(architectures)  # noqa: S311
+        for arch in architectures:
+            if not self._why_not(arch):
+                yield self._enqueue(self._factory.make(arch))
 
     def _why_not(self, arch: Arch) -> str:
         if (arch.arch_id, "") in self._known:

@@ -45,6 +45,8 @@ from nas_t2i.store import STUDY_FILE, read_contents, read_study, write_study
 from nas_t2i.training.feeds.inputs import check_inputs, latent_geometry
 from nas_t2i.untrusted.redact import redacted
 
+_GRID = 20_000  # architectures that `sampler: grid` lists: it takes seconds
+
 
 @dataclass(frozen=True)
 class SearchRequest:
@@ -113,6 +115,16 @@ def make_factory(budget: Budget, seeds: tuple[int, ...]) -> CandidateFactory:
     return CandidateFactory(budget, latent_geometry(budget), seeds)
 
 
+def check_grid(request: SearchRequest) -> None:
+    """Raise UserError for a space that is too large to be gone through."""
+    count = request.space.count()
+    if request.budget.search.sampler == "grid" and count > _GRID:
+        raise UserError(
+            f"search.sampler: got 'grid' for a space of {count:,} architectures; expected at most "
+            f"{_GRID:,}, or another sampler"
+        )
+
+
 def run_search(
     request: SearchRequest,
     make_listener: Callable[[list[Candidate], CandidateFactory], Listener],
@@ -128,6 +140,7 @@ def run_search(
     factory = make_factory(request.budget, request.seeds)
     if warning := check_reachable(request.space, factory.profile):
         say(warning)
+    check_grid(request)
     _check_same_settings(request)
     # Once, before trials that all need it, and before anything is made that they would fail in.
     check_inputs(request.budget, cache_dir(), say)
@@ -164,6 +177,7 @@ def run_search(
             optuna,
             seed=request.seed,
             controls=request.controls,
+            exhaustive=request.budget.search.sampler == "grid",
             known={candidate.key: candidate for candidate in candidates},
             say=say,
         )

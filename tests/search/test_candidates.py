@@ -28,7 +28,9 @@ def used_up(folder: Path, say=lambda _: None):
     space, factory = load_space(folder / "space.yaml"), make_factory(tiny_budget(), (0,))
     known = {c.key: c for c in (factory.make(arch) for arch in space.enumerate())}
     study = open_study(f"journal:{folder / 'study.journal'}", sampler="random")
-    supply = Proposals(space, factory, study, seed=0, controls=False, known=known, say=say)
+    supply = Proposals(
+        space, factory, study, seed=0, controls=False, exhaustive=False, known=known, say=say
+    )
     return supply, study
 
 
@@ -67,3 +69,39 @@ def test_that_a_space_is_used_up_is_said_once(tmp_path):
     assert supply.next(planned_only=False) is None
     assert study.count() == asked
     assert len(said) == 1 and "the space holds no other architecture" in said[0]
+
+
+def grid(folder: Path, seed: int = 0, known=None):
+    """Return what `sampler: grid` proposes of a space, and how much Optuna knows then."""
+    folder.mkdir(exist_ok=True)
+    (folder / "space.yaml").write_text(SPACE + "include: [SD2-C320]\n")
+    space, factory = load_space(folder / "space.yaml"), make_factory(tiny_budget(), (0,))
+    study = open_study(f"journal:{folder / 'study.journal'}", sampler="grid")
+    said: list[str] = []
+    supply = Proposals(
+        space,
+        factory,
+        study,
+        seed=seed,
+        controls=False,
+        exhaustive=True,
+        known={} if known is None else known,
+        say=said.append,
+    )
+    found = []
+    while (candidate := supply.next(planned_only=False)) is not None:
+        found.append(candidate)
+    assert len(said) == 1 and "no other architecture" in said[0]
+    return found, study.count()
+
+
+def test_a_grid_proposes_all_of_a_space_once_in_an_order_of_the_seed(tmp_path):
+    found, asked = grid(tmp_path / "one")
+    assert [c.name for c in found[:1]] == ["SD2-C320"] and len(found) == 4
+    assert asked == 3  # what is included beside the space is not Optuna's to know
+    again, _ = grid(tmp_path / "two")
+    assert [c.name for c in again] == [c.name for c in found]
+    orders = {tuple(c.name for c in grid(tmp_path / f"seed{seed}", seed)[0]) for seed in range(6)}
+    assert len(orders) > 1
+    rest, _ = grid(tmp_path / "one", known={c.key: c for c in found[:2]})
+    assert [c.name for c in rest] == [c.name for c in found[2:]]
