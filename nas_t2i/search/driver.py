@@ -289,10 +289,10 @@ class Driver:
                 raise
 
     def _hopeless(self) -> bool:
+        if any(candidate.points for candidate in self.candidates):
+            return False
         ends = [end for candidate in self.candidates for end in candidate.ends.values()]
-        failed = [end for end in ends if end.state is TrialState.FAILED]
-        nothing_trained = not any(candidate.points for candidate in self.candidates)
-        return len(failed) >= _HOPELESS and nothing_trained
+        return sum(end.state is TrialState.FAILED for end in ends) >= _HOPELESS
 
     def _send_away(self) -> None:
         """Let every running trial save where it stands, and wait for its end event."""

@@ -56,7 +56,11 @@ class Progress:
         self._begin = time.monotonic()
         self._rank_after = self._begin
         self._trial_seconds: list[float] = []  # of trials that ended here
-        self._had = sum(len(c.ends) for c in candidates)
+        # Kept as trials start and end: to count them anew takes longer the more there are.
+        self._ends = {c.key: len(c.ends) for c in candidates}
+        self._finished = {c.key for c in candidates if c.finished and not c.control}
+        self._controls = {c.key for c in candidates if c.control}
+        self._had = self._ended = sum(self._ends.values())
         self._best: tuple[float, str] | None = None
         self._live: Live | None = None
         rule = request.budget.search.early_stopping
@@ -90,6 +94,7 @@ class Progress:
     def started(self, candidate: Candidate, seed: int) -> None:
         """Show a new trial."""
         self._rows[(*candidate.key, seed)] = _Row(candidate, seed, time.monotonic())
+        self._count(candidate)
         profile = candidate.profile
         size = f"{compact(profile.params)} params, {gmacs_text(profile.gmacs)} GMACs"
         self._log(candidate, seed, "start", size)
@@ -138,6 +143,7 @@ class Progress:
     def ended(self, candidate: Candidate, seed: int, end: EndEvent) -> None:
         """Take a trial's row away and rank anew."""
         row = self._rows.pop((*candidate.key, seed))
+        self._count(candidate)
         if end.state is not TrialState.INTERRUPTED:
             self._trial_seconds.append(time.monotonic() - row.since)
         told = (end.state.value, end.reason)
@@ -145,6 +151,17 @@ class Progress:
             told = ("paused", "")  # it may be taken up again
         self._log(candidate, seed, *told)
         self._write_leaderboard()
+
+    def _count(self, candidate: Candidate) -> None:
+        ends = len(candidate.ends)
+        self._ended += ends - self._ends.get(candidate.key, 0)
+        self._ends[candidate.key] = ends
+        if candidate.control:
+            self._controls.add(candidate.key)
+        elif candidate.finished:
+            self._finished.add(candidate.key)
+        else:
+            self._finished.discard(candidate.key)
 
     def _write_leaderboard(self) -> None:
         """Rank anew, unless that takes more than a small share of the search's time.
@@ -172,7 +189,7 @@ class Progress:
 
     def summary(self) -> str:
         """Return the last line: what was done, how long it took, where it lies."""
-        ran = sum(len(c.ends) for c in self._candidates) - self._had
+        ran = self._ended - self._had
         done = f"{ran} trials in {duration(time.monotonic() - self._begin)}"
         if not ran:
             done = "the study was complete already; more --trials extend it"
@@ -196,7 +213,7 @@ class Progress:
         """Return how many architectures are finished; of a race, how many have begun."""
         if self._race is not None:
             return self._race.begun
-        return sum(c.finished for c in self._candidates if not c.control)
+        return len(self._finished)
 
     def _eta(self) -> float:
         """Estimate the seconds left: what runs, and what is still to come, side by side."""
@@ -208,9 +225,9 @@ class Progress:
         typical = sum(seen) / len(seen) if seen else _GUESS_SECONDS
         now = time.monotonic()
         left = sum(max(0.0, typical - (now - row.since)) for row in self._rows.values())
-        known = [c for c in self._candidates if not c.control]
-        waiting = sum(len(c.seeds) - len(c.ends) for c in self._candidates) - len(self._rows)
-        to_come = max(0, self._total - len(known)) * len(self._request.seeds)
+        known, seeds = len(self._candidates), len(self._request.seeds)
+        waiting = known * seeds - self._ended - len(self._rows)
+        to_come = max(0, self._total + len(self._controls) - known) * seeds
         left += typical * (max(0, waiting) + to_come)
         return left / self._parallel
 
