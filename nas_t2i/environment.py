@@ -9,6 +9,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from nas_t2i.errors import ConfigError
 from nas_t2i.records import Environment
 from nas_t2i.version import __version__
 
@@ -85,6 +86,21 @@ def _cpu_name() -> str:
         return platform.processor()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
+
+
+def checked_device(name: str) -> str:
+    """Return the name of a device of torch if it is there. Raises ConfigError, naming those."""
+    import torch
+
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
+        raise ConfigError("--device", f"got {name!r}", expected="cpu, cuda or cuda:N")
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        found = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+        raise ConfigError(
+            "--device", f"got {name!r}", expected=f"one of {', '.join(['cpu', *found])}"
+        )
+    return name
 
 
 def compiles_first(device: str) -> bool:

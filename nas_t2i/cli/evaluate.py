@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from nas_t2i.cli.output.console import Console
 from nas_t2i.cli.output.evaluation import progress, show
-from nas_t2i.environment import cache_dir
+from nas_t2i.environment import cache_dir, checked_device
 from nas_t2i.errors import ConfigError, StorageError, did_you_mean
 from nas_t2i.files import write_json
 from nas_t2i.protocol.budget import load_budget
@@ -244,7 +244,7 @@ def evaluate_command(
         save_images=save_images or pictures,
         batch=batch,
     )
-    _run(request, output, layout, log or _default_log(output), _device(device))
+    _run(request, output, layout, log or _default_log(output), checked_device(device))
 
 
 def _run(request: Request, output: Path | None, layout: Layout, log: Path, device: str) -> None:
@@ -381,17 +381,3 @@ def _size(text: str) -> tuple[int, int] | None:
     if not x or not width.isdecimal() or not height.isdecimal():
         raise ConfigError("--size", f"got {text!r}", expected="WxH in pixels, for example 512x512")
     return int(width), int(height)
-
-
-def _device(name: str) -> str:
-    import torch
-
-    kind, _, number = name.partition(":")
-    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
-        raise ConfigError("--device", f"got {name!r}", expected="cpu, cuda or cuda:N")
-    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
-        found = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-        raise ConfigError(
-            "--device", f"got {name!r}", expected=f"one of {', '.join(['cpu', *found])}"
-        )
-    return name

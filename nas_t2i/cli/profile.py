@@ -6,22 +6,26 @@ import csv
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from nas_t2i.cli.output.console import Console
+from nas_t2i.cli.output.latency import latency_legend, latency_table
+from nas_t2i.cli.output.paper import compared_with_paper, explain_misfits, new_table, paper_table
+from nas_t2i.environment import checked_device
 from nas_t2i.errors import ArchError, UserError
 from nas_t2i.untrusted.redact import redacted
 from nas_t2i.untrusted.show import printable
 
 if TYPE_CHECKING:
-    from nas_t2i.arch.catalog import Reported
+    from nas_t2i.arch.spec import Arch
     from nas_t2i.records import Profile
+    from nas_t2i.training.latency import Latency
 
 # Pixels a latent pixel, along one side, of the codecs of the study (SD and SDXL).
 CODEC_FACTOR = 8
@@ -47,6 +51,14 @@ class OutputFormat(StrEnum):
     TABLE = "table"
     JSON = "json"
     CSV = "csv"
+
+
+class NumberFormat(StrEnum):
+    """What weights and activations are held in while they are timed."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
 
 
 class PrintedTable(StrEnum):
@@ -77,6 +89,18 @@ def profile_command(
     by_level: Annotated[
         bool, typer.Option("--by-level", help="Show every level (down-sampling rate) too.")
     ] = False,
+    latency: Annotated[
+        bool,
+        typer.Option(
+            "--latency", help="Time forward passes too, on this machine: median and quartiles."
+        ),
+    ] = False,
+    batch: Annotated[int, typer.Option(min=1, help="Images of a pass of --latency.")] = 1,
+    device: Annotated[str, typer.Option(help="Of --latency: cpu, or cuda[:N].")] = "cpu",
+    dtype: Annotated[NumberFormat, typer.Option(help="Of --latency.")] = NumberFormat.FP32,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="--latency of the model compiled by torch.")
+    ] = False,
     table: Annotated[
         PrintedTable | None,
         typer.Option(
@@ -96,15 +120,16 @@ def profile_command(
       nas-t2i profile --arch my_unet.yaml --by-level
       nas-t2i profile --arch unet/config.json --resolution 512 --format json
       nas-t2i profile --arch 'family=pixart,hidden=768,depth=20'
+      nas-t2i profile --arch SDXL-TD2 --arch SD2-C320 --latency --device cuda --dtype bf16
       nas-t2i profile --table paper
     """
     if (table is None) == (not arch):
         raise UserError("got neither or both of --arch and --table; expected one of the two")
     if table is not None:
-        if by_level or (resolution, text_tokens) != (256, 77):
+        if by_level or latency or (resolution, text_tokens) != (256, 77):
             raise UserError(
                 "--table paper has its own resolution, text and rows; expected no --resolution, "
-                "--text-tokens or --by-level beside it"
+                "--text-tokens, --by-level or --latency beside it"
             )
         _print_paper(output)
         return
@@ -113,7 +138,20 @@ def profile_command(
             f"--resolution: got {resolution}; expected a multiple of {CODEC_FACTOR}, the pixels of "
             "one latent pixel"
         )
-    profiles = _profiles(arch or [], resolution, text_tokens)
+    if latency and by_level:
+        raise UserError("--latency: got --by-level beside it; a pass is timed as a whole")
+    if not latency and (batch, device, dtype, compiled) != (1, "cpu", NumberFormat.FP32, False):
+        raise UserError("--batch, --device, --dtype, --compile: expected them with --latency only")
+    if latency:
+        checked_device(device)
+    resolved, profiles = _profiles(arch or [], resolution, text_tokens)
+    if latency:
+        timed = [
+            _timed(arch, found, batch=batch, device=device, dtype=dtype.value, compiled=compiled)
+            for arch, found in zip(resolved, profiles, strict=True)
+        ]
+        _print_timed(profiles, timed, output)
+        return
     if output is OutputFormat.JSON:
         print(json.dumps([_as_row(p, by_level) for p in profiles], indent=2))
     elif output is OutputFormat.CSV:
@@ -124,7 +162,40 @@ def profile_command(
         console.print(_legend(profiles))
 
 
-def _profiles(texts: Sequence[str], resolution: int, text_tokens: int) -> list[Profile]:
+def _timed(arch: Arch, found: Profile, **how: Any) -> Latency:
+    from nas_t2i.training.latency import measure_latency
+
+    print(f"nas-t2i: note: {printable(found.name)} is timed", file=sys.stderr, flush=True)
+    return measure_latency(
+        arch,
+        latent_size=found.latent_size,
+        text_tokens=found.text_tokens,
+        name=found.name,
+        **how,
+    )
+
+
+def _print_timed(
+    profiles: Sequence[Profile], timed: Sequence[Latency], output: OutputFormat
+) -> None:
+    rows = [
+        _as_row(p, False) | {"latency": asdict(t)} for p, t in zip(profiles, timed, strict=True)
+    ]
+    if output is OutputFormat.JSON:
+        print(json.dumps(rows, indent=2))
+    elif output is OutputFormat.CSV:
+        for row in rows:
+            row |= {f"latency_{key}": value for key, value in row.pop("latency").items()}
+        _print_csv(rows)
+    else:
+        console = _console()
+        console.print(latency_table(profiles, timed))
+        console.print(latency_legend(timed[0]))
+
+
+def _profiles(
+    texts: Sequence[str], resolution: int, text_tokens: int
+) -> tuple[list[Arch], list[Profile]]:
     from nas_t2i.arch.profile import profile
     from nas_t2i.arch.resolve import resolve_arch
 
@@ -145,7 +216,7 @@ def _profiles(texts: Sequence[str], resolution: int, text_tokens: int) -> list[P
             )
         except ArchError as error:
             raise UserError(f"--resolution {resolution} for {name}: {error}") from None
-    return profiles
+    return [one.arch for one in resolved], profiles
 
 
 # ---- profiles ----------------------------------------------------------------------------------
@@ -174,7 +245,7 @@ def _print_csv(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _table(profiles: Sequence[Profile]) -> Table:
-    table = _new_table("Architecture")
+    table = new_table("Architecture")
     for header in (
         "params\nB",
         "GMACs\nfull",
@@ -200,7 +271,7 @@ def _table(profiles: Sequence[Profile]) -> Table:
 
 
 def _level_table(profiles: Sequence[Profile]) -> Table:
-    table = _new_table("Architecture")
+    table = new_table("Architecture")
     table.add_column("level")
     for header in ("params\nM", "params\n%", "GMACs\nfull", "GMACs\n%", "attention\nGMACs, full"):
         table.add_column(header, justify="right", no_wrap=True)
@@ -250,7 +321,7 @@ def _print_paper(output: OutputFormat) -> None:
         (row, profile(lookup(row.name), text_tokens=row.text_tokens, name=row.name))
         for row in reported()
     ]
-    rows = [_compare(row, p) for row, p in compared]
+    rows = [compared_with_paper(row, p) for row, p in compared]
     if output is OutputFormat.JSON:
         print(json.dumps(rows, indent=2))
     elif output is OutputFormat.CSV:
@@ -259,113 +330,12 @@ def _print_paper(output: OutputFormat) -> None:
         console = _console()
         unets = [row for row in rows if row["attention_gmacs_reported"] is not None]
         others = [row for row in rows if row["attention_gmacs_reported"] is None]
-        console.print(_paper_table("Table 1: UNets (256 px, 77 text tokens)", unets, True))
-        console.print(_paper_table("Table 2: transformers (256 px)", others, False))
-        _explain_misfits(console, rows)
+        console.print(paper_table("Table 1: UNets (256 px, 77 text tokens)", unets, True))
+        console.print(paper_table("Table 2: transformers (256 px)", others, False))
+        explain_misfits(console, rows)
 
 
-def _compare(row: Reported, p: Profile) -> dict[str, Any]:
-    """Set a computed profile beside the printed row.
-
-    The paper's attention GMACs leave out the mid block for some rows and not for others: the
-    difference is that of the nearer count.
-    """
-    attention_off = None
-    if row.attention_gmacs is not None:
-        offs = (
-            p.attention_gmacs_paper - row.attention_gmacs,
-            p.attention_gmacs_paper_no_mid - row.attention_gmacs,
-        )
-        attention_off = min(offs, key=abs)
-    gmacs_off = p.gmacs_paper - row.gmacs
-    misfits = []
-    if abs(gmacs_off) > 1:
-        misfits.append("gmacs")
-    if attention_off is not None and abs(attention_off) > 1:
-        misfits.append("attention_gmacs")
-    return {
-        "name": row.name,
-        "text_tokens": row.text_tokens,
-        "params_b": p.params / 1e9,
-        "params_b_reported": row.params_b,
-        "params_difference_percent": 100 * (p.params / 1e9 / row.params_b - 1),
-        "gmacs": p.gmacs_paper,
-        "gmacs_reported": row.gmacs,
-        "gmacs_difference": gmacs_off,
-        "attention_gmacs": p.attention_gmacs_paper,
-        "attention_gmacs_no_mid": p.attention_gmacs_paper_no_mid,
-        "attention_gmacs_reported": row.attention_gmacs,
-        "attention_difference": attention_off,
-        "does_not_fit": " ".join(misfits),
-    }
-
-
-def _paper_table(title: str, rows: Sequence[dict[str, Any]], attention: bool) -> Table:
-    table = _new_table("Backbone", title)
-    if not attention:
-        table.add_column("text\ntokens", justify="right")
-    headers = ["params\nB", "paper\nB", "diff\n%", "GMACs", "paper\nGMACs", "diff"]
-    if attention:
-        headers += ["attn.\nGMACs", "no\nmid", "paper\nGMACs", "diff"]
-    for header in [*headers, ""]:
-        table.add_column(header, justify="right", no_wrap=True)
-    for row in rows:
-        cells = [row["name"]] if attention else [row["name"], str(row["text_tokens"])]
-        cells += [
-            f"{row['params_b']:.3f}",
-            f"{row['params_b_reported']:.2f}",
-            f"{row['params_difference_percent']:+.1f}",
-            f"{row['gmacs']:.1f}",
-            f"{row['gmacs_reported']:.0f}",
-            f"{row['gmacs_difference']:+.1f}",
-        ]
-        if attention:
-            cells += [
-                f"{row['attention_gmacs']:.1f}",
-                f"{row['attention_gmacs_no_mid']:.1f}",
-                f"{row['attention_gmacs_reported']:.0f}",
-                f"{row['attention_difference']:+.1f}",
-            ]
-        misfit = bool(row["does_not_fit"])
-        table.add_row(*cells, "!" if misfit else "", style="bold" if misfit else "")
-    return table
-
-
-def _explain_misfits(console: Console, rows: Sequence[dict[str, Any]]) -> None:
-    console.print(
-        "GMACs as fvcore counts, in 1e9 multiply-adds. attn.: whole attention modules, "
-        "the paper's with the mid block for SD2 and IF-XL, without it for SDXL: diff is that of "
-        "the nearer count."
-    )
-    for row in rows:
-        for column in row["does_not_fit"].split():
-            computed, printed = row[column], row[f"{column}_reported"]
-            if column == "attention_gmacs":
-                computed = printed + row["attention_difference"]
-            text = (
-                f"! {row['name']} at {row['text_tokens']} text tokens: "
-                f"{column.replace('_', ' ').replace('gmacs', 'GMACs')} compute to {computed:.1f}, "
-                f"the paper prints {printed:.0f}"
-            )
-            for other in rows:
-                if other["name"] == row["name"] and not other["does_not_fit"]:
-                    text += f", which is the value at {other['text_tokens']} tokens"
-            console.print(text)
-
-
-# ---- shared ------------------------------------------------------------------------------------
-
-
-def _new_table(first: str, title: str | None = None) -> Table:
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        title=title,
-        title_justify="left",
-        padding=(0, 1),
-        pad_edge=False,
-    )
-    table.add_column(first, justify="left", overflow="fold")
-    return table
+# ---- shared -----------------------------------------------------------------------------------
 
 
 def _console() -> Console:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import median
 
 import torch
 
@@ -58,7 +59,7 @@ def measure_speed(arch: Arch, budget: Budget) -> Speed:
         def forward() -> None:
             model(x, t, text)
 
-        step_seconds, forward_seconds = _median_seconds(step), _median_seconds(forward)
+        step_seconds, forward_seconds = median(run_seconds(step)), median(run_seconds(forward))
     finally:
         torch.set_num_threads(threads)
     one = forward_seconds / batch / budget.execution.ranks  # an image of a pass of all ranks
@@ -69,16 +70,22 @@ def measure_speed(arch: Arch, budget: Budget) -> Speed:
     )
 
 
-def _median_seconds(call: Callable[[], None]) -> float:
-    call()  # warm-up
-    times = []
-    for _ in range(_REPEATS):
+def run_seconds(
+    call: Callable[[], object], *, least: int = _REPEATS, seconds: float = 0.0
+) -> list[float]:
+    """Return how long each run of `call` took, the device's work included, after a warm-up.
+
+    There are `least` runs, and more until `seconds` are over.
+    """
+    call()
+    times: list[float] = []
+    while len(times) < least or sum(times) < seconds:
         _finish()
         begin = time.perf_counter()
         call()
         _finish()
         times.append(time.perf_counter() - begin)
-    return sorted(times)[_REPEATS // 2]
+    return times
 
 
 def _finish() -> None:

@@ -148,3 +148,34 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert message in err
     assert err.count("\n") == 1
     assert err.startswith("nas-t2i: error: ")
+
+
+TINY = "family=unet,channels=8,channel_mult=[1],transformer_depth=[1],head_dim=4,norm_groups=4"
+
+
+def test_latency_stands_beside_the_profile(run: Any) -> None:
+    arguments = ("--arch", TINY, "--latency", "--resolution", "64", "--text-tokens", "4")
+    code, out, err = run(*arguments, "--format", "json")
+    (row,) = json.loads(out)
+    assert (code, list(row)) == (0, [*KEYS, "latency"])
+    assert row["latency"]["median_s"] > 0 and row["latency"]["latent_size"] == 8
+    assert "is timed" in err
+    (line,) = csv.DictReader(io.StringIO(run(*arguments, "--format", "csv")[1]))
+    assert float(line["latency_median_s"]) > 0 and "latency" not in line
+    shown = run(*arguments)[1]
+    assert "median" in shown and "can't be compared" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--dtype", "bf16"), "expected them with --latency only"),
+        (("--latency", "--by-level"), "timed as a whole"),
+        (("--latency", "--device", "tpu"), "got 'tpu'; expected cpu, cuda or cuda:N"),
+        (("--latency", "--device", "cuda:99"), "got 'cuda:99'; expected one of cpu"),
+    ],
+)
+def test_latency_is_not_asked_for_by_half(run: Any, arguments: Any, told: str) -> None:
+    code, out, err = run("--arch", TINY, *arguments)
+    assert (code, out) == (2, "")
+    assert told in err and err.count("\n") == 1
