@@ -1,0 +1,383 @@
+"""A tabular benchmark in memory: learning curves that are looked up instead of trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from pydantic import ValidationError
+
+from nas_t2i.arch.limits import Limits
+from nas_t2i.benchmark.form import ArchitectureEntry, Arrays, Manifest, MetricEntry, read_table
+from nas_t2i.errors import MissingExtraError, RecordError, UserError, did_you_mean, named
+from nas_t2i.protocol.evaluation import Better
+from nas_t2i.records import CurvePoint, Environment, Estimate, Score, Signal
+from nas_t2i.statistics import FloatArray
+
+if TYPE_CHECKING:
+    import pandas
+
+COSTS = ("loss", "training_flops", "seconds", "evaluation_seconds")  # of a CurvePoint
+
+
+class Measurement(NamedTuple):
+    """One number of a table and its standard error; NaN: none is known."""
+
+    value: float
+    stderr: float
+
+
+class Best(NamedTuple):
+    """The best architecture within limits, by the mean over all recorded seeds."""
+
+    architecture: ArchitectureEntry
+    score: float
+
+
+class Table:
+    """Everything that was measured of a space's architectures under one budget.
+
+    Architectures go by their names or their ids. Wherever one, a step, a metric or a seed is not in
+    the table, RecordError names the nearest one that is.
+    """
+
+    def __init__(self, manifest: Manifest, arrays: Arrays, file: str = "table") -> None:
+        self.manifest = manifest
+        self._file = file
+        self._value, self._stderr = arrays["value"], arrays["stderr"]
+        self._codes, self._codebook = arrays["prompt_codes"], arrays["prompt_values"]
+        self._pairs, self._environment = arrays["pairs"], arrays["environment"]
+        entries = manifest.architectures
+        self._arch = {entry.name: i for i, entry in enumerate(entries)}
+        self._arch |= {entry.arch_id: i for i, entry in enumerate(entries)}
+        self._seed = {seed: i for i, seed in enumerate(manifest.seeds)}
+        self._step = {step: i for i, step in enumerate(manifest.steps)}
+        self._metric = {metric.name: i for i, metric in enumerate(manifest.metrics)}
+        self._full = {step: i for i, step in enumerate(manifest.full_steps)}
+        self._points: dict[tuple[int, int, int], CurvePoint] = {}
+
+    @classmethod
+    def load(cls, file: str | Path) -> Table:
+        """Read a table file.
+
+        Raises:
+            RecordError: missing, cut, damaged, of a newer release, or no table.
+        """
+        return cls(*read_table(Path(file)), file=str(file))
+
+    @property
+    def name(self) -> str:
+        """The table's name."""
+        return self.manifest.name
+
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """The names of the architectures, in the order of the file."""
+        return tuple(entry.name for entry in self.manifest.architectures)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The recorded seeds."""
+        return tuple(self.manifest.seeds)
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The training steps at which something was measured, ascending; the last is the end."""
+        return tuple(self.manifest.steps)
+
+    @property
+    def full_steps(self) -> tuple[int, ...]:
+        """Those at which the ranked metric was measured."""
+        return tuple(self.manifest.full_steps)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of what was measured: scores, signals, their parts, and costs."""
+        return tuple(metric.name for metric in self.manifest.metrics)
+
+    @property
+    def metric(self) -> str:
+        """The score that architectures are ranked by."""
+        return self.manifest.metric
+
+    @property
+    def better(self) -> Better:
+        """Which values of the ranked metric are better."""
+        return self.manifest.metrics[self._metric[self.metric]].better
+
+    def query(self, arch: str, step: int, metric: str, seed: int) -> Measurement:
+        """Return one number, in the metric's unit, with its standard error over prompts or pairs.
+
+        It takes about a microsecond.
+
+        Raises:
+            RecordError: the table has no such architecture, step, metric or seed, or the metric
+                was not measured at the step.
+        """
+        try:
+            cell = (self._arch[arch], self._seed[seed], self._step[step], self._metric[metric])
+        except (KeyError, TypeError):
+            raise self._unknown(arch, step, metric, seed) from None
+        value = self._value.item(cell)
+        if value != value:
+            raise self._not_measured(arch, step, metric, seed)
+        return Measurement(value, self._stderr.item(cell))
+
+    def values(self, metric: str, step: int | None = None) -> FloatArray:
+        """Return (architectures, seeds) of a metric at a step, the last one unless said.
+
+        Raises:
+            RecordError: as `query`.
+        """
+        at = self.steps[-1] if step is None else step
+        if metric not in self._metric or at not in self._step:
+            raise self._unknown(self.architectures[0], at, metric, self.seeds[0])
+        found: FloatArray = self._value[:, :, self._step[at], self._metric[metric]]
+        lacking = np.argwhere(np.isnan(found))
+        if len(lacking):
+            arch, seed = (int(i) for i in lacking[0])
+            raise self._not_measured(self.architectures[arch], at, metric, self.seeds[seed])
+        return found
+
+    def mean(self, arch: str, metric: str = "", step: int | None = None) -> float:
+        """Return a metric's mean over all recorded seeds; by default the final ranked score."""
+        at = self.steps[-1] if step is None else step
+        return float(
+            np.mean(
+                [self.query(arch, at, metric or self.metric, seed).value for seed in self.seeds]
+            )
+        )
+
+    def best(self, limits: Limits | Mapping[str, Any] | None = None) -> Best:
+        """Return the best architecture whose full profile is within limits.
+
+        `limits` are those of a search space, such as ``{"params": {"max": 3e8}}``.
+
+        Raises:
+            UserError: limits that are none, or that no architecture of the table meets.
+        """
+        bounds = as_limits(limits)
+        scores = self.values(self.metric).mean(axis=1)
+        sign = 1 if self.better == "larger" else -1
+        inside = [
+            i
+            for i, entry in enumerate(self.manifest.architectures)
+            if bounds.check(entry.profile) is None
+        ]
+        if not inside:
+            raise UserError(f"{self._file}: no architecture of the table is within the limits")
+        best = max(inside, key=lambda i: sign * scores[i])
+        return Best(self.manifest.architectures[best], float(scores[best]))
+
+    def architecture(self, arch: str) -> ArchitectureEntry:
+        """Return what is known of an architecture: its form, profile, and what was trained."""
+        if arch not in self._arch:
+            raise self._unknown(arch, self.steps[0], self.metric, self.seeds[0])
+        return self.manifest.architectures[self._arch[arch]]
+
+    def environment(self, arch: str, seed: int) -> Environment:
+        """Return where and with what versions a trial ran."""
+        if arch not in self._arch or seed not in self._seed:
+            raise self._unknown(arch, self.steps[0], self.metric, seed)
+        place = self._environment.item((self._arch[arch], self._seed[seed]))
+        return self.manifest.environments[place]
+
+    def prompts(self, arch: str, step: int, seed: int) -> FloatArray:
+        """Return the ranked score of each prompt at a full step, (prompts,).
+
+        Raises:
+            RecordError: as `query`; or single prompts are not on record.
+        """
+        self.query(arch, step, self.metric, seed)
+        codes = self._codes[self._arch[arch], self._seed[seed], self._full[step]]
+        if not codes.size:
+            raise RecordError(f"{self._file}: scores of single prompts are not in the table")
+        found: FloatArray = self._codebook[codes]
+        return found
+
+    def point(self, arch: str, step: int, seed: int) -> CurvePoint:
+        """Return a curve point as a trial would have reported it. Raises as `query`.
+
+        The same object each time; treat it as read-only.
+        """
+        try:
+            key = self._arch[arch], self._seed[seed], self._step[step]
+        except (KeyError, TypeError):
+            raise self._unknown(arch, step, self.metric, seed) from None
+        if key not in self._points:
+            self._points[key] = self._make_point(*key)
+        return self._points[key]
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return a row for each architecture, seed and step, and a column for each metric.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise MissingExtraError("a data frame", "pandas") from None
+        entries, seeds, steps = self.manifest.architectures, self.seeds, self.steps
+        each = len(seeds) * len(steps)
+        columns: dict[str, Any] = {
+            name: np.repeat([getattr(entry, name) for entry in entries], each)
+            for name in ("name", "arch_id", "family")
+        }
+        for name in ("params", "gmacs", "attention_share"):
+            columns[name] = np.repeat([getattr(entry.profile, name) for entry in entries], each)
+        columns["seed"] = np.tile(np.repeat(seeds, len(steps)), len(entries))
+        columns["step"] = np.tile(steps, len(entries) * len(seeds))
+        flat = self._value.reshape(-1, len(self.metrics))
+        errors = self._stderr.reshape(-1, len(self.metrics))
+        for i, metric in enumerate(self.metrics):
+            columns[metric] = flat[:, i]
+            if not np.isnan(errors[:, i]).all():
+                columns[f"{metric} SE"] = errors[:, i]
+        return pandas.DataFrame(columns)
+
+    @cached_property
+    def _parts(self) -> dict[str, dict[str, int]]:
+        """By score or signal: its parts and where they stand."""
+        parts: dict[str, dict[str, int]] = {}
+        for index, metric in enumerate(self.manifest.metrics):
+            whole, slash, part = metric.name.partition("/")
+            if slash:
+                parts.setdefault(whole, {})[part] = index
+        return parts
+
+    def _make_point(self, arch: int, seed: int, step: int) -> CurvePoint:
+        values = self._value[arch, seed, step].tolist()
+        errors = self._stderr[arch, seed, step].tolist()
+        known = [
+            (i, m)
+            for i, m in enumerate(self.manifest.metrics)
+            if "/" not in m.name and not math.isnan(values[i])
+        ]
+        costs = {m.name: values[i] for i, m in known if m.kind == "cost"}
+        lacking = [cost for cost in COSTS if cost not in costs]
+        if lacking:
+            raise self._not_measured(
+                self.architectures[arch], self.steps[step], lacking[0], self.seeds[seed]
+            )
+        return CurvePoint(
+            step=self.steps[step],
+            images=self.manifest.images[step],
+            **costs,
+            scores={
+                m.name: self._score(m, values, errors, i, (arch, seed, step))
+                for i, m in known
+                if m.kind == "score"
+            },
+            signals={
+                m.name: self._signal(m, values, errors, i, (arch, seed, step))
+                for i, m in known
+                if m.kind == "signal"
+            },
+        )
+
+    def _score(
+        self,
+        metric: MetricEntry,
+        values: list[float],
+        errors: list[float],
+        index: int,
+        cell: tuple[int, int, int],
+    ) -> Score:
+        ranked = metric.name == self.metric
+        arch, seed, step = cell
+        prompts: list[float] = []
+        if ranked and self._codes.size:
+            prompts = self._codebook[self._codes[arch, seed, self._full[self.steps[step]]]].tolist()
+        return Score(
+            metric=metric.name,
+            value=values[index],
+            stderr=errors[index],
+            n=metric.n,
+            chance=self.manifest.chance if ranked else None,
+            by_type={
+                part: values[i]
+                for part, i in self._parts.get(metric.name, {}).items()
+                if not math.isnan(values[i])
+            },
+            signature=metric.signature,
+            better=metric.better,
+            per_prompt=prompts,
+        )
+
+    def _signal(
+        self,
+        metric: MetricEntry,
+        values: list[float],
+        errors: list[float],
+        index: int,
+        cell: tuple[int, int, int],
+    ) -> Signal:
+        pairs = self._pairs[(self.manifest.signals.index(metric.name), *cell)]
+        return Signal.model_validate(
+            {
+                "name": metric.name,
+                "value": values[index],
+                "stderr": errors[index],
+                "n": metric.n,
+                "by_noise": {
+                    part: Estimate(
+                        value=values[i], stderr=None if math.isnan(errors[i]) else errors[i]
+                    )
+                    for part, i in self._parts.get(metric.name, {}).items()
+                    if not math.isnan(values[i])
+                },
+                "signature": metric.signature,
+                "per_pair": [] if np.isnan(pairs).any() else pairs.tolist(),
+            }
+        )
+
+    def _unknown(self, arch: object, step: object, metric: object, seed: object) -> RecordError:
+        asked: tuple[tuple[str, object, Iterable[Any]], ...] = (
+            ("architecture", arch, self.architectures),
+            ("step", step, self.steps),
+            ("metric", metric, self.metrics),
+            ("seed", seed, self.seeds),
+        )
+        known = (self._arch, self._step, self._metric, self._seed)
+        for (what, given, valid), index in zip(asked, known, strict=True):
+            if isinstance(given, (str, int)) and given in index:
+                continue
+            if isinstance(given, int) and what in ("step", "seed"):
+                hint = f"the nearest is {min(valid, key=lambda v: abs(v - given))}"
+            else:
+                hint = did_you_mean(str(given), map(str, valid))
+            text = f"{self._file}: no {what} {given!r}; expected one of {named(map(str, valid))}"
+            return RecordError(text + (f"; {hint}" if hint else ""))
+        raise AssertionError
+
+    def _not_measured(self, arch: str, step: int, metric: str, seed: int) -> RecordError:
+        place = self._metric[metric]
+        measured = ~np.isnan(self._value[self._arch[arch], self._seed[seed], :, place])
+        steps = [str(s) for s, there in zip(self.steps, measured, strict=True) if there]
+        return RecordError(
+            f"{self._file}: {metric} of {arch} seed {seed} was not measured at step {step}; "
+            f"expected one of the steps {', '.join(steps) or '(none)'}"
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"<Table {self.name}: {len(self.architectures)} architectures x {len(self.seeds)} "
+            f"seeds x {len(self.steps)} steps>"
+        )
+
+
+def as_limits(limits: Limits | Mapping[str, Any] | None) -> Limits:
+    """Return limits of plain data, as in a space file. Raises UserError."""
+    if isinstance(limits, Limits):
+        return limits
+    try:
+        return Limits.model_validate(dict(limits or {}), strict=False)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"limits: {place}: got {first['input']!r}; {first['msg']}") from None
