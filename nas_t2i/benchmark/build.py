@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nas_t2i.benchmark.form import (
+    COSTS,
     ArchitectureEntry,
     Arrays,
     LeftOut,
@@ -18,7 +19,6 @@ from nas_t2i.benchmark.form import (
     MetricEntry,
     StudyEntry,
 )
-from nas_t2i.benchmark.table import COSTS
 from nas_t2i.errors import IncomparableError, RecordError, did_you_mean, named
 from nas_t2i.protocol.budget import Budget, recorded_budget
 from nas_t2i.protocol.signals import SIGNALS
@@ -196,7 +196,9 @@ def _axes(trials: Sequence[TrialRecord], budget: Budget, metric: str) -> _Axes:
     )
 
 
-def _metrics(points: Sequence[CurvePoint], ranked: str, signals: Sequence[str]) -> list[MetricEntry]:
+def _metrics(
+    points: Sequence[CurvePoint], ranked: str, signals: Sequence[str]
+) -> list[MetricEntry]:
     """List what is measured, the ranked metric first; refuse what was measured in two ways."""
     scores = dict.fromkeys([ranked, *(name for point in points for name in point.scores)])
     found: dict[str, MetricEntry] = {}

@@ -39,6 +39,7 @@ from nas_t2i.untrusted.regular_files import MEGABYTE, read_regular
 from nas_t2i.version import __version__
 
 TABLE_VERSION = 1
+COSTS = ("loss", "training_flops", "seconds", "evaluation_seconds")  # of a CurvePoint
 _FORMAT = "nas-t2i table"
 _EXPECTED = "a table that `nas-t2i benchmark build` wrote"
 _MOST_FILE_BYTES, _MOST_ARRAY_BYTES = 256 * MEGABYTE, 1024 * MEGABYTE
@@ -165,6 +166,11 @@ def read_table(file: Path) -> tuple[Manifest, Arrays]:
     manifest = _manifest(file, arrays.pop("manifest").tobytes())
     if manifest.digest != _digest({name: members[name] for name in arrays}):
         raise record_error(str(file), "changed since it was written", hint="build or copy it again")
+    names = {metric.name for metric in manifest.metrics}
+    if lacking := [name for name in (manifest.metric, *COSTS) if name not in names]:
+        raise record_error(f"{file}: manifest: metrics", f"without {', '.join(lacking)}")
+    if manifest.steps[-1:] != manifest.full_steps[-1:] or not manifest.steps:
+        raise record_error(f"{file}: manifest: steps", "the last one has no score")
     shapes = _shapes(manifest, arrays)
     for name, expected in shapes.items():
         found = arrays[name].shape

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
-from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,16 +11,15 @@ import numpy as np
 from pydantic import ValidationError
 
 from nas_t2i.arch.limits import Limits
-from nas_t2i.benchmark.form import ArchitectureEntry, Arrays, Manifest, MetricEntry, read_table
+from nas_t2i.benchmark.form import ArchitectureEntry, Arrays, Manifest, read_table
+from nas_t2i.benchmark.points import Points
 from nas_t2i.errors import MissingExtraError, RecordError, UserError, did_you_mean, named
 from nas_t2i.protocol.evaluation import Better
-from nas_t2i.records import CurvePoint, Environment, Estimate, Score, Signal
+from nas_t2i.records import CurvePoint, Environment, TrialRecord, TrialState
 from nas_t2i.statistics import FloatArray
 
 if TYPE_CHECKING:
     import pandas
-
-COSTS = ("loss", "training_flops", "seconds", "evaluation_seconds")  # of a CurvePoint
 
 
 class Measurement(NamedTuple):
@@ -50,7 +48,7 @@ class Table:
         self._file = file
         self._value, self._stderr = arrays["value"], arrays["stderr"]
         self._codes, self._codebook = arrays["prompt_codes"], arrays["prompt_values"]
-        self._pairs, self._environment = arrays["pairs"], arrays["environment"]
+        self._environment = arrays["environment"]
         entries = manifest.architectures
         self._arch = {entry.name: i for i, entry in enumerate(entries)}
         self._arch |= {entry.arch_id: i for i, entry in enumerate(entries)}
@@ -58,7 +56,7 @@ class Table:
         self._step = {step: i for i, step in enumerate(manifest.steps)}
         self._metric = {metric.name: i for i, metric in enumerate(manifest.metrics)}
         self._full = {step: i for i, step in enumerate(manifest.full_steps)}
-        self._points: dict[tuple[int, int, int], CurvePoint] = {}
+        self._points = Points(manifest, arrays)
 
     @classmethod
     def load(cls, file: str | Path) -> Table:
@@ -183,7 +181,7 @@ class Table:
         """Return where and with what versions a trial ran."""
         if arch not in self._arch or seed not in self._seed:
             raise self._unknown(arch, self.steps[0], self.metric, seed)
-        place = self._environment.item((self._arch[arch], self._seed[seed]))
+        place = int(self._environment[self._arch[arch], self._seed[seed]])
         return self.manifest.environments[place]
 
     def prompts(self, arch: str, step: int, seed: int) -> FloatArray:
@@ -208,9 +206,32 @@ class Table:
             key = self._arch[arch], self._seed[seed], self._step[step]
         except (KeyError, TypeError):
             raise self._unknown(arch, step, self.metric, seed) from None
-        if key not in self._points:
-            self._points[key] = self._make_point(*key)
-        return self._points[key]
+        return self._points.at(*key)
+
+    def trials(self) -> list[TrialRecord]:
+        """Return all trials as records, with what the table holds of them."""
+        manifest = self.manifest
+        return [
+            TrialRecord(
+                study=manifest.name,
+                number=number,
+                name=entry.name,
+                arch=entry.arch,
+                arch_id=entry.arch_id,
+                family=entry.family,
+                trained_arch=entry.trained_arch,
+                profile=entry.profile,
+                trained_profile=entry.trained_profile,
+                budget_id=manifest.budget.budget_id,
+                seed=seed,
+                state=TrialState.COMPLETE,
+                steps_done=self.steps[-1],
+                curve=[self.point(entry.arch_id, step, seed) for step in self.steps],
+                environment=self.environment(entry.arch_id, seed),
+                inputs=manifest.inputs,
+            )
+            for number, (entry, seed) in enumerate(product(manifest.architectures, self.seeds))
+        ]
 
     def to_pandas(self) -> pandas.DataFrame:
         """Return a row for each architecture, seed and step, and a column for each metric.
@@ -240,102 +261,6 @@ class Table:
                 columns[f"{metric} SE"] = errors[:, i]
         return pandas.DataFrame(columns)
 
-    @cached_property
-    def _parts(self) -> dict[str, dict[str, int]]:
-        """By score or signal: its parts and where they stand."""
-        parts: dict[str, dict[str, int]] = {}
-        for index, metric in enumerate(self.manifest.metrics):
-            whole, slash, part = metric.name.partition("/")
-            if slash:
-                parts.setdefault(whole, {})[part] = index
-        return parts
-
-    def _make_point(self, arch: int, seed: int, step: int) -> CurvePoint:
-        values = self._value[arch, seed, step].tolist()
-        errors = self._stderr[arch, seed, step].tolist()
-        known = [
-            (i, m)
-            for i, m in enumerate(self.manifest.metrics)
-            if "/" not in m.name and not math.isnan(values[i])
-        ]
-        costs = {m.name: values[i] for i, m in known if m.kind == "cost"}
-        lacking = [cost for cost in COSTS if cost not in costs]
-        if lacking:
-            raise self._not_measured(
-                self.architectures[arch], self.steps[step], lacking[0], self.seeds[seed]
-            )
-        return CurvePoint(
-            step=self.steps[step],
-            images=self.manifest.images[step],
-            **costs,
-            scores={
-                m.name: self._score(m, values, errors, i, (arch, seed, step))
-                for i, m in known
-                if m.kind == "score"
-            },
-            signals={
-                m.name: self._signal(m, values, errors, i, (arch, seed, step))
-                for i, m in known
-                if m.kind == "signal"
-            },
-        )
-
-    def _score(
-        self,
-        metric: MetricEntry,
-        values: list[float],
-        errors: list[float],
-        index: int,
-        cell: tuple[int, int, int],
-    ) -> Score:
-        ranked = metric.name == self.metric
-        arch, seed, step = cell
-        prompts: list[float] = []
-        if ranked and self._codes.size:
-            prompts = self._codebook[self._codes[arch, seed, self._full[self.steps[step]]]].tolist()
-        return Score(
-            metric=metric.name,
-            value=values[index],
-            stderr=errors[index],
-            n=metric.n,
-            chance=self.manifest.chance if ranked else None,
-            by_type={
-                part: values[i]
-                for part, i in self._parts.get(metric.name, {}).items()
-                if not math.isnan(values[i])
-            },
-            signature=metric.signature,
-            better=metric.better,
-            per_prompt=prompts,
-        )
-
-    def _signal(
-        self,
-        metric: MetricEntry,
-        values: list[float],
-        errors: list[float],
-        index: int,
-        cell: tuple[int, int, int],
-    ) -> Signal:
-        pairs = self._pairs[(self.manifest.signals.index(metric.name), *cell)]
-        return Signal.model_validate(
-            {
-                "name": metric.name,
-                "value": values[index],
-                "stderr": errors[index],
-                "n": metric.n,
-                "by_noise": {
-                    part: Estimate(
-                        value=values[i], stderr=None if math.isnan(errors[i]) else errors[i]
-                    )
-                    for part, i in self._parts.get(metric.name, {}).items()
-                    if not math.isnan(values[i])
-                },
-                "signature": metric.signature,
-                "per_pair": [] if np.isnan(pairs).any() else pairs.tolist(),
-            }
-        )
-
     def _unknown(self, arch: object, step: object, metric: object, seed: object) -> RecordError:
         asked: tuple[tuple[str, object, Iterable[Any]], ...] = (
             ("architecture", arch, self.architectures),
@@ -343,7 +268,7 @@ class Table:
             ("metric", metric, self.metrics),
             ("seed", seed, self.seeds),
         )
-        known = (self._arch, self._step, self._metric, self._seed)
+        known: list[Mapping[Any, int]] = [self._arch, self._step, self._metric, self._seed]
         for (what, given, valid), index in zip(asked, known, strict=True):
             if isinstance(given, (str, int)) and given in index:
                 continue

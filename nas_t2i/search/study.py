@@ -239,7 +239,9 @@ class OptunaStudy:
             self._study.tell(number, state=OptunaState.FAIL)
         place = _frozen(len(self._trials()))
         place.params, place.distributions = dict(trial.params), dict(trial.distributions)
-        place.system_attrs = {k: v for k, v in trial.system_attrs.items() if k.endswith(_GENERATION)}
+        place.system_attrs = {
+            k: v for k, v in trial.system_attrs.items() if k.endswith(_GENERATION)
+        }
         kept = {k: v for k, v in trial.user_attrs.items() if k in {"name", "arch"}}
         return self._create(
             place, _STATES[outcome.state], kept | {_INSTEAD_OF: number}, outcome=outcome

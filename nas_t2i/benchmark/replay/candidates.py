@@ -23,9 +23,10 @@ class Recorded:
         self._table, self._budget = table, budget
         entries = table.manifest.architectures
         self._trained = {entry.arch_id: arch_from_dict(entry.trained_arch) for entry in entries}
-        self._names = {arch.arch_id: entry.name for arch, entry in zip(
-            self._trained.values(), entries, strict=True
-        )}
+        self._names = {
+            arch.arch_id: entry.name
+            for arch, entry in zip(self._trained.values(), entries, strict=True)
+        }
         self._left_out = {entry.arch_id: entry for entry in table.manifest.left_out}
         self._unknown: dict[str, Arch | ArchError] = {}
 

@@ -1,9 +1,9 @@
 """What a replay was worth: regret, the chance of the best, hypervolume, as compute is spent.
 
-Over repeats the interquartile mean stands for the middle: the mean of the middle half, which few bad
-repeats don't pull away and which is surer than a median (Agarwal, Schwarzer, Castro, Courville &
-Bellemare, "Deep Reinforcement Learning at the Edge of the Statistical Precipice", NeurIPS 2021). Its
-interval is the percentile interval of the bootstrap over repeats.
+Over repeats the interquartile mean stands for the middle: the mean of the middle half, which few
+bad repeats don't pull away and which is surer than a median (Agarwal, Schwarzer, Castro, Courville
+& Bellemare, "Deep Reinforcement Learning at the Edge of the Statistical Precipice", NeurIPS 2021).
+Its interval is the percentile interval of the bootstrap over repeats.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
+from nas_t2i.arch.families import arch_from_dict
 from nas_t2i.arch.limits import Limits
 from nas_t2i.arch.space import Space
 from nas_t2i.benchmark.replay.replay import Event
@@ -104,8 +105,6 @@ class Truth:
 
 
 def _is_reached(space: Space, table: Table, arch_id: str) -> bool:
-    from nas_t2i.arch.families import arch_from_dict
-
     if not space.axes:
         return False
     return space.encode(arch_from_dict(table.architecture(arch_id).arch)) is not None
@@ -168,9 +167,7 @@ class Course:
     """Compute in all, FLOPs."""
 
 
-def course(
-    truth: Truth, picker: Picker, events: Sequence[Event], compute: Sequence[float]
-) -> Course:
+def course(truth: Truth, picker: Picker, events: Sequence[Event], compute: FloatArray) -> Course:
     """Follow one replay along `compute` (FLOPs, ascending)."""
     columns: list[tuple[float, float, float, float]] = []
     picked: str | None = None

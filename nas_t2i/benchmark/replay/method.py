@@ -125,8 +125,8 @@ def stoppers(text: str) -> list[Named]:
 def budget_of(budget: Budget, method: Method, conditions: Conditions) -> Budget:
     """Return a table's budget with the search plan of one method.
 
-    A race has the compute of the conditions to give away, and as many pieces ahead as places, unless
-    its settings say otherwise.
+    A race has the compute of the conditions to give away, and as many pieces ahead as places,
+    unless its settings say otherwise.
 
     Raises:
         UserError: settings that the rule does not take, or that don't fit the rungs.

@@ -57,8 +57,8 @@ class Curves:
 class RecordedTrial:
     """A trial that reports its recorded rungs when their time has come.
 
-    As a real one it waits at a rung for the driver's word, and one that was sent to rest is taken up
-    where it stands: it reports its old rungs at once and goes on from the last of them.
+    As a real one it waits at a rung for the driver's word, and one that was sent to rest is taken
+    up where it stands: it reports its old rungs at once and goes on from the last of them.
     """
 
     def __init__(self, config: TrialConfig, curve: Curve, runner: RecordedRunner) -> None:

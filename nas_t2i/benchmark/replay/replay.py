@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -176,8 +177,6 @@ class Replays:
 
 def budget_in(table: Table) -> Budget:
     """Return the budget of a table, which must agree with the table's axes. Raises RecordError."""
-    from pathlib import Path
-
     budget = recorded_budget(table.manifest.budget.data, Path(f"table {table.name}"))
     if tuple(budget.rungs) != table.steps or budget.full_rungs != table.full_steps:
         raise RecordError(f"table {table.name}: its budget has other rungs than its points")
@@ -189,7 +188,9 @@ def space_in(table: Table, limits: Limits, *, included: bool) -> Space:
 
     Without `included`, only what its parameters give; a plain list keeps its architectures.
     """
-    space = space_from_document(Document(f"table {table.name}: space", table.manifest.space.data, {}))
+    space = space_from_document(
+        Document(f"table {table.name}: space", table.manifest.space.data, {})
+    )
     bounds = Limits(**{**dict(space.limits), **{k: v for k, v in limits if v is not None}})
     kept = space.included if included or not space.axes else ()
     return replace(space, limits=bounds, included=kept)

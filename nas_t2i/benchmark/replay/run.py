@@ -109,8 +109,9 @@ def prepare(plan: Plan) -> Prepared:
     """
     table = plan.table
     recorded = len(table.seeds)
-    probe = Replays(table, Conditions(1, plan.seeds, recorded, 1.0), plan.limits,
-                    included=plan.included)
+    probe = Replays(
+        table, Conditions(1, plan.seeds, recorded, 1.0), plan.limits, included=plan.included
+    )
     truth = Truth.of(table, probe.space)
     count = len(truth.arch_ids)
     trials = count if plan.trials is None else plan.trials

@@ -2,8 +2,8 @@
 
 Li, Jamieson, Rostamizadeh, Gonina, Hardt, Recht & Talwalkar, "A System for Massively Parallel
 Hyperparameter Tuning", MLSys 2020. Their algorithm 2 promotes whoever is in the best 1/eta of a
-rung; here a trial runs on unless it is outside of them when it gets there, which is the variant that
-Ray Tune and Syne Tune call ``stopping``: nobody is taken up again.
+rung; here a trial runs on unless it is outside of them when it gets there, which is the variant
+that Syne Tune calls ``stopping``: nobody is taken up again.
 """
 
 from __future__ import annotations
