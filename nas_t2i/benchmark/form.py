@@ -104,6 +104,13 @@ class LeftOut(_Frozen):
     why: str
 
 
+class Outside(_Frozen):
+    """An architecture of the space of which there need not be curves."""
+
+    arch_id: str
+    why: str
+
+
 class Manifest(_Frozen):
     """Everything about a table but its numbers."""
 
@@ -121,6 +128,10 @@ class Manifest(_Frozen):
     plugins: list[Origin]
     architectures: list[ArchitectureEntry]
     left_out: list[LeftOut]
+    outside: list[Outside] = Field(
+        default_factory=list,
+        description="of the space, but beyond its limits, or of a proxy that is here already",
+    )
     seeds: list[int]
     steps: list[int]
     full_steps: list[int] = Field(description="those with the ranked metric")

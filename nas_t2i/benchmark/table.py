@@ -275,7 +275,7 @@ class Table:
             if isinstance(given, int) and what in ("step", "seed"):
                 hint = f"the nearest is {min(valid, key=lambda v: abs(v - given))}"
             else:
-                hint = did_you_mean(str(given), map(str, valid))
+                hint = did_you_mean(str(given), [str(name) for name in valid])
             text = f"{self._file}: no {what} {given!r}; expected one of {named(map(str, valid))}"
             return RecordError(text + (f"; {hint}" if hint else ""))
         raise AssertionError

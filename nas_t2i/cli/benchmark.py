@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from nas_t2i.benchmark.table import Table
 from nas_t2i.cli.output.console import Console
 from nas_t2i.cli.output.numbers import duration
-from nas_t2i.errors import UserError
+from nas_t2i.errors import UserError, named
 from nas_t2i.files import write_atomically
 from nas_t2i.results.exports import showable
 from nas_t2i.results.metrics import display_name
@@ -88,6 +88,7 @@ def build(
       nas-t2i benchmark build table-embedded -o table.npz
     """
     from nas_t2i.benchmark.build import build_table, table_name
+    from nas_t2i.benchmark.coverage import with_coverage
     from nas_t2i.benchmark.form import write_table
     from nas_t2i.store import find_study, read_contents
 
@@ -96,6 +97,7 @@ def build(
     folders = dict.fromkeys(find_study(study, results_dir) for study in studies)
     contents = [read_contents(folder) for folder in folders]
     manifest, arrays = build_table(contents, name or table_name(contents), leave_out or ())
+    manifest, lacking = with_coverage(manifest)
     size = write_table(output, manifest, arrays)
     console = Console(highlight=False, soft_wrap=True)
     console.print(
@@ -104,6 +106,13 @@ def build(
             f"{len(manifest.steps)} rungs, {len(manifest.metrics)} metrics; {size / 1e6:.2f} MB"
         )
     )
+    if lacking:
+        console.print(
+            Text(
+                f"the space has {len(lacking)} more that were not trained: {named(lacking)}; a "
+                "replay that proposes one of them ends there"
+            )
+        )
     for entry in manifest.left_out:
         console.print(Text(f"left out: {entry.name} ({entry.why})"))
 
@@ -229,7 +238,7 @@ def run(
       nas-t2i benchmark table.npz --stoppers 'asha[eta=3,signal=heldout_loss]' --workers 1,4,16
       nas-t2i benchmark table.npz --max-gmacs 100 -o regret.png -o points.csv
     """
-    from nas_t2i.benchmark.replay import method as named
+    from nas_t2i.benchmark.replay import method as read
     from nas_t2i.benchmark.replay.run import Plan, prepare
     from nas_t2i.benchmark.replay.run import run as replay
 
@@ -237,8 +246,8 @@ def run(
     loaded = Table.load(table)
     plan = Plan(
         table=loaded,
-        methods=named.methods(
-            named.samplers(samplers), named.stoppers(stoppers), _numbers(workers, "--workers")
+        methods=read.methods(
+            read.samplers(samplers), read.stoppers(stoppers), _numbers(workers, "--workers")
         ),
         repeats=repeats,
         seed=seed,

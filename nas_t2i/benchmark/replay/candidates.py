@@ -27,7 +27,9 @@ class Recorded:
             arch.arch_id: entry.name
             for arch, entry in zip(self._trained.values(), entries, strict=True)
         }
-        self._left_out = {entry.arch_id: entry for entry in table.manifest.left_out}
+        manifest = table.manifest
+        self._outside = {entry.arch_id: "left out of the table" for entry in manifest.left_out}
+        self._outside |= {entry.arch_id: entry.why for entry in manifest.outside}
         self._unknown: dict[str, Arch | ArchError] = {}
 
     @cached_property
@@ -38,8 +40,8 @@ class Recorded:
         """Return what was trained of an architecture.
 
         Raises:
-            ArchError: the table says that it was left out, or what would be trained of it is in
-                the table under another name; the sampler is to propose another one.
+            ArchError: the table says why it has no curves of it, or what would be trained of it is
+                in the table under another name; the sampler is to propose another one.
         """
         known = self._trained.get(arch.arch_id)
         if known is not None:
@@ -75,8 +77,8 @@ class Recorded:
         )
 
     def _find(self, arch: Arch) -> Arch | ArchError:
-        if arch.arch_id in self._left_out:
-            return ArchError(f"{name_of(arch)}: left out of the table")
+        if arch.arch_id in self._outside:
+            return ArchError(f"{name_of(arch)}: {self._outside[arch.arch_id]}")
         try:
             trained = self._factory.trained(arch)
         except ArchError as error:

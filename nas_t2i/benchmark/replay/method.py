@@ -63,7 +63,7 @@ def parse_list(text: str, option: str) -> list[Named]:
         UserError: a name or a setting that can't be read, or one twice.
     """
     found = []
-    for part in re.split(r",(?![^\[]*\])", text):
+    for part in _split(text):
         match = _NAMED.fullmatch(part.strip())
         if match is None:
             raise UserError(
@@ -71,7 +71,7 @@ def parse_list(text: str, option: str) -> list[Named]:
                 "commas"
             )
         settings: dict[str, Any] = {}
-        for pair in filter(None, (match[2] or "").split(",")):
+        for pair in filter(None, _split(match[2] or "")):
             key, equals, value = pair.partition("=")
             if not (key.strip().isidentifier() and equals):
                 raise UserError(f"{option} {match[1]}: got {pair!r}; expected KEY=VALUE")
@@ -79,8 +79,20 @@ def parse_list(text: str, option: str) -> list[Named]:
         found.append(Named(match[0], match[1], settings))
     twice = [one.text for i, one in enumerate(found) if one in found[:i]]
     if twice:
-        raise UserError(f"{option}: got {twice[0]} twice; expected each once")
+        raise UserError(f"{option}: got {twice[0]!r} twice; expected each once")
     return found
+
+
+def _split(text: str) -> list[str]:
+    """Split at the commas that stand in no brackets."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter in "[{") - (letter in "]}")
+        if letter == "," and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts
 
 
 def samplers(text: str) -> list[Named]:
