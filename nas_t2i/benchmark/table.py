@@ -44,7 +44,7 @@ class Table:
     """
 
     def __init__(self, manifest: Manifest, arrays: Arrays, file: str = "table") -> None:
-        self.manifest = manifest
+        self.manifest, self.arrays = manifest, arrays
         self._file = file
         self._value, self._stderr = arrays["value"], arrays["stderr"]
         self._codes, self._codebook = arrays["prompt_codes"], arrays["prompt_values"]
