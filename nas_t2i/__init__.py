@@ -14,21 +14,25 @@ from nas_t2i.version import __version__
 if TYPE_CHECKING:
     from nas_t2i.api import (
         Results,
+        Table,
         evaluate,
         load_budget,
         load_results,
         load_space,
+        load_table,
         profile,
         search,
     )
 
 __all__ = [
     "Results",
+    "Table",
     "__version__",
     "evaluate",
     "load_budget",
     "load_results",
     "load_space",
+    "load_table",
     "profile",
     "search",
 ]

@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from nas_t2i.benchmark.table import Table
 from nas_t2i.cli.output.console import Console
 from nas_t2i.cli.output.numbers import duration
-from nas_t2i.errors import UserError, named
+from nas_t2i.errors import UserError, did_you_mean, named
 from nas_t2i.files import write_atomically
 from nas_t2i.results.exports import showable
 from nas_t2i.results.metrics import display_name
@@ -38,6 +38,9 @@ class _RunsATable(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
         """Put ``run`` before a table."""
         if args and args[0] not in self.commands:
+            if not Path(args[0]).suffix and (hint := did_you_mean(args[0], self.commands)):
+                known = ", ".join(self.commands)
+                raise UserError(f"benchmark: got {args[0]!r}; expected {known} or a table; {hint}")
             args = ["run", *args]
         return super().resolve_command(ctx, args)
 
@@ -259,6 +262,12 @@ def run(
         points=points,
     )
     prepared = prepare(plan)
+    if not prepared.replays.space.axes:
+        print(
+            f"nas-t2i: note: the space of {table} is a plain list: a search tries it in its order, "
+            "whatever the sampler",
+            file=sys.stderr,
+        )
     if dry_run:
         _predict(prepared, Console(highlight=False, soft_wrap=True))
         return

@@ -68,6 +68,8 @@ def test_what_does_not_fit_is_a_line(table, capsys, arguments, message):
 
 
 def test_no_table_and_no_study_are_a_line(capsys, tmp_path):
+    _, err = called(capsys, "benchmark", "biuld", status=2)
+    assert "got 'biuld'; expected build, show, run or a table; did you mean 'build'?" in err
     _, err = called(capsys, "benchmark", tmp_path / "none.npz", status=2)
     assert "no such file" in err
     _, err = called(

@@ -164,6 +164,8 @@ def budget_of(budget: Budget, method: Method, conditions: Conditions) -> Budget:
         stopping = changed.search.early_stopping
         if stopping is not None:
             stopping.check(changed.decided_rungs)
+            if stopping.judges_by() and not changed.signal_pairs:
+                raise ValueError(f"got the signal {stopping.judges_by()!r}; none was measured")
         if isinstance(stopping, RacingRule):
             stopping.check_plan(changed.rungs, conditions.trials)
     except ValidationError as error:
