@@ -14,7 +14,6 @@ from nas_t2i.version import __version__
 if TYPE_CHECKING:
     from nas_t2i.api import (
         Results,
-        Table,
         evaluate,
         load_budget,
         load_results,
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
         profile,
         search,
     )
+    from nas_t2i.benchmark.table import Table
 
 __all__ = [
     "Results",

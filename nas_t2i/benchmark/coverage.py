@@ -35,7 +35,8 @@ def with_coverage(manifest: Manifest) -> tuple[Manifest, list[str]]:
         return manifest, []
     budget = recorded_budget(manifest.budget.data, Path(where))
     factory = make_factory(budget, ())
-    known = {entry.arch_id for entry in (*manifest.architectures, *manifest.left_out)}
+    known = {entry.arch_id for entry in manifest.architectures}
+    known |= {entry.arch_id for entry in manifest.left_out}
     proxies = _proxies(manifest, budget)
     outside, lacking = [], []
     for arch in space.enumerate():
