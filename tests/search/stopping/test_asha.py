@@ -1,9 +1,12 @@
 """Asynchronous successive halving, as a rule that stops."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from nas_t2i.protocol.budget import Budget, load_budget
 from nas_t2i.search.stopping.asha import Asha
 
 
@@ -39,3 +42,16 @@ def test_the_best_goes_on_and_at_most_the_share_does(means, eta):
 def test_what_is_expected_is_about_the_share_that_goes_on():
     (share,) = Asha(rule="asha", eta=4.0).expected_shares([1, 2], 100)
     assert 0.25 < share < 0.3
+
+
+def test_a_budget_decides_where_the_rule_is_asked_and_needs_the_signal():
+    whole = load_budget("budgets/embedded.yaml")
+    data = whole.model_dump(mode="json")
+    data["search"]["early_stopping"] = {"rule": "asha"}
+    assert Budget.model_validate(data, strict=False).decided_rungs == (324, 432)
+    data["search"]["early_stopping"]["signal"] = "heldout_loss"
+    budget = Budget.model_validate(data, strict=False)
+    assert budget.decided_rungs == tuple(whole.rungs) and budget.budget_id == whole.budget_id
+    data |= {"signals": None, "rungs": [324, 432]}
+    with pytest.raises(ValidationError, match="got the signal 'heldout_loss', but no signals are"):
+        Budget.model_validate(data, strict=False)
