@@ -137,7 +137,7 @@ def test_what_decode_cannot_use_is_a_draft_with_a_problem(url):
     assert held(study, 0)[0] == "FAIL"
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "gp", "qmc"])
+@pytest.mark.parametrize("sampler", ["tpe", "random", "gp", "nsga2", "qmc"])
 def test_every_sampler_draws_drafts(sampler, tmp_path):
     pytest.importorskip("scipy")
     options = {"n_startup_trials": 3} if sampler in ("tpe", "gp") else {}
