@@ -18,17 +18,21 @@ if TYPE_CHECKING:
         load_budget,
         load_results,
         load_space,
+        load_table,
         profile,
         search,
     )
+    from nas_t2i.benchmark.table import Table
 
 __all__ = [
     "Results",
+    "Table",
     "__version__",
     "evaluate",
     "load_budget",
     "load_results",
     "load_space",
+    "load_table",
     "profile",
     "search",
 ]

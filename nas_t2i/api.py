@@ -12,6 +12,7 @@ from nas_t2i.arch.resolve import resolve_arch
 from nas_t2i.arch.space import Space
 from nas_t2i.arch.space import load_space as _load_space
 from nas_t2i.arch.spec import Arch
+from nas_t2i.benchmark.table import Table
 from nas_t2i.environment import cache_dir
 from nas_t2i.errors import ConfigError, MissingExtraError, UserError
 from nas_t2i.protocol.budget import Budget
@@ -229,6 +230,15 @@ def load_results(place: str | Path = "results") -> Results:
     if not found:
         raise UserError(f"{folder}: no study; expected a study's folder, or one that holds them")
     return Results([read_contents(study) for study in found])
+
+
+def load_table(file: str | Path) -> Table:
+    """Read a tabular benchmark, a file of `nas-t2i benchmark build`; docs/benchmark.md.
+
+    Raises:
+        RecordError: missing, cut, damaged, of a newer release, or no table.
+    """
+    return Table.load(file)
 
 
 class _Silence:

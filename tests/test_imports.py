@@ -46,6 +46,7 @@ LAYERS = (
     {"search"},
     {"results"},
     {"contracts"},
+    {"benchmark"},
     {"api"},
     {"cli", ""},
 )
@@ -128,6 +129,9 @@ def test_no_module_and_no_folder_grows_out_of_hand():
         "nas_t2i.results.leaderboard",
         "nas_t2i.results.exports",
         "nas_t2i.results.plots",
+        "nas_t2i.results.power",
+        "nas_t2i.benchmark.build",
+        "nas_t2i.benchmark.table",
         "nas_t2i.cli.main",
     ],
 )

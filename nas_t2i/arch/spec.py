@@ -6,6 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -81,11 +82,17 @@ class Arch(BaseModel, ABC):
         """Return the architecture as plain JSON: family first, every parameter, none unused."""
         return {"family": self.FAMILY, **self.model_dump(mode="json")}
 
-    @property
+    @cached_property
     def arch_id(self) -> str:
         """A stable id, e.g. ``unet-1f3a9c2b7d10``: equal architectures have equal ids."""
         text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"))
         return f"{self.FAMILY}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy, whose id is its own."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("arch_id", None)
+        return copied
 
     @abstractmethod
     def label(self) -> str:

@@ -9,11 +9,13 @@ from typing import NoReturn
 import typer
 from typer.exceptions import TyperException
 
+from nas_t2i.cli.benchmark import benchmark_app
 from nas_t2i.cli.compare import compare_command
 from nas_t2i.cli.data import data_app
 from nas_t2i.cli.evaluate import evaluate_command
 from nas_t2i.cli.export import export_command
 from nas_t2i.cli.plugins import plugins_command
+from nas_t2i.cli.power import power_command
 from nas_t2i.cli.profile import profile_command
 from nas_t2i.cli.reliability import reliability_command
 from nas_t2i.cli.results import results_app
@@ -36,7 +38,9 @@ app.command("search", short_help="Train short runs of a space and rank them.")(s
 app.command("profile", short_help="Count parameters and GMACs; train nothing.")(profile_command)
 results_app.command("compare", short_help="One result against another.")(compare_command)
 results_app.command("reliability", short_help="Seeds, rungs and controls.")(reliability_command)
+results_app.command("power", short_help="Seeds and prompts to tell two apart.")(power_command)
 app.add_typer(results_app, name="results")
+app.add_typer(benchmark_app, name="benchmark")
 app.add_typer(data_app, name="data")
 app.command("evaluate", short_help="Score images: TIFA, CLIP, FID, ...")(evaluate_command)
 app.command("export", short_help="Write trained weights for diffusers.")(export_command)

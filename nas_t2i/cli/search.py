@@ -44,7 +44,7 @@ def search_command(
     sampler: Annotated[
         str | None,
         typer.Option(
-            help="tpe, random, gp, qmc or grid (all of the space), instead of the budget's."
+            help="tpe, random, gp, nsga2, qmc or grid (all of it), instead of the budget's."
         ),
     ] = None,
     sampler_option: Annotated[

@@ -83,7 +83,12 @@ class Budget(Part):
     def _stopping_fits_the_rungs(self) -> Self:
         rule = self.search.early_stopping
         if rule is not None:
-            rule.check(self.full_rungs)
+            rule.check(self.decided_rungs)
+            if rule.judges_by() and not self.signal_pairs:
+                raise ValueError(
+                    f"search.early_stopping: got the signal {rule.judges_by()!r}, but no signals "
+                    "are measured; expected signals and data.held_out, or no signal"
+                )
         if isinstance(rule, RacingRule):
             rule.check_plan(self.rungs, self.search.trials)
         return self
@@ -163,6 +168,14 @@ class Budget(Part):
     def full_rungs(self) -> tuple[int, ...]:
         """The rungs at which the ranked metric is measured, ascending; `rungs` are all."""
         return self.rungs.full if isinstance(self.rungs, Rungs) else self.rungs
+
+    @property
+    def decided_rungs(self) -> tuple[int, ...]:
+        """The rungs that a stopping rule is asked at, and the last one, ascending."""
+        rule = self.search.early_stopping
+        if rule is not None and rule.judges_by():
+            return tuple(self.rungs)
+        return self.full_rungs
 
     @property
     def held_out(self) -> int:

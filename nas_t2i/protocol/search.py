@@ -13,6 +13,8 @@ from pydantic import Field
 
 from nas_t2i.protocol.part import Named, Part
 
+SignalName = Literal["heldout_loss", "text_gain", "caption_gain"]
+
 
 class StoppingRule(Part, ABC):
     """A rule of early stopping: what a plug-in of the kind ``stopping`` derives from."""
@@ -28,12 +30,19 @@ class StoppingRule(Part, ABC):
         at_rung: Mapping[str, npt.NDArray[np.float64]],
         rung_index: int,
     ) -> bool:
-        """Decide whether a candidate goes on past the `rung_index`-th rung of the budget.
+        """Decide whether a candidate goes on past the `rung_index`-th rung that it decides at.
 
         `at_rung` holds, for every candidate that has reached the rung so far (this one included),
         its scores (prompts,), the same prompts in the same order; larger is better, whatever the
-        metric.
+        metric. At a rung with signals alone they are of held-out pairs, of the signal `judges_by`.
         """
+
+    def judges_by(self) -> str | None:
+        """Name the signal by which it decides where there is no score, too.
+
+        By default there is none: the rule is asked at full rungs only.
+        """
+        return None
 
     def expected_shares(self, rungs: Sequence[int], trials: int) -> Sequence[float]:  # noqa: ARG002
         """Return the share of `trials` that likely goes on past each rung but the last.
@@ -113,7 +122,7 @@ class SearchPlan(Part):
         ge=1, description="trials per architecture; scores are means; in a race, at most so many"
     )
     parallel: int = Field(ge=0, description="trials side by side; 0: one per `threads` cores")
-    sampler: Literal["tpe", "random", "gp", "qmc", "grid"] = Field(
+    sampler: Literal["tpe", "random", "gp", "nsga2", "qmc", "grid"] = Field(
         description="one of Optuna's, or grid: every architecture of the space, in random order"
     )
     sampler_options: dict[str, Any] = Field(description="keyword arguments of Optuna's sampler")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -73,12 +74,16 @@ class Candidate:
         return seed in self.failures
 
     def prompt_scores(self, rung: int, metric: str) -> FloatArray:
-        """Return the score of each prompt at a rung, (prompts,), the mean over the seeds seen."""
+        """Return the score of each prompt at a rung, (prompts,), the mean over the seeds seen.
+
+        Of a signal's name, what each held-out pair contributes; where single ones are not on
+        record, the value alone.
+        """
         seen = [id(point) for point in self.points[rung].values()]
         known = self._prompt_scores.get((rung, metric))
         if known is not None and known[0] == seen:  # a decision asks for those of every candidate
             return known[1]
-        columns = [point.scores[metric].per_prompt for point in self.points[rung].values()]
+        columns = [_single(point, metric) for point in self.points[rung].values()]
         means = np.array([sum(scores) / len(scores) for scores in zip(*columns, strict=True)])
         self._prompt_scores[rung, metric] = seen, means
         return means
@@ -100,6 +105,26 @@ class Candidate:
             control=self.control,
             plugins=plugins.used(),
         )
+
+
+def _single(point: CurvePoint, name: str) -> Sequence[float]:
+    if name in point.scores:
+        return point.scores[name].per_prompt
+    signal = point.signals[name]
+    return signal.per_pair or [signal.value]
+
+
+class Maker(Protocol):
+    """Turns architectures into candidates; a replay has its own."""
+
+    def trained(self, arch: Arch) -> Arch:
+        """Return what the budget trains for `arch`. Raises ArchError."""
+
+    def profile(self, arch: Arch, /) -> Profile:
+        """Return the size and compute of the full architecture."""
+
+    def make(self, arch: Arch, *, name: str = "", control: Control = "") -> Candidate:
+        """Return the candidate of an architecture."""
 
 
 class CandidateFactory:
@@ -151,7 +176,7 @@ class Proposals:
     def __init__(
         self,
         space: Space,
-        factory: CandidateFactory,
+        factory: Maker,
         study: OptunaStudy,
         *,
         seed: int,
@@ -252,7 +277,7 @@ class Proposals:
         return self._space.limits.check(self._factory.profile(arch)) or ""
 
 
-def control_candidates(space: Space, factory: CandidateFactory) -> list[Candidate]:
+def control_candidates(space: Space, factory: Maker) -> list[Candidate]:
     """Return the two controls, made from the space's first architecture.
 
     Without cross-attention the text can't reach the image; with shuffled captions there is

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from nas_t2i.errors import StorageError
 from nas_t2i.protocol.budget import Budget
+from nas_t2i.protocol.signals import SIGNALS
 from nas_t2i.records import (
     CurvePoint,
     EndEvent,
@@ -145,8 +146,8 @@ class Driver:
         last = max((rung for rung, seen in candidate.points.items() if seed in seen), default=0)
         for rung in self.budget.rungs[:-1]:
             said = self.rung_log.decision(candidate.label, seed, rung)
-            if said is None and (rung < last or rung not in self.budget.full_rungs):
-                said = True  # nobody is stopped by signals alone
+            if said is None and (rung < last or rung not in self.budget.decided_rungs):
+                said = True  # nobody is asked about there
             if said is not None:
                 run.trial.decide(rung, said)
 
@@ -200,8 +201,8 @@ class Driver:
                 at_rung = candidate.points.setdefault(point.step, {})
                 known = seed in at_rung  # a resumed trial reports its old rungs again
                 at_rung[seed] = point
-                full = self.budget.full_rungs
-                run.waits_at = point.step if point.step in full[:-1] else None
+                full, decided = self.budget.full_rungs, self.budget.decided_rungs
+                run.waits_at = point.step if point.step in decided[:-1] else None
                 if not known:
                     self.faults.measured()
                     if point.step in full:
@@ -269,13 +270,17 @@ class Driver:
         rule, evaluation = self.budget.search.early_stopping, self.budget.evaluation
         if rule is None:
             return True
-        sign = 1 if evaluation.BETTER == "larger" else -1
+        name, better = evaluation.metric, evaluation.BETTER
+        if rung not in self.budget.full_rungs:
+            name = rule.judges_by() or ""
+            better = SIGNALS[name].better
+        sign = 1 if better == "larger" else -1
         at_rung = {
-            str(other.key): sign * other.prompt_scores(rung, evaluation.metric)
+            str(other.key): sign * other.prompt_scores(rung, name)
             for other in self.candidates
             if rung in other.points and not other.control
         }
-        return rule.goes_on(str(candidate.key), at_rung, self.budget.full_rungs.index(rung))
+        return rule.goes_on(str(candidate.key), at_rung, self.budget.decided_rungs.index(rung))
 
     def _tell(self, candidate: Candidate) -> None:
         """Let Optuna know how far a candidate is, unless all is about to end."""

@@ -121,9 +121,9 @@ def expected_length(budget: Budget) -> Length:
         return Length(
             rule.compute * last / trials, whole * len(full), 1 + whole * (len(budget.rungs) - 1)
         )
-    all_of_them = [1.0] * (len(full) - 1)
-    shares = rule.expected_shares(full, trials) if rule else all_of_them
-    going_on = dict(zip(full, shares, strict=False))
+    decided = budget.decided_rungs
+    shares = rule.expected_shares(decided, trials) if rule else [1.0] * (len(decided) - 1)
+    going_on = dict(zip(decided, shares, strict=False))
     share, steps, full_rungs, rungs, previous = 1.0, 0.0, 0.0, 0.0, 0
     for rung in budget.rungs:
         steps += share * (rung - previous)

@@ -324,7 +324,7 @@ def _study_record(request: SearchRequest) -> StudyRecord:
     stopping = budget.search.early_stopping
     rule = "none: every trial runs to the end"
     if stopping is not None:
-        rule = stopping.described(budget.full_rungs)
+        rule = stopping.described(budget.decided_rungs)
     trained = "the full architecture"
     if budget.proxy:
         trained = f"a proxy of channels / {budget.proxy.channel_divisor}"

@@ -12,7 +12,7 @@ from typing import TypeVar
 from urllib.parse import unquote
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.storages.journal._storage import JournalOperation
 
@@ -31,12 +31,16 @@ _LOST |= {"TimeoutError", "DisconnectionError", "StorageInternalError"}
 def open_storage(url: str, warn: Say, *, own: bool) -> BaseStorage:
     """Open ``journal:PATH``, a journal file, or a database URL of SQLAlchemy's kind.
 
+    "" is a storage in memory, for replays.
+
     `own`: nobody else can have the journal open, so that a lock on it is one that was left behind.
 
     Raises:
         StorageError: it can't be used.
         RecordError: the journal is damaged; says where.
     """
+    if not url:
+        return InMemoryStorage()
     if url.startswith("journal:"):
         # Absolute: the lock is a link to it, and a link from another folder would lead nowhere.
         path = Path(url.removeprefix("journal:")).absolute()

@@ -28,6 +28,7 @@ _SAMPLERS: dict[str, Callable[..., BaseSampler]] = {
     "tpe": optuna.samplers.TPESampler,
     "random": optuna.samplers.RandomSampler,
     "gp": optuna.samplers.GPSampler,
+    "nsga2": optuna.samplers.NSGAIISampler,
     "qmc": optuna.samplers.QMCSampler,
     "grid": optuna.samplers.RandomSampler,  # never asked: all that is proposed is named
 }
@@ -39,6 +40,7 @@ _STATES = {
 }
 _OWNER = "nas_t2i"  # the study's attribute that says whose it is
 _REJECTED = "rejected"  # the trial's attribute that says why it was not tried
+_GENERATION = ":generation"  # how what a genetic sampler notes on a trial ends
 _INSTEAD_OF = "instead_of"  # the trial's attribute that names the one it stands for
 
 
@@ -102,16 +104,18 @@ class _Suggest:
 
 
 class _DraftStorage:
-    """A storage in which a draft is no trial: what a sampler notes on it is dropped."""
+    """A storage in which a draft is no trial: of what a sampler notes on it, little is kept."""
 
-    def __init__(self, storage: Any) -> None:
-        self._storage = storage
+    def __init__(self, storage: Any, draft: FrozenTrial) -> None:
+        self._storage, self._draft = storage, draft
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
 
-    def set_trial_system_attr(self, *_: Any) -> None:
-        pass
+    def set_trial_system_attr(self, _: int, key: str, value: Any) -> None:
+        # Without its generation a genetic sampler would take every trial for one of the first.
+        if key.endswith(_GENERATION):
+            self._draft.system_attrs[key] = value
 
 
 class OptunaStudy:
@@ -135,6 +139,8 @@ class OptunaStudy:
         warn: Callable[[str], None],
     ) -> None:
         """Open or create the study, of scores of which `better` ones are larger or smaller.
+
+        `storage_url` may be "": it is kept in memory.
 
         `own`: no other process can have the storage, a journal, open. A storage that is lost later
         is waited for during `wait_minutes`.
@@ -178,7 +184,7 @@ class OptunaStudy:
         trials = self._trials()
         draft = Draft(_frozen(len(trials)))
         study = copy.copy(self._study)
-        study._storage = _DraftStorage(self._storage)
+        study._storage = _DraftStorage(self._storage, draft.trial)
         # A sampler of its own per trial, seeded by how many there were: a study that is resumed
         # proposes what it would have proposed, and never its first trials again.
         study.sampler = self._make_sampler(sum(_INSTEAD_OF not in t.user_attrs for t in trials))
@@ -233,6 +239,9 @@ class OptunaStudy:
             self._study.tell(number, state=OptunaState.FAIL)
         place = _frozen(len(self._trials()))
         place.params, place.distributions = dict(trial.params), dict(trial.distributions)
+        place.system_attrs = {
+            k: v for k, v in trial.system_attrs.items() if k.endswith(_GENERATION)
+        }
         kept = {k: v for k, v in trial.user_attrs.items() if k in {"name", "arch"}}
         return self._create(
             place, _STATES[outcome.state], kept | {_INSTEAD_OF: number}, outcome=outcome
@@ -282,6 +291,7 @@ class OptunaStudy:
             params=draft.params,
             distributions=draft.distributions,
             user_attrs=dict(attributes),
+            system_attrs=dict(draft.system_attrs),
             intermediate_values=at_rungs,
         )
 

@@ -9,10 +9,19 @@ from nas_t2i.arch.catalog import lookup
 from nas_t2i.errors import PausedError
 from nas_t2i.protocol.budget import load_budget
 from nas_t2i.protocol.rungs import Rungs
-from nas_t2i.records import CurvePoint, EndEvent, Profile, RungEvent, Score, TrialState
+from nas_t2i.records import (
+    CurvePoint,
+    EndEvent,
+    Profile,
+    RungEvent,
+    Score,
+    Signal,
+    TrialState,
+)
 from nas_t2i.search.candidates import Candidate
 from nas_t2i.search.driver import Driver
 from nas_t2i.search.resume.faults import Faults, failed
+from nas_t2i.search.stopping.asha import Asha
 from nas_t2i.search.stopping.best_share import BestShare
 
 RUNGS = (2, 4, 6)
@@ -386,3 +395,35 @@ def test_a_full_disk_now_and_then_pauses_nothing(tmp_path):
     driver.run()
     complete = [name for name, _, state in watcher.ends if state is TrialState.COMPLETE]
     assert complete == list(names)
+
+
+def test_a_rule_that_has_a_signal_decides_at_rungs_without_a_score():
+    losses = {"SDXL-C320": 0.1, "SDXL-TD4_4": 0.2, "SD2-C320": 0.3, "SDXL-C128": 0.05}
+
+    class WithSignal(Recorded):
+        """Waits at step 1 with a held-out loss, and at no other rung where it isn't asked."""
+
+        def poll(self):
+            if len(self.left) == len(RUNGS) and not self.answered and not self.waiting:
+                self.waiting = True
+                loss = losses[self.config.name]
+                signal = Signal(name="heldout_loss", value=loss, stderr=0.0, n=2, signature="s")
+                cheap = point(1, 0.0).model_copy(
+                    update={"scores": {}, "signals": {"heldout_loss": signal}}
+                )
+                return [RungEvent(point=cheap)]
+            return super().poll()
+
+    outcomes = {(name, 0): (0.5,) * 3 for name in losses}
+    made = [candidate(name, optuna_number=i) for i, name in enumerate(losses)]
+    rule = Asha(rule="asha", eta=2.0, signal="heldout_loss")
+    driver, table, watcher, told = drive(outcomes, made, stopping=rule, parallel=1)
+    driver.budget = driver.budget.model_copy(update={"rungs": Rungs(RUNGS, (1,))})
+    table.start = lambda config: table.trials.setdefault(
+        (config.name, config.seed), WithSignal(config, outcomes[config.name, config.seed])
+    )
+    driver.run()
+    # By the loss the second is worse than the first, the third than both, the fourth is the best.
+    assert [end[2].value for end in watcher.ends] == ["complete", "stopped", "stopped", "complete"]
+    assert table.trials["SD2-C320", 0].answered == [(1, False)]
+    assert told.held[2].at_rungs == {} and told.held[2].state == "stopped"

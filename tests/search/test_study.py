@@ -137,7 +137,7 @@ def test_what_decode_cannot_use_is_a_draft_with_a_problem(url):
     assert held(study, 0)[0] == "FAIL"
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "gp", "qmc"])
+@pytest.mark.parametrize("sampler", ["tpe", "random", "gp", "nsga2", "qmc"])
 def test_every_sampler_draws_drafts(sampler, tmp_path):
     pytest.importorskip("scipy")
     options = {"n_startup_trials": 3} if sampler in ("tpe", "gp") else {}
@@ -311,3 +311,22 @@ def test_records_hold_no_secret():
     for text in (record.model_dump_json(), end.model_dump_json()):
         assert "=secret" not in text and ":secret" not in text and "***" in text
     assert "github://me:***@org/repo/0.tar" in record.model_dump_json()
+
+
+def test_a_genetic_sampler_has_generations_and_is_resumed_in_the_same_one(url):
+    study = open_study(url, sampler="nsga2", population_size=6)
+    made = run(study, 36)
+    trials = study._study.get_trials(deepcopy=False)
+    generations = [trial.system_attrs["NSGAIISampler:generation"] for trial in trials]
+    assert generations == [number // 6 for number in range(36)]
+    # Parents are chosen by their values: what follows is better than the first, random ones.
+    early, late = (sum(map(sum, part)) for part in (made[:6], made[30:]))
+    assert late > early
+    again = open_study(url, sampler="nsga2", population_size=6)
+    assert again.draft(draw).made == study.draft(draw).made
+
+
+def test_a_study_in_memory_proposes_what_one_on_disk_does(tmp_path):
+    on_disk = open_study(f"journal:{tmp_path / 's.journal'}")
+    in_memory = open_study("")
+    assert run(on_disk, 14) == run(in_memory, 14)

@@ -132,7 +132,7 @@ def _missing_rungs(
         reached = budget.rungs[-1]
     elif record.state is TrialState.STOPPED:
         racing = isinstance(budget.search.early_stopping, RacingRule)
-        reached = max(reached, budget.rungs[0] if racing else budget.full_rungs[0])
+        reached = max(reached, budget.rungs[0] if racing else budget.decided_rungs[0])
     return [rung for rung in budget.rungs if rung <= reached and rung not in on_record]
 
 

@@ -1,0 +1,1 @@
+"""Tabular benchmarks: learning curves of whole spaces in one file, and searches on them."""

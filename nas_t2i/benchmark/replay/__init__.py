@@ -1,0 +1,1 @@
+"""Searches replayed on a table: the program's own driver; only the runner and the clock differ."""
