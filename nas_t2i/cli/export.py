@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -28,6 +28,9 @@ def export_command(
     ] = None,
 ) -> None:
     """Write a trial's evaluated weights in diffusers' layout (config, safetensors, scheduler).
+
+    A README.md beside them is a model card: architecture, protocol, scores, provenance, and a
+    placeholder for the licence.
 
     `from_pretrained(OUTPUT)` of UNet2DConditionModel or PixArtTransformer2DModel loads them, and
     `init_from: OUTPUT` in a budget trains on from them.
@@ -54,6 +57,7 @@ def export_command(
         raise RecordError(f"{trial}: no such checkpoint; kept are the steps {kept or '(none)'}")
     plugins.restore(config.plugins)
     budget = recorded_budget(config.budget, trial / "config.json")
+    weights = "averaged" if budget.training.ema_decay else "raw"
     origin = {
         "study": config.study,
         "trial": config.key,
@@ -61,7 +65,7 @@ def export_command(
         "step": int(checkpoint.name[5:]),
         "seed": config.seed,
         "budget_id": config.budget_id,
-        "weights": "averaged" if budget.training.ema_decay else "raw",
+        "weights": weights,
     }
     export_weights(
         checkpoint,
@@ -70,13 +74,29 @@ def export_command(
         config.trained_profile.latent_size,
         output,
         origin,
+        _card(trial, config.budget, checkpoint.name, weights),
     )
     Console().print(
-        f"{output}: {config.name} after {origin['step']} steps, {origin['weights']} weights",
+        f"{output}: {config.name} after {origin['step']} steps, {weights} weights",
         highlight=False,
         markup=False,
         soft_wrap=True,
     )
+
+
+def _card(trial: Path, budget: dict[str, Any], checkpoint: str, weights: str) -> str:
+    """Return the model card of a trial; without its record there is none."""
+    from nas_t2i.events import EVENTS_FILE, read_events
+    from nas_t2i.results.report.model_card import model_card
+    from nas_t2i.store import assemble_trial
+    from nas_t2i.untrusted.redact import redacted_data
+
+    file = trial / EVENTS_FILE
+    events = read_events(file)[0] if file.is_file() else []
+    if not events:
+        return ""
+    record = assemble_trial(events, running=False, file=file)
+    return model_card(record, redacted_data(budget), int(checkpoint[5:]), weights)
 
 
 def _trial_of(study: Path, name: str, seed: int | None) -> Path:

@@ -10,15 +10,17 @@ import typer
 from typer.exceptions import TyperException
 
 from nas_t2i.cli.benchmark import benchmark_app
-from nas_t2i.cli.compare import compare_command
 from nas_t2i.cli.data import data_app
 from nas_t2i.cli.evaluate import evaluate_command
 from nas_t2i.cli.export import export_command
 from nas_t2i.cli.plugins import plugins_command
-from nas_t2i.cli.power import power_command
 from nas_t2i.cli.profile import profile_command
-from nas_t2i.cli.reliability import reliability_command
-from nas_t2i.cli.results import results_app
+from nas_t2i.cli.results.compare import compare_command
+from nas_t2i.cli.results.laws import scaling_command, statements_command
+from nas_t2i.cli.results.leaderboard import results_app
+from nas_t2i.cli.results.power import power_command
+from nas_t2i.cli.results.reliability import reliability_command
+from nas_t2i.cli.results.report import plot_command, report_command, watch_command
 from nas_t2i.cli.schema import schema_command
 from nas_t2i.cli.search import search_command
 from nas_t2i.cli.validate import validate_command
@@ -36,6 +38,11 @@ app = typer.Typer(
 )
 app.command("search", short_help="Train short runs of a space and rank them.")(search_command)
 app.command("profile", short_help="Count parameters and GMACs; train nothing.")(profile_command)
+results_app.command("report", short_help="One page with all of it.")(report_command)
+results_app.command("plot", short_help="A figure of the report as a file.")(plot_command)
+results_app.command("watch", short_help="A search under way, on a terminal.")(watch_command)
+results_app.command("scaling", short_help="Power laws, and what is sooner.")(scaling_command)
+results_app.command("statements", short_help="The paper's questions.")(statements_command)
 results_app.command("compare", short_help="One result against another.")(compare_command)
 results_app.command("reliability", short_help="Seeds, rungs and controls.")(reliability_command)
 results_app.command("power", short_help="Seeds and prompts to tell two apart.")(power_command)

@@ -167,10 +167,18 @@ def _search(request: SearchRequest) -> int:
     render_leaderboard(
         rank_trials(read_trials(request.folder)), console, study=read_study(request.folder)
     )
+    _write_report(request.folder, console)
     assert progress is not None
     console.print(progress.summary(), highlight=False, markup=False, soft_wrap=True)
     states = [end.state for candidate in candidates for end in candidate.ends.values()]
     return 0 if TrialState.COMPLETE in states or TrialState.STOPPED in states else 1
+
+
+def _write_report(folder: Path, console: Console) -> None:
+    from nas_t2i.results.report.page import REPORT_FILE, write_report
+
+    write_report([folder], folder / REPORT_FILE)
+    console.print(f"Report: {folder / REPORT_FILE}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _options(pairs: list[str]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 from nas_t2i.errors import IncomparableError, RecordError
 from nas_t2i.ranking.observations import FloatArray, Observation
 from nas_t2i.ranking.pairs import tied
-from nas_t2i.ranking.posterior import believe
+from nas_t2i.ranking.posterior import Posterior, believe
 from nas_t2i.ranking.scale import Scale, scale_for
 from nas_t2i.records import Score
 from nas_t2i.results.entries import BROKEN, Entry
@@ -47,17 +47,30 @@ def beliefs(entries: Sequence[Entry]) -> dict[int, Belief]:
         IncomparableError: scores over different numbers of prompts among them.
         RecordError: an infinite score of a prompt; says whose.
     """
+    found = posterior_of(entries)
+    return {} if found is None else _beliefs(*found)
+
+
+def posterior_of(entries: Sequence[Entry]) -> tuple[Posterior, list[int], int] | None:
+    """Return the joint belief of entries, the index of each of its columns, and its sign.
+
+    On its scale larger is better: the sign is -1 where scores are turned round for it. None where
+    nothing has a score yet. Raises as `beliefs`.
+    """
     sound = [i for i, entry in enumerate(entries) if entry.state not in BROKEN]
     observations = [o for i in sound for o in _observations(entries[i], i)]
     if not any(o.score is not None for o in observations):
-        return {}
+        return None
     sign = -1 if any(_smaller_is_better(entries[i]) for i in sound) else 1
     controls = {_key(i) for i in sound if entries[i].first.control}
     try:
         posterior = believe(observations, _scale(entries, observations, sign), apart=controls)
     except ValueError as error:
         raise IncomparableError(str(error)) from None
-    indices = [int(name) for name in posterior.architectures]
+    return posterior, [int(name) for name in posterior.architectures], sign
+
+
+def _beliefs(posterior: Posterior, indices: Sequence[int], sign: int) -> dict[int, Belief]:
     expected = posterior.expected
     low, high = posterior.interval()
     best, ranks = posterior.probability_best(), posterior.rank_interval()

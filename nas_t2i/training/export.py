@@ -11,13 +11,14 @@ from diffusers import DDIMScheduler
 
 from nas_t2i.arch.spec import Arch
 from nas_t2i.errors import StorageError
-from nas_t2i.files import make_folder, write_json
+from nas_t2i.files import make_folder, write_atomically, write_json
 from nas_t2i.protocol.training import Objective
 from nas_t2i.training.checkpoint import read_weights
 from nas_t2i.training.saved_state import check_same
 
 _PREDICTION_TYPES = {"epsilon": "epsilon", "v": "v_prediction", "sample": "sample"}
 ORIGIN_FILE = "nas-t2i.json"
+CARD_FILE = "README.md"
 
 
 def export_weights(
@@ -27,12 +28,13 @@ def export_weights(
     latent_size: int,
     folder: Path,
     origin: dict[str, Any],
+    card: str = "",
 ) -> None:
     """Write a checkpoint's evaluated weights to a new `folder`, whole or not at all.
 
     ``from_pretrained(folder)`` of the architecture's diffusers class loads the model,
     ``DDIMScheduler.from_pretrained(folder, subfolder="scheduler")`` the schedule it was trained on.
-    `origin` is kept beside them as JSON.
+    `origin` is kept beside them as JSON, `card` as the README.md that hubs show.
 
     Raises:
         StorageError: the folder exists already or can't be written.
@@ -54,6 +56,8 @@ def export_weights(
         model.save_pretrained(whole, safe_serialization=True)
         ldm_scheduler(objective).save_pretrained(whole / "scheduler")
         write_json(whole / ORIGIN_FILE, origin)
+        if card:
+            write_atomically(whole / CARD_FILE, card)
         whole.rename(folder)
 
 

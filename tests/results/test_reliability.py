@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from nas_t2i.cli.reliability import reliability_command, to_markdown
+from nas_t2i.cli.results.reliability import reliability_command, to_markdown
 from nas_t2i.errors import IncomparableError, RecordError
 from nas_t2i.records import Signal, TrialState
 from nas_t2i.results.correlations import partial, spearman_interval

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nas_t2i.cli.output.numbers import duration
 from nas_t2i.protocol.search import RacingRule
+from nas_t2i.search.racing.known import EARLY_SHARE
 from nas_t2i.search.racing.ledger import RACE_FILE, Piece, read_pieces
 from nas_t2i.search.session import SearchRequest
 
@@ -14,7 +15,9 @@ class RaceStatus:
     def __init__(self, request: SearchRequest, rule: RacingRule) -> None:
         rungs, self._parallel = request.budget.rungs, request.parallel
         self._first, self._last = rungs[0], rungs[-1]
-        self._later = (rungs[-1] - rungs[0]) / max(1, len(rungs) - 1)  # steps of a later piece
+        # The early rungs are gone through one by one; a piece after them ends at the last one.
+        self._early = [rung for rung in rungs if rung <= EARLY_SHARE * rungs[-1]] or [rungs[0]]
+        self._early_pieces = 0  # given, from one early rung to the next
         self._total = request.architectures
         self._compute, self._given, self._leader = rule.compute, 0, ""
         self._steps, self._seconds, self._pieces = 0, 0.0, 0  # trained by this process's trials
@@ -28,6 +31,7 @@ class RaceStatus:
             return
         self._keys.add(piece.key)
         self._given += piece.steps
+        self._early_pieces += piece.begin > 0 and piece.step <= self._early[-1]
         if piece.table:
             first = max(piece.table, key=lambda standing: standing.best)
             self._leader = f", {first.name} is the best with {first.best:.0%}"
@@ -55,11 +59,27 @@ class RaceStatus:
         if not self._pieces:
             return None
         steps = max(0.0, self._compute * self._last - self._given) + under_way
-        firsts = max(0, self._total - self.begun)
-        later = max(0.0, steps - firsts * self._first) / self._later if self._later else 0.0
         beside = max(0.0, elapsed * self._parallel - self._seconds) / self._pieces
-        work = steps * self._seconds / self._steps + (firsts + later) * beside
+        work = steps * self._seconds / self._steps + self._pieces_left(steps) * beside
         return work / self._parallel
+
+    def _pieces_left(self, steps: float) -> float:
+        """Guess how many pieces the steps that are left come in.
+
+        In a race nearly everybody gets the early rungs, most of them before the long pieces to the
+        last rung; who has not got them near the end will hardly do.
+        """
+        firsts = max(0, self._total - self.begun)
+        all_early = self._total * (len(self._early) - 1)
+        ways = self._early[-1] - self._first
+        early_steps = ways / max(1, len(self._early) - 1)
+        left = max(0.0, steps - firsts * self._first)
+        beyond = max(1.0, self._compute * self._last - self._total * self._first)
+        early_left = min(max(0.0, all_early - self._early_pieces), all_early * left / beyond)
+        early_left = min(early_left, left / early_steps) if early_steps else 0.0
+        long = self._last - self._early[-1]
+        later = max(0.0, left - early_left * early_steps) / long if long else 0.0
+        return firsts + early_left + later
 
 
 def why(piece: Piece) -> str:

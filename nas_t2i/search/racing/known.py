@@ -12,7 +12,7 @@ from nas_t2i.search.racing.ledger import Piece
 
 # Of the steps; up to there a piece of training ends at the next rung. benchmarks/race_replay.py and
 # racing_rules.py compare it with other ends.
-_EARLY_SHARE = 0.2
+EARLY_SHARE = 0.2
 _DEAD = (TrialState.FAILED, TrialState.DIVERGED)
 
 
@@ -66,7 +66,7 @@ class Entry:
             begin = self.given.get(seed, 0)
             if begin < rungs[-1]:
                 following = next(rung for rung in rungs if rung > begin)
-                early = following <= _EARLY_SHARE * rungs[-1]
+                early = following <= EARLY_SHARE * rungs[-1]
                 return seed, begin, following if early else rungs[-1]
         return None
 

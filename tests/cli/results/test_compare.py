@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nas_t2i.cli.compare import compare_command
+from nas_t2i.cli.results.compare import compare_command
 from tests.results.record_factory import prompt_scores, study, trial, write_records
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from nas_t2i.cli.results import results_app
+from nas_t2i.cli.results.leaderboard import results_app
 from nas_t2i.errors import IncomparableError, RecordError, StorageError, UserError
 from nas_t2i.locks import StudyLock
 from tests.results.record_factory import (
@@ -72,7 +72,7 @@ def tear(folder: Path, trial: str = "0001") -> Path:
 
 def test_a_leaderboard_needs_no_torch() -> None:
     program = (
-        "import sys; from nas_t2i.cli.results import results_app\n"
+        "import sys; from nas_t2i.cli.results.leaderboard import results_app\n"
         "try: results_app(['leaderboard', '--results-dir', sys.argv[1]])\n"
         "except SystemExit as end: assert end.code == 0, end.code\n"
         "heavy = {'torch', 'optuna', 'diffusers', 'matplotlib', 'yaml'} & set(sys.modules)\n"

@@ -80,7 +80,7 @@ def leaderboard(
     """
     kind = _export_kind(export_as, output)
     sort_rows([], sort)  # a wrong column is refused before anything is printed
-    folders = _folders(studies, results_dir)
+    folders = study_folders(studies, results_dir)
     problems: list[str] = []
     tables = []
     for group in [folders] if studies else [[folder] for folder in folders]:
@@ -93,7 +93,7 @@ def leaderboard(
             # One study that can't be read must not hide the others.
             problems.append(str(error))
             continue
-        problems += _torn_tails(contents)
+        problems += torn_tails(contents)
         rows = pareto_rows(rows, cost) if pareto else rows
         tables.append(
             _Table(contents, rows if pareto and sort == "rank" else sort_rows(rows, sort))
@@ -129,16 +129,17 @@ def curves(
     """
     from nas_t2i.results.plots import plot_curves
 
-    folders = _folders(studies, results_dir)
+    folders = study_folders(studies, results_dir)
     contents = [read_contents(folder) for folder in (folders if studies else folders[-1:])]
     names = ", ".join(study.record.study for study in contents)
     trials = [trial for study in contents for trial in study.trials]
     plot_curves(trials, output, title=f"Study {names}", metric=metric)
-    if problems := _torn_tails(contents):
+    if problems := torn_tails(contents):
         raise RecordError(problems[0])
 
 
-def _folders(studies: Sequence[str] | None, results_dir: Path) -> list[Path]:
+def study_folders(studies: Sequence[str] | None, results_dir: Path) -> list[Path]:
+    """Return the folders of the named studies, or of all. Raises RecordError: there is none."""
     if studies:
         return list(dict.fromkeys(find_study(name, results_dir) for name in studies))
     folders = find_studies(results_dir)
@@ -159,7 +160,7 @@ def _export_kind(export_as: Format | None, output: Path | None) -> Format | None
     )
 
 
-def _torn_tails(studies: Sequence[Study]) -> list[str]:
+def torn_tails(studies: Sequence[Study]) -> list[str]:
     """Say what interrupted writes left; in a study under way a line may just be on its way."""
     return [
         f"{tail} (an interrupted write); all before it is shown, searching on with --study "

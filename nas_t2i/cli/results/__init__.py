@@ -1,0 +1,1 @@
+"""``nas-t2i results``: one file a command or a few that belong together."""

@@ -1,0 +1,1 @@
+"""Laws and statements from records: how scores grow, what is quicker, the paper's findings."""
