@@ -12,7 +12,7 @@ import pytest
 from nas_t2i.cli.results.compare import compare_command
 from tests.results.record_factory import prompt_scores, study, trial, write_records
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from tests.results.record_factory import (
     write_records,
 )
 
-FIXTURES = Path(__file__).parent.parent / "fixtures" / "records_v1"
+FIXTURES = Path(__file__).parents[2] / "fixtures" / "records_v1"
 Run = Callable[..., str]
 
 
