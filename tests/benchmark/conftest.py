@@ -10,7 +10,7 @@ from nas_t2i.benchmark.form import write_table
 from nas_t2i.benchmark.table import Table
 from nas_t2i.store import Study, read_contents
 
-STUDY = Path(__file__).parents[2] / "results" / "measured" / "sdxl-exhaustive"
+STUDY = Path(__file__).parents[2] / "results" / "measured" / "v2" / "sdxl-exhaustive"
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import pytest
 from nas_t2i.cli.main import main
 
 ROOT = Path(__file__).parents[2]
-MEASURED = str(ROOT / "results" / "measured")
+MEASURED = str(ROOT / "results" / "measured" / "v2")
 
 
 def called(capsys, *arguments: object, status: int = 0) -> tuple[str, str]:

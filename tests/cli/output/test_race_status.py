@@ -13,7 +13,7 @@ from nas_t2i.cli.output.race_status import RaceStatus
 from nas_t2i.search.racing.ledger import RACE_FILE, Piece, read_pieces
 from nas_t2i.store import Study, read_contents
 
-FOLDER = Path(__file__).parents[3] / "results" / "measured" / "sdxl-embedded"
+FOLDER = Path(__file__).parents[3] / "results" / "measured" / "v2" / "sdxl-embedded"
 PARALLEL = 2
 
 

@@ -11,7 +11,7 @@ import pytest
 from nas_t2i.cli.main import main
 from tests.results.record_factory import study, trial, write_records
 
-MEASURED = Path(__file__).parents[3] / "results" / "measured"
+MEASURED = Path(__file__).parents[3] / "results" / "measured" / "v2"
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from nas_t2i.results.figures.ranked import ranked, read_ranked
 from nas_t2i.store import Study
 from tests.results.record_factory import study, trial
 
-MEASURED = Path(__file__).parents[3] / "results" / "measured"
+MEASURED = Path(__file__).parents[3] / "results" / "measured" / "v2"
 STARTS = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
 
 

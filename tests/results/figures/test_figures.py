@@ -23,7 +23,7 @@ from nas_t2i.results.figures.wording import duration, number, percent, scaled
 from nas_t2i.store import Study
 from tests.results.record_factory import signals_of, study, trial
 
-MEASURED = Path(__file__).parents[3] / "results" / "measured"
+MEASURED = Path(__file__).parents[3] / "results" / "measured" / "v2"
 
 
 def of(*trials) -> RankedStudies:

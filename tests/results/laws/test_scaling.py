@@ -18,7 +18,7 @@ from nas_t2i.store import Study
 from tests.results.record_factory import study, trial
 
 pytest.importorskip("scipy")
-MEASURED = Path(__file__).parents[3] / "results" / "measured"
+MEASURED = Path(__file__).parents[3] / "results" / "measured" / "v2"
 
 
 def of(*trials: TrialRecord) -> RankedStudies:

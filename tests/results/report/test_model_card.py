@@ -8,7 +8,7 @@ from nas_t2i.results.report.model_card import model_card
 from nas_t2i.store import read_study, read_trials
 from tests.results.record_factory import trial
 
-MEASURED = Path(__file__).parents[3] / "results" / "measured"
+MEASURED = Path(__file__).parents[3] / "results" / "measured" / "v2"
 
 
 def test_it_says_what_was_trained_how_and_what_it_scored() -> None:

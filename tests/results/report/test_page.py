@@ -30,7 +30,7 @@ from nas_t2i.results.report.pictures import pictures
 from nas_t2i.store import Study
 from tests.results.record_factory import study, trial, write_records
 
-MEASURED = Path(__file__).parents[3] / "results" / "measured"
+MEASURED = Path(__file__).parents[3] / "results" / "measured" / "v2"
 
 
 class Text(HTMLParser):

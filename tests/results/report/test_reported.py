@@ -19,7 +19,7 @@ def test_the_committed_file_is_what_the_package_holds() -> None:
 
 
 def test_they_stand_beside_measured_ones_and_in_no_ranking() -> None:
-    found = read_ranked([ROOT / "results/measured/sdxl-embedded"])
+    found = read_ranked([ROOT / "results/measured/v2/sdxl-embedded"])
     rows = {row.name: row for row in beside(found)}
     assert rows["SDXL-TD4_4"].gmacs_reported == "143"
     assert abs(float(rows["SDXL-TD4_4"].gmacs) - 143) < 1
