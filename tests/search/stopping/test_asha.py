@@ -48,10 +48,10 @@ def test_a_budget_decides_where_the_rule_is_asked_and_needs_the_signal():
     whole = load_budget("budgets/embedded.yaml")
     data = whole.model_dump(mode="json")
     data["search"]["early_stopping"] = {"rule": "asha"}
-    assert Budget.model_validate(data, strict=False).decided_rungs == (324, 432)
+    assert Budget.model_validate(data, strict=False).decided_rungs == (360, 480)
     data["search"]["early_stopping"]["signal"] = "heldout_loss"
     budget = Budget.model_validate(data, strict=False)
     assert budget.decided_rungs == tuple(whole.rungs) and budget.budget_id == whole.budget_id
-    data |= {"signals": None, "rungs": [324, 432]}
+    data |= {"signals": None, "rungs": [360, 480]}
     with pytest.raises(ValidationError, match="got the signal 'heldout_loss', but no signals are"):
         Budget.model_validate(data, strict=False)
