@@ -2,7 +2,6 @@
 
 import pytest
 
-from nas_t2i import plugins
 from nas_t2i.benchmark.replay.method import (
     Conditions,
     Method,
@@ -69,7 +68,6 @@ def test_a_race_takes_all_seeds_and_the_compute_and_looks_as_far_ahead_as_there_
 
 
 def test_a_rule_beside_where_it_runs_can_be_named(table, tmp_path, monkeypatch):
-    monkeypatch.setattr(plugins, "_used", {})  # what is looked up here is used nowhere else
     (tmp_path / "mine.py").write_text(
         "from typing import Literal\n"
         "from nas_t2i.protocol.search import StoppingRule\n"
