@@ -7,6 +7,7 @@ import signal
 import pytest
 import torch
 
+from nas_t2i import plugins
 from nas_t2i.events import EventLog, read_events
 from nas_t2i.plugins import Origin
 from nas_t2i.records import EndEvent, ProgressEvent, RungEvent, StartEvent, TrialState
@@ -150,7 +151,8 @@ def assert_same(one, other, key=""):
         assert one == other
 
 
-def test_only_trials_of_the_same_budget_and_captions_share_inputs(tmp_path):
+def test_only_trials_of_the_same_budget_and_captions_share_inputs(tmp_path, monkeypatch):
+    monkeypatch.setattr(plugins, "_used", {})  # with code from outside nothing is shared
     config = tiny_config()
     (tmp_path / "config.json").write_text(config.model_dump_json())
     shared = share(tmp_path / "config.json")
