@@ -16,7 +16,12 @@ from rich.text import Text
 
 from nas_t2i.cli.output.console import Console
 from nas_t2i.cli.output.latency import latency_legend, latency_table
-from nas_t2i.cli.output.paper import compared_with_paper, explain_misfits, new_table, paper_table
+from nas_t2i.cli.output.profile_tables import (
+    compared_with_paper,
+    explain_misfits,
+    new_table,
+    paper_table,
+)
 from nas_t2i.environment import checked_device
 from nas_t2i.errors import ArchError, UserError
 from nas_t2i.untrusted.redact import redacted

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from nas_t2i.cli.output.paper import new_table
+from nas_t2i.cli.output.profile_tables import new_table
 from nas_t2i.untrusted.show import printable
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The paper's tables of backbones beside what is computed; the form of tables of profiles."""
+"""Tables of profiles: their form, and the paper's backbones beside what is computed."""
 
 from __future__ import annotations
 
