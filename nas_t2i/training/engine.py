@@ -86,6 +86,7 @@ class Engine(Generic[ModelT]):
             config=config,
             dist_init_required=False,
         )
+        _forget_shared_buffer(ranks)
         if execution.channels_last and training.zero_stage == 0:
             # Not earlier: DeepSpeed's set-up takes contiguous weights only; ZeRO's stay so.
             model.to(memory_format=torch.channels_last)
@@ -229,6 +230,20 @@ def _build_operator(device: str) -> None:
         # A process that was killed while it built left this behind; others would wait for ever.
         (folder / "deepspeed_shm_comm" / "lock").unlink(missing_ok=True)
         build_shm_op()
+
+
+def _forget_shared_buffer(ranks: Ranks) -> None:
+    """Take the name from the memory that this rank shares with the others of its machine.
+
+    DeepSpeed adds up over it on the CPU (69 MB a rank) and never gives it back. All have it mapped
+    by now; without a name it goes when the last of them ends, killed or not.
+    """
+    if ranks.device.type != "cpu":
+        return
+    ranks.wait()
+    address, port = os.environ.get("MASTER_ADDR", ""), os.environ.get("MASTER_PORT", "")
+    name = f"deepspeed_allreduce_buffer_{os.getuid()}_{address}_{port}_{ranks.rank}"
+    (Path("/dev/shm") / name).unlink(missing_ok=True)
 
 
 def _hollow(model: ModelT) -> ModelT:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -92,10 +90,8 @@ def join_ranks(device: str) -> Ranks:
     if not distributed.is_initialized():
         backend = "nccl" if device == "cuda" else "gloo"
         if size == 1:
-            meeting_place = Path(tempfile.mkdtemp(prefix="nas-t2i-")) / "store"
-            distributed.init_process_group(
-                backend, init_method=f"file://{meeting_place}", rank=0, world_size=1
-            )
+            store = distributed.HashStore()
+            distributed.init_process_group(backend, store=store, rank=0, world_size=1)
         else:
             distributed.init_process_group(backend, init_method="env://")
     return Ranks(rank, size, chosen)

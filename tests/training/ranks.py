@@ -56,6 +56,7 @@ def run_ranks(
                 "RANK": str(rank),
                 "LOCAL_RANK": str(rank),
                 "WORLD_SIZE": str(ranks),
+                "LOCAL_SIZE": str(ranks),  # as DeepSpeed's launcher has it: the ranks share memory
                 "MASTER_ADDR": "127.0.0.1",
                 "MASTER_PORT": str(port),
                 "OMP_NUM_THREADS": "1",
@@ -71,6 +72,7 @@ def run_ranks(
     status = {process.returncode for process in processes}
     expected = {-9} if killed_at >= 0 else {0}
     assert status == expected, "\n".join(outputs)
+    assert not list(Path("/dev/shm").glob(f"deepspeed_*_{port}_*"))
     return _read(folder)
 
 
