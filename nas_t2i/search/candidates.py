@@ -277,6 +277,21 @@ class Proposals:
         return self._space.limits.check(self._factory.profile(arch)) or ""
 
 
+def count_trainable(space: Space, factory: Maker) -> int:
+    """Count the included architectures and, of the others within limits, one for each proxy."""
+    proxies = {factory.trained(arch).arch_id for _, arch in space.included}
+    count = len(space.included)
+    for arch in space.enumerate():
+        try:
+            proxy = factory.trained(arch).arch_id
+        except ArchError:
+            continue
+        if proxy not in proxies and space.limits.check(factory.profile(arch)) is None:
+            proxies.add(proxy)
+            count += 1
+    return count
+
+
 def control_candidates(space: Space, factory: Maker) -> list[Candidate]:
     """Return the two controls, made from the space's first architecture.
 

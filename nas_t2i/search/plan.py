@@ -11,7 +11,7 @@ from nas_t2i.arch.reach import check_reachable
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.protocol.search import RacingRule
 from nas_t2i.search.candidates import Candidate, CandidateFactory
-from nas_t2i.search.session import SearchRequest, check_grid, make_factory
+from nas_t2i.search.session import SearchRequest, check_grid
 from nas_t2i.streams import derive_seed
 from nas_t2i.training.flops import training_flops
 from nas_t2i.training.speed import Speed, measure_speed
@@ -42,7 +42,7 @@ def plan_search(request: SearchRequest) -> Plan:
     """Check everything, profile and time a few sampled architectures; train and write nothing."""
     check_grid(request)
     space, budget = request.space, request.budget
-    factory = make_factory(budget, request.seeds)
+    factory = request.factory
     warning = check_reachable(space, factory.profile)
     rng = random.Random(derive_seed(request.seed, "dry run"))  # noqa: S311
     archs = {}

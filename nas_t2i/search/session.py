@@ -30,7 +30,7 @@ from nas_t2i.records import (
     SpaceUsed,
     StudyRecord,
 )
-from nas_t2i.search.candidates import Candidate, CandidateFactory, Proposals
+from nas_t2i.search.candidates import Candidate, CandidateFactory, Proposals, count_trainable
 from nas_t2i.search.driver import Driver, Listener, WallClock
 from nas_t2i.search.launch import find_machines, trials_at_once
 from nas_t2i.search.racing.driver import RaceDriver
@@ -46,6 +46,7 @@ from nas_t2i.training.feeds.inputs import check_inputs, latent_geometry
 from nas_t2i.untrusted.redact import redacted
 
 _GRID = 20_000  # architectures that `sampler: grid` lists: it takes seconds
+_COUNTED = 200  # architectures that are profiled beforehand, to count those within the limits
 
 
 @dataclass(frozen=True)
@@ -82,11 +83,20 @@ class SearchRequest:
         """The seeds of every architecture's trials."""
         return tuple(range(self.seed, self.seed + self.budget.search.seeds_per_architecture))
 
-    @property
+    @cached_property
+    def factory(self) -> CandidateFactory:
+        """The maker of candidates for the budget's latents and text."""
+        return make_factory(self.budget, self.seeds)
+
+    @cached_property
     def architectures(self) -> int:
-        """How many architectures the search is to try."""
-        wanted = max(self.budget.search.trials, len(self.space.included))
-        return min(wanted, self.space.count())
+        """How many architectures the search is to try; `sampler: grid` may find fewer in a space
+        of more than 200, where limits and equal proxies are not counted beforehand.
+        """
+        wanted, count = max(self.budget.search.trials, len(self.space.included)), self.space.count()
+        if self.budget.search.sampler == "grid" and count <= _COUNTED:
+            count = count_trainable(self.space, self.factory)
+        return min(wanted, count)
 
     @cached_property
     def parallel(self) -> int:
@@ -137,7 +147,7 @@ def run_search(
     Raises:
         UserError: limits nobody meets, a storage that can't be used, a study of other settings.
     """
-    factory = make_factory(request.budget, request.seeds)
+    factory = request.factory
     if warning := check_reachable(request.space, factory.profile):
         say(warning)
     check_grid(request)

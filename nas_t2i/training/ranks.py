@@ -90,7 +90,7 @@ def join_ranks(device: str) -> Ranks:
     if not distributed.is_initialized():
         backend = "nccl" if device == "cuda" else "gloo"
         if size == 1:
-            store = distributed.HashStore()
+            store = distributed.HashStore()  # type: ignore[attr-defined]  # public, by its docs
             distributed.init_process_group(backend, store=store, rank=0, world_size=1)
         else:
             distributed.init_process_group(backend, init_method="env://")

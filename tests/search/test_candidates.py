@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from nas_t2i.arch.space import load_space
-from nas_t2i.search.candidates import Proposals
+from nas_t2i.search.candidates import Proposals, count_trainable
 from nas_t2i.search.session import make_factory
 from tests.search.test_study import open_study
 from tests.training.tiny import tiny_budget
@@ -105,3 +105,24 @@ def test_a_grid_proposes_all_of_a_space_once_in_an_order_of_the_seed(tmp_path):
     assert len(orders) > 1
     rest, _ = grid(tmp_path / "one", known={c.key: c for c in found[:2]})
     assert [c.name for c in rest] == [c.name for c in found[2:]]
+
+
+def test_what_a_grid_will_train_is_known_beforehand(tmp_path):
+    (tmp_path / "space.yaml").write_text(SPACE + "limits: {params: {max: 1.0e+7}}\n")
+    space = load_space(tmp_path / "space.yaml")
+    factory = make_factory(tiny_budget(), (0,))
+    study = open_study(f"journal:{tmp_path / 'study.journal'}", sampler="grid")
+    supply = Proposals(
+        space,
+        factory,
+        study,
+        seed=0,
+        controls=False,
+        exhaustive=True,
+        known={},
+        say=lambda _: None,
+    )
+    found = []
+    while (candidate := supply.next(planned_only=False)) is not None:
+        found.append(candidate.name)
+    assert count_trainable(space, factory) == len(found) == 1 < space.count()

@@ -72,7 +72,7 @@ def run_ranks(
     status = {process.returncode for process in processes}
     expected = {-9} if killed_at >= 0 else {0}
     assert status == expected, "\n".join(outputs)
-    assert not list(Path("/dev/shm").glob(f"deepspeed_*_{port}_*"))
+    assert not list(Path("/dev/shm").glob(f"deepspeed_*_{port}_*"))  # noqa: S108
     return _read(folder)
 
 
