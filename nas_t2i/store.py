@@ -53,6 +53,11 @@ class Study:
     torn: list[TornTail]
     running: bool
 
+    @property
+    def seeds_per_arch(self) -> int:
+        """Seeds of an architecture: as the study was made, or as it was carried on with more."""
+        return max(self.record.seeds_per_arch, len({trial.seed for trial in self.trials}))
+
 
 def find_studies(root: str | Path = "results") -> list[Path]:
     """Return the folders under `root` that hold a study.json, newest last (by creation)."""

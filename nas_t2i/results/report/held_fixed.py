@@ -37,14 +37,14 @@ def searched(study: StudyRecord) -> list[Term]:
     return terms
 
 
-def held_fixed(study: StudyRecord) -> list[Term]:
+def held_fixed(study: StudyRecord, seeds: int) -> list[Term]:
     """Return the budget, section by section: what decides scores, and how trials are compared."""
     chance = "" if study.chance is None else f", chance level {study.chance:.3f}"
     terms = [
         Term("budget", f"{study.budget.name} ({study.budget_id})"),
         Term("ranked by", f"{display_name(study.metric)}{chance}"),
         Term("rungs", f"steps {', '.join(map(str, study.rungs))}"),
-        Term("seeds", f"up to {number_of(study.seeds_per_arch, 'seed')} an architecture"),
+        Term("seeds", f"up to {number_of(seeds, 'seed')} an architecture"),
     ]
     if study.stop_rule:
         terms.append(Term("early stopping", study.stop_rule))

@@ -13,7 +13,7 @@ from nas_t2i.store import Study
 from nas_t2i.version import __version__
 
 
-def command(study: StudyRecord) -> str:
+def command(study: StudyRecord, seeds: int) -> str:
     """Return the command that searches the same again; spaces and budgets go by their names.
 
     It holds for the shipped ones. A file of one's own is given by its path; its content is below.
@@ -23,7 +23,7 @@ def command(study: StudyRecord) -> str:
     parts += ["--study", study.study, "--seed", str(study.seed)]
     if "trials" in plan:
         parts += ["--trials", str(plan["trials"])]
-    parts += ["--seeds", str(study.seeds_per_arch)]
+    parts += ["--seeds", str(seeds)]
     if plan.get("sampler") not in (None, "tpe"):
         parts += ["--sampler", str(plan["sampler"])]
     if "early_stopping" in plan and plan["early_stopping"] is None:

@@ -65,7 +65,7 @@ def write_report(folders: Iterable[Path], file: Path) -> None:
 def report(found: RankedStudies) -> str:
     """Return the page."""
     rankings = rung_rankings(found)
-    sections = _sections(found, rankings)
+    sections, last = _sections(found, rankings), found.studies[-1]
     style, script = _asset("report.css"), _asset("report.js")
     plotly = _asset("plotly-basic.min.js") if any(s.charts for s in sections) else ""
     scripts = [text for text in (plotly, script) if text]
@@ -80,7 +80,7 @@ def report(found: RankedStudies) -> str:
         answer=answer.answer(found),
         studies=[study.record for study in found.studies],
         searched=held_fixed.searched,
-        held=held_fixed.held_fixed(found.studies[-1].record),
+        held=held_fixed.held_fixed(last.record, last.seeds_per_arch),
         board=board.board(found),
         sections=sections,
         chart_json=lambda chart: Markup(chart_json(chart)),  # noqa: S704 - escaped there
@@ -91,7 +91,7 @@ def report(found: RankedStudies) -> str:
         ended=expense.ended_early(found.trials),
         broken=[row for row in found.rows if row.reason],
         provenance=[origin.provenance(study) for study in found.studies],
-        commands=[origin.command(study.record) for study in found.studies],
+        commands=[origin.command(study.record, study.seeds_per_arch) for study in found.studies],
         files=[term for study in found.studies for term in origin.files(study.record)],
         made_by=origin.made_by(found),
         display_name=display_name,

@@ -92,6 +92,11 @@ def test_it_says_what_was_searched_fixed_taken_and_how_to_repeat_it() -> None:
         assert told in text, told
 
 
+def test_a_study_carried_on_with_more_seeds_is_repeated_with_as_many() -> None:
+    text = of(*(trial("A", seed=seed) for seed in range(3)))
+    assert "up to 3 seeds an architecture" in text and "--seed 0 --seeds 3" in text
+
+
 def test_an_empty_study_and_one_without_a_score_are_a_page() -> None:
     assert "No trial is on record yet" in of() and "has no trial on record yet" in of()
     text = of(trial("A", {}, state=TrialState.FAILED, reason="out of memory"))
