@@ -41,10 +41,12 @@ def render_leaderboard(
     *,
     title: str = "",
     study: StudyRecord | None = None,
+    notes: Sequence[str] = (),
 ) -> None:
     """Print a ranking as a table, what it means below it, and why trials broke.
 
-    `study` adds what was trained, the budget and the rule of early stopping. On a console that is
+    `study` adds what was trained, the budget and the rule of early stopping, `notes` stand first.
+    On a console that is
     too narrow the least important columns are left out.
     """
     # Piped, a line stays one line: whoever reads it there wraps it or greps it.
@@ -52,7 +54,7 @@ def render_leaderboard(
     for line in _headings(rows, title):
         console.print(Text(showable(line, console), style="bold"), soft_wrap=one_line)
     console.print(Text("\n").join(_table(rows, console)), no_wrap=True, crop=False)
-    for line in _notes(rows, study):
+    for line in [*notes, *_notes(rows, study)]:
         console.print(Text(showable(line, console), style="dim"), soft_wrap=one_line)
 
 
@@ -86,7 +88,11 @@ def export(rows: Sequence[LeaderboardRow], kind: Format, *, studies: Sequence[St
 
 
 def to_markdown(
-    rows: Sequence[LeaderboardRow], *, title: str = "", study: StudyRecord | None = None
+    rows: Sequence[LeaderboardRow],
+    *,
+    title: str = "",
+    study: StudyRecord | None = None,
+    notes: Sequence[str] = (),
 ) -> str:
     """Return the table of the screen in Markdown, with the parameters, and its notes."""
     columns = [*_columns(rows), *map(_parameter_column, parameters(rows))]
@@ -95,7 +101,7 @@ def to_markdown(
     lines.append("| " + " | ".join(markdown(column.title) for column in columns) + " |")
     lines.append("|" + "|".join("---:" if column.right else ":---" for column in columns) + "|")
     lines += ["| " + " | ".join(row) + " |" for row in cells]
-    lines += [f"\n{markdown(line)}" for line in _notes(rows, study)]
+    lines += [f"\n{markdown(line)}" for line in [*notes, *_notes(rows, study)]]
     return "\n".join(lines) + "\n"
 
 
@@ -177,7 +183,8 @@ def _columns(rows: Sequence[LeaderboardRow]) -> list[_Column]:
         _Column(f"{_metric(rows)} ± SE", _score),
         *map(_additional_column, alike),
         _Column("expected (95 %)", _expected, drop=1),
-        _Column("P(best)", _probability, drop=3),
+        _Column("P(best)", lambda row: _share(row.probability_best), drop=3),
+        *([_Column("P(front)", _on_front)] if any(row.front for row in rows) else []),
         _Column("ranks", _ranks, drop=3),
         _Column("params", lambda row: _count(row.params), drop=3),
         _Column("GMACs", _gmacs, drop=2),
@@ -207,10 +214,14 @@ def _expected(row: LeaderboardRow) -> str:
     return f"{about}{row.expected_score:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
 
 
-def _probability(row: LeaderboardRow) -> str:
-    if row.probability_best is None:
+def _on_front(row: LeaderboardRow) -> str:
+    return _share(row.front.probability if row.front else None)
+
+
+def _share(probability: float | None) -> str:
+    if probability is None:
         return ""
-    return "<1%" if row.probability_best < 0.01 else f"{row.probability_best:.0%}"
+    return "<1%" if probability < 0.01 else f"{probability:.0%}"
 
 
 def _ranks(row: LeaderboardRow) -> str:

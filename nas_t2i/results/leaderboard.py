@@ -24,11 +24,8 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from nas_t2i.errors import UserError, did_you_mean
 from nas_t2i.records import TrialRecord, TrialState
 from nas_t2i.results.beliefs import Belief, beliefs
-from nas_t2i.results.entries import (
-    BROKEN,
-    Entry,
-    group_entries,
-)
+from nas_t2i.results.entries import BROKEN, Entry, group_entries
+from nas_t2i.results.fronts.place import FrontPlace
 
 Cost = Literal["params", "gmacs", "training_flops"]
 COSTS: tuple[Cost, ...] = ("params", "gmacs", "training_flops")
@@ -99,7 +96,7 @@ class LeaderboardRow(BaseModel):
     trained_params: int
     trained_gmacs: float
     pareto: list[str]
-    """The costs for which this row is on the Pareto front of score against cost."""
+    """The costs for which the score on record is on the Pareto front; of `front` it says less."""
     steps_done: int
     """Training steps taken, at a rung or between two; the furthest seed."""
     reason: str
@@ -123,6 +120,8 @@ class LeaderboardRow(BaseModel):
         validation_alias=AliasChoices("additional", "further"), serialization_alias="further"
     )
     """The budget's additional metrics by name; none where they were not measured at `step`."""
+    front: FrontPlace | None = Field(default=None, exclude_if=lambda place: place is None)
+    """Its place on the front that was asked for; None: none was, or it is not of it."""
     arch: dict[str, Any]
     """The full architecture's parameters by name, in canonical form, without the family."""
 
@@ -179,11 +178,6 @@ def numeric_columns() -> list[str]:
     numbers = ("int", "float", "float | None", "int | None")
     fields = LeaderboardRow.__annotations__
     return [name for name, kind in fields.items() if kind in numbers]
-
-
-def pareto_rows(rows: Iterable[LeaderboardRow], cost: Cost) -> list[LeaderboardRow]:
-    """Return the rows on the front of score against a cost, cheapest first."""
-    return sorted((row for row in rows if cost in row.pareto), key=lambda row: getattr(row, cost))
 
 
 # --- the order -------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from nas_t2i.results.fronts.place import FrontPlace
 from nas_t2i.results.leaderboard import LeaderboardRow
 from nas_t2i.untrusted.show import json_text, spreadsheet
 
@@ -21,6 +22,7 @@ def to_json(rows: Sequence[LeaderboardRow]) -> str:
 def to_csv(rows: Sequence[LeaderboardRow]) -> str:
     """Return CSV: lists joined by "; ", `by_type` as "type=value", absent values empty.
 
+    Where a front was asked for, each row's place on it is in the columns front_*.
     Additional metrics have columns of their own at the end: METRIC, METRIC_stderr, METRIC_n and
     METRIC_signature. After them stand the architecture's parameters, each a column; lists as in
     YAML: [1, 2, 4]. Text that a spreadsheet would take for a formula gets an apostrophe in front.
@@ -43,6 +45,9 @@ def to_records(rows: Sequence[LeaderboardRow]) -> list[dict[str, Any]]:
     for row in rows:
         values = row.model_dump(mode="json")
         additional, arch = values.pop("additional"), values.pop("arch")
+        values |= {
+            f"front_{key}": value for key, value in (values.pop("front", None) or {}).items()
+        }
         for metric, found in additional.items():
             values[metric] = found["value"]
             values |= {f"{metric}_{key}": found[key] for key in ("stderr", "n", "signature")}
@@ -51,7 +56,10 @@ def to_records(rows: Sequence[LeaderboardRow]) -> list[dict[str, Any]]:
 
 
 def _titles(rows: Sequence[LeaderboardRow]) -> list[str]:
-    titles = [name for name in LeaderboardRow.model_fields if name not in ("additional", "arch")]
+    nested = ("additional", "front", "arch")
+    titles = [name for name in LeaderboardRow.model_fields if name not in nested]
+    if any(row.front is not None for row in rows):
+        titles += [f"front_{name}" for name in FrontPlace.model_fields]
     for metric in additional_metrics(rows):
         titles += [metric, f"{metric}_stderr", f"{metric}_n", f"{metric}_signature"]
     return titles + parameters(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,6 @@ from nas_t2i.records import TrialRecord, TrialState
 from nas_t2i.results.leaderboard import (
     LeaderboardRow,
     numeric_columns,
-    pareto_rows,
     rank_trials,
     sort_rows,
 )
@@ -277,6 +277,11 @@ def test_unlike_scores_are_refused(other: TrialRecord, message: str) -> None:
 # --- fronts, sorting, rows -------------------------------------------------------------------
 
 
+def on_front(rows: Sequence[LeaderboardRow], cost: str) -> list[str]:
+    kept = [row for row in rows if cost in row.pareto]
+    return names(sorted(kept, key=lambda row: getattr(row, cost)))
+
+
 def trials_for_fronts() -> list[TrialRecord]:
     return [
         trial("big", {100: 0.6, 200: 0.8}, params=900, gmacs=90.0),
@@ -291,10 +296,10 @@ def trials_for_fronts() -> list[TrialRecord]:
 
 def test_the_front_holds_who_is_not_beaten_in_both() -> None:
     rows = rank_trials(trials_for_fronts())
-    assert names(pareto_rows(rows, "params")) == ["good", "big"]
-    assert names(pareto_rows(rows, "gmacs")) == ["lean", "good", "big"]
+    assert on_front(rows, "params") == ["good", "big"]
+    assert on_front(rows, "gmacs") == ["lean", "good", "big"]
     # Score and compute of a stopped trial are of the same moment: it competes.
-    assert names(pareto_rows(rows, "training_flops")) == ["tiny", "big"]
+    assert on_front(rows, "training_flops") == ["tiny", "big"]
 
 
 @settings(max_examples=20, deadline=None)
@@ -311,7 +316,7 @@ def test_the_front_is_what_a_comparison_of_all_pairs_leaves(drawn: list[tuple[in
             other != (cost, score) and other[0] <= cost and other[1] >= score for other in drawn
         )
     }
-    assert set(names(pareto_rows(rank_trials(trials), "params"))) == kept
+    assert set(on_front(rank_trials(trials), "params")) == kept
 
 
 def test_sorting() -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, cast
 
 import typer
 
@@ -14,13 +14,10 @@ from nas_t2i.cli.output.console import Console
 from nas_t2i.errors import RecordError, UserError
 from nas_t2i.files import write_atomically
 from nas_t2i.results.exports import FORMATS, Format, export, render_leaderboard, to_markdown
-from nas_t2i.results.leaderboard import (
-    Cost,
-    LeaderboardRow,
-    pareto_rows,
-    rank_trials,
-    sort_rows,
-)
+from nas_t2i.results.fronts.front import FrontCost, read_limits, read_reference, with_front
+from nas_t2i.results.fronts.latencies import Latencies, read_latencies
+from nas_t2i.results.fronts.wording import front_notes
+from nas_t2i.results.leaderboard import LeaderboardRow, rank_trials, sort_rows
 from nas_t2i.store import Study, find_studies, find_study, read_contents, without_collection
 
 results_app = typer.Typer(
@@ -48,6 +45,19 @@ class _Table:
 
     studies: Sequence[Study]
     rows: Sequence[LeaderboardRow]
+    notes: Sequence[str] = ()
+    """Of its front."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What was asked about the front."""
+
+    only_front: bool
+    cost: FrontCost
+    limits: Mapping[FrontCost, float]
+    reference: tuple[float, float] | None
+    latencies: Latencies | None
 
 
 @results_app.command()
@@ -62,9 +72,35 @@ def leaderboard(
         ),
     ] = "rank",
     pareto: Annotated[
-        bool, typer.Option("--pareto", help="Only the Pareto front of score against --cost.")
+        bool,
+        typer.Option(
+            "--pareto", help="Only probable members of the front of expected score against --cost."
+        ),
     ] = False,
-    cost: Annotated[Cost, typer.Option(help="The cost of --pareto.")] = "gmacs",
+    cost: Annotated[
+        Literal["gmacs", "params", "compute", "training_flops", "latency"],
+        typer.Option(help="The cost of --pareto; compute is also called training_flops."),
+    ] = "gmacs",
+    under: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COST=NUMBER",
+            help="Only architectures that cost at most so much, and the best of them; params in "
+            "ones, compute in FLOPs, latency in seconds; may be repeated.",
+        ),
+    ] = None,
+    reference: Annotated[
+        str,
+        typer.Option(
+            metavar="SCORE,COST",
+            help="The reference point of the hypervolume. [default: chance, the largest cost]",
+            show_default=False,
+        ),
+    ] = "",
+    latencies: Annotated[
+        Path | None,
+        typer.Option(help="What `nas-t2i profile --latency --format json` printed, a file."),
+    ] = None,
     export_as: Annotated[
         Format | None,
         typer.Option("--export", help="Print the rows in this format instead of a table."),
@@ -77,7 +113,16 @@ def leaderboard(
 
     Named studies stand in one ranking and must share their budget. Without names every study under
     the results folder gets a table of its own, the newest last.
+
+    \b
+    Examples:
+      nas-t2i results leaderboard sdxl-embedded
+      nas-t2i results leaderboard sdxl-embedded --pareto --cost params
+      nas-t2i results leaderboard sdxl-embedded --pareto --under gmacs=100
+      nas-t2i results leaderboard sdxl-embedded --under params=1e9 --under gmacs=100
+      nas-t2i results leaderboard sdxl-embedded --pareto --cost latency --latencies a100.json
     """
+    asked = _asked(pareto, cost, under or [], reference, latencies)
     kind = _export_kind(export_as, output)
     sort_rows([], sort)  # a wrong column is refused before anything is printed
     folders = study_folders(studies, results_dir)
@@ -86,7 +131,7 @@ def leaderboard(
     for group in [folders] if studies else [[folder] for folder in folders]:
         try:
             contents = [read_contents(folder) for folder in group]
-            rows = rank_trials(trial for study in contents for trial in study.trials)
+            table = _table(contents, sort, asked)
         except UserError as error:
             if len(folders) == 1 or studies:
                 raise
@@ -94,10 +139,7 @@ def leaderboard(
             problems.append(str(error))
             continue
         problems += torn_tails(contents)
-        rows = pareto_rows(rows, cost) if pareto else rows
-        tables.append(
-            _Table(contents, rows if pareto and sort == "rank" else sort_rows(rows, sort))
-        )
+        tables.append(table)
     if kind is None:
         _print_tables(tables)
     else:
@@ -148,6 +190,52 @@ def study_folders(studies: Sequence[str] | None, results_dir: Path) -> list[Path
     return folders
 
 
+def _asked(
+    pareto: bool, cost: str, under: Sequence[str], reference: str, latencies: Path | None
+) -> _Asked | None:
+    """Return what was asked about a front, None for nothing. Raises UserError."""
+    if not (pareto or under):
+        if reference or latencies is not None:
+            raise UserError("--reference, --latencies: expected them with --pareto or --under")
+        return None
+    limits = read_limits(under)
+    known: FrontCost = "compute" if cost == "training_flops" else cast(FrontCost, cost)
+    if latencies is None and "latency" in (cost, *limits):
+        raise UserError(
+            "--cost latency: got no latencies; expected --latencies FILE with what "
+            "`nas-t2i profile --arch ... --latency --format json` prints"
+        )
+    return _Asked(
+        pareto,
+        known,
+        limits,
+        read_reference(reference) if reference else None,
+        None if latencies is None else read_latencies(latencies),
+    )
+
+
+def _table(studies: Sequence[Study], sort: str, asked: _Asked | None) -> _Table:
+    """Rank studies; with a front its probable members, or all that is within the limits."""
+    trials = [trial for study in studies for trial in study.trials]
+    rows = rank_trials(trials)
+    if asked is None:
+        return _Table(studies, sort_rows(rows, sort))
+    front = with_front(
+        rows,
+        trials,
+        asked.cost,
+        limits=asked.limits,
+        reference=asked.reference,
+        latencies=asked.latencies,
+    )
+    notes = front_notes(front)
+    if not asked.only_front:
+        within = [row for row in front.rows if row.front is not None]
+        return _Table(studies, sort_rows(within, sort), notes)
+    shown = front.shown
+    return _Table(studies, shown if sort == "rank" else sort_rows(shown, sort), notes)
+
+
 def _export_kind(export_as: Format | None, output: Path | None) -> Format | None:
     if export_as or output is None:
         return export_as
@@ -178,7 +266,13 @@ def _print_tables(tables: Sequence[_Table]) -> None:
     for index, table in enumerate(tables):
         if index:
             console.print()
-        render_leaderboard(table.rows, console, title=_title(table), study=table.studies[-1].record)
+        render_leaderboard(
+            table.rows,
+            console,
+            title=_title(table),
+            study=table.studies[-1].record,
+            notes=table.notes,
+        )
 
 
 def _title(table: _Table) -> str:
@@ -193,7 +287,12 @@ def _export_tables(tables: Sequence[_Table], kind: Format) -> str:
     """Return one list of rows (each names its study, budget, metric), or a Markdown table each."""
     if kind == "md":
         return "\n".join(
-            to_markdown(table.rows, title=_title(table), study=table.studies[-1].record)
+            to_markdown(
+                table.rows,
+                title=_title(table),
+                study=table.studies[-1].record,
+                notes=table.notes,
+            )
             for table in tables
         )
     return export([row for table in tables for row in table.rows], kind)

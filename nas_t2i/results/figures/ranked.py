@@ -17,6 +17,7 @@ from nas_t2i.results.entries import (
     with_one_metric,
 )
 from nas_t2i.results.figures.chart import Role
+from nas_t2i.results.fronts.front import Front, FrontCost, with_front
 from nas_t2i.results.leaderboard import LeaderboardRow, rank_trials
 from nas_t2i.store import Study, read_contents, without_collection
 
@@ -64,6 +65,10 @@ class RankedStudies:
         scores = [name for t in self.trials for point in t.curve for name in point.scores]
         found = dict.fromkeys([*scores, *measured_signals(self.trials)])
         return tuple(sorted(found, key=lambda name: name != self.metric))
+
+    def front(self, cost: FrontCost) -> Front:
+        """Return the front of expected score against a cost, with what is not sure about it."""
+        return with_front(self.rows, self.trials, cost)
 
     def entries(self, quantity: str) -> Mapping[tuple[str, str], Entry]:
         """Return by architecture and control what was measured of a metric or signal.

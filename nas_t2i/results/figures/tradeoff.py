@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 from nas_t2i.results.figures.chart import COMPUTE_TITLE, Chart, Role, Series
 from nas_t2i.results.figures.ranked import RankedStudies
-from nas_t2i.results.figures.wording import interval, scaled, score
+from nas_t2i.results.figures.wording import interval, percent, scaled, score
+from nas_t2i.results.fronts.wording import front_sentences
 from nas_t2i.results.leaderboard import Cost, LeaderboardRow
 from nas_t2i.results.metrics import display_name
 
@@ -20,7 +21,7 @@ _EXPECTED = (
     "A point is one architecture: its expected {metric} at the last rung, over seeds, with the "
     "95 % interval. Hollow: predicted from earlier rungs, not measured. The line is the Pareto "
     "front of those measured: nothing measured is both cheaper and better. It takes expected "
-    "scores at face value; points whose intervals overlap may change places."
+    "scores at face value; how probable it is that a point is on the front is told on hovering."
 )
 _REACHED = (
     "A point is one architecture: its {metric} at the last rung it reached, with two standard "
@@ -40,7 +41,12 @@ def tradeoff(found: RankedStudies, cost: Cost) -> Chart | None:
     value = _score if reached else _expected
     measured = [row for row in rows if not row.control and not row.predicted]
     front = pareto_front(measured, cost, value, smaller=smaller)
-    series = [_point(found, row, cost, reached) for row in rows]
+    caption, sure = _REACHED.format(metric=metric), {}
+    if cost != "training_flops":
+        probable = found.front(cost)
+        sure = {row.rank: row.front.probability for row in probable.among if row.front}
+        caption = " ".join([_EXPECTED.format(metric=metric), *front_sentences(probable)])
+    series = [_point(found, row, cost, reached, sure.get(row.rank)) for row in rows]
     series.append(
         Series(
             name="Pareto front",
@@ -53,7 +59,7 @@ def tradeoff(found: RankedStudies, cost: Cost) -> Chart | None:
     return Chart(
         key=f"score-{cost.replace('_', '-')}",
         title=f"{metric} against {_NAMES[cost]}",
-        caption=(_REACHED if reached else _EXPECTED).format(metric=metric),
+        caption=caption,
         x_title=_TITLES[cost],
         y_title=metric if reached else f"expected {metric}",
         x_log=True,
@@ -94,7 +100,9 @@ def _score(row: LeaderboardRow) -> float:
     return row.score
 
 
-def _point(found: RankedStudies, row: LeaderboardRow, cost: Cost, reached: bool) -> Series:
+def _point(
+    found: RankedStudies, row: LeaderboardRow, cost: Cost, reached: bool, on_front: float | None
+) -> Series:
     value = _score(row) if reached else _expected(row)
     if reached:
         error = 2 * (row.score_stderr or 0.0)
@@ -107,6 +115,8 @@ def _point(found: RankedStudies, row: LeaderboardRow, cost: Cost, reached: bool)
         f"{score(value)} ({interval(low, high)})\n"
         f"{scaled(row.params)} parameters, {size}\nstep {row.step}, {row.state}"
     )
+    if on_front is not None:
+        hover += f"\non the front with probability {percent(on_front)}"
     return Series(
         name=row.name,
         role=found.role(row),

@@ -1,0 +1,1 @@
+"""The best score for its cost, with what is not sure about it."""

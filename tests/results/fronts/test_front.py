@@ -1,0 +1,193 @@
+"""The front of a ranking: on made records whose order is plain, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nas_t2i.errors import IncomparableError, RecordError, UserError
+from nas_t2i.records import TrialRecord, TrialState
+from nas_t2i.results.fronts.front import Front, read_limits, read_reference, with_front
+from nas_t2i.results.fronts.latencies import Latencies, read_latencies
+from nas_t2i.results.fronts.wording import front_notes
+from nas_t2i.results.leaderboard import rank_trials
+from nas_t2i.results.tabular import to_csv, to_json
+from tests.results.record_factory import HELD_OUT, trial
+
+
+def trials(scored: dict | None = None) -> list[TrialRecord]:
+    """Two seeds each of four that are plainly apart, a control and one that diverged."""
+    made = []
+    for seed in (0, 1):
+        made += [
+            trial("small", {100: 0.4, 200: 0.45}, gmacs=10.0, params=90, seed=seed, scored=scored),
+            trial("bent", {100: 0.6, 200: 0.7}, gmacs=30.0, params=100, seed=seed, scored=scored),
+            trial("large", {100: 0.7, 200: 0.8}, gmacs=90.0, params=300, seed=seed, scored=scored),
+            trial("waste", {100: 0.4, 200: 0.5}, gmacs=95.0, params=400, seed=seed, scored=scored),
+        ]
+    mad = trial("mad", {100: 0.9}, gmacs=1.0, state=TrialState.DIVERGED, scored=scored)
+    control = trial("cheat", {200: 0.9}, gmacs=2.0, control="shuffled-captions", scored=scored)
+    return [*made, mad, control]
+
+
+def front_of(made: list[TrialRecord], *arguments, **options) -> Front:
+    return with_front(rank_trials(made), made, *arguments, **options)
+
+
+def test_the_front_its_knee_and_its_hypervolume() -> None:
+    front = front_of(trials(), "gmacs")
+    assert [row.name for row in front.among] == ["small", "bent", "large", "waste"]
+    on = [row.front.probability for row in front.among if row.front]
+    assert on[0] == 1.0 and min(on[:3]) > 0.95 and on[3] < 0.05
+    assert [row.name for row in front.shown] == ["small", "bent", "large"]
+    assert front.knee == "bent"
+    place = front.place
+    assert place is not None
+    assert (place.reference_score, place.reference_cost) == (0.35, 95.0)
+    by_hand = (0.45 - 0.35) * 20 + (0.7 - 0.35) * 60 + (0.8 - 0.35) * 5
+    assert place.hypervolume_low < by_hand < place.hypervolume_high
+    assert place.hypervolume == pytest.approx(by_hand, rel=0.1)
+
+
+def test_the_draws_are_those_of_the_probability_of_being_the_best() -> None:
+    made = trials()
+    rows = rank_trials(made)
+    told = {row.name: row.probability_best for row in rows}
+    for row in with_front(rows, made, "params").among:
+        assert row.front and row.front.probability_best == told[row.name]
+    # Nothing is cheaper than the cheapest, nothing better than the best.
+    best = with_front(rows, made, "params").among[2]
+    assert best.front and best.front.probability >= told[best.name]
+
+
+def test_within_limits_only_those_within_compete() -> None:
+    front = front_of(trials(), "gmacs", limits={"gmacs": 50.0, "params": 100.0})
+    assert [row.name for row in front.among] == ["small", "bent"]
+    assert front.among[1].front and front.among[1].front.probability_best > 0.95
+    assert front_notes(front)[0].startswith("best under 50 GMACs and 100 parameters: bent with")
+    with pytest.raises(UserError, match=r"--under gmacs=5: no architecture .* least is gmacs 10"):
+        front_of(trials(), "gmacs", limits={"gmacs": 5.0})
+
+
+def test_a_reference_moves_the_hypervolume_alone() -> None:
+    place = front_of(trials(), "gmacs", reference=(0.0, 195.0)).place
+    plain = front_of(trials(), "gmacs").place
+    assert place and plain
+    # .35 more below the front, from 10 GMACs on, and 100 GMACs more to its right.
+    added = 0.35 * 85 + 0.8 * 100
+    assert place.hypervolume - plain.hypervolume == pytest.approx(added, rel=0.1)
+    assert place.probability == plain.probability
+
+
+def test_compute_is_that_to_the_last_rung_also_of_who_stopped() -> None:
+    made = [*trials(), trial("stopped", {100: 0.35}, gmacs=40.0, state=TrialState.STOPPED)]
+    front = front_of(made, "compute")
+    stopped = next(row for row in front.among if row.name == "stopped")
+    assert stopped.predicted and stopped.front and stopped.front.value == 200 * 6e9
+
+
+def test_without_a_chance_level_the_lowest_is_the_reference_and_without_scores_there_is_none() -> (
+    None
+):
+    front = front_of(trials(HELD_OUT), "gmacs")
+    lowest = min(row.expected_score or 1 for row in front.among)
+    assert front.place and front.place.reference_score == pytest.approx(lowest)
+    empty = front_of([trial("A", {})], "gmacs")
+    assert (empty.place, empty.shown, front_notes(empty)) == (None, [], [])
+
+
+def test_a_smaller_score_may_be_the_better_one() -> None:
+    made = [
+        trial(name, {200: value}, gmacs=gmacs, scored={"better": "smaller", "chance": None})
+        for name, value, gmacs in (("a", 0.6, 1.0), ("b", 0.3, 2.0), ("c", 0.7, 3.0))
+    ]
+    front = front_of(made, "gmacs")
+    assert [row.name for row in front.shown][:2] == ["a", "b"]
+    assert front.place and front.place.reference_score > 0.5
+
+
+def test_exports_have_the_place_of_each_row() -> None:
+    front = front_of(trials(), "gmacs")
+    data = json.loads(to_json(front.shown))
+    assert data[1]["front"]["cost"] == "gmacs" and data[1]["front"]["probability"] > 0.9
+    header = to_csv(front.shown).partition("\n")[0]
+    assert "front_probability,front_probability_knee," in header
+    plain = rank_trials(trials())
+    assert "front" not in to_csv(plain) and "front" not in json.loads(to_json(plain))[0]
+
+
+# --- latencies -------------------------------------------------------------------------------
+
+
+def latency_file(tmp_path: Path, *changes: dict) -> Path:
+    common = {"hardware": "GPU A", "dtype": "bf16", "batch": 1, "repeats": 9}
+    rows = [
+        {"arch_id": f"unet-{name}", "latency": common | {"median_s": 0.01 * i} | more}
+        for i, (name, more) in enumerate(
+            zip(("small", "bent", "large", "waste"), changes or ({},) * 4, strict=False), start=1
+        )
+    ]
+    file = tmp_path / "latencies.json"
+    file.write_text(json.dumps(rows))
+    return file
+
+
+def test_latencies_of_a_file_are_a_cost(tmp_path: Path) -> None:
+    known = read_latencies(latency_file(tmp_path))
+    front = front_of(trials(), "latency", latencies=known)
+    assert [row.front.value for row in front.among if row.front] == [0.01, 0.02, 0.03, 0.04]
+    assert "latency on GPU A (bf16, batch 1)" in front_notes(front)[0]
+    with pytest.raises(
+        RecordError, match="no latency on record of bent, large, small, waste; expected"
+    ):
+        front_of(trials(), "latency", latencies=Latencies({}, {}))
+
+
+def test_latencies_of_unlike_hardware_are_refused(tmp_path: Path) -> None:
+    file = latency_file(tmp_path, {}, {"hardware": "GPU B"})
+    with pytest.raises(IncomparableError, match=r"\[1\]: latencies of unlike hardware .*'GPU A'"):
+        read_latencies(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{", r"latencies.json:1:2: .*JSON"),
+        ("{}", "no list of profiles; expected what `nas-t2i profile"),
+        ('[{"arch_id": "a"}]', r"\[0\]: no latency"),
+    ],
+)
+def test_what_is_no_file_of_latencies(tmp_path: Path, text: str, told: str) -> None:
+    file = tmp_path / "latencies.json"
+    file.write_text(text)
+    with pytest.raises(RecordError, match=told):
+        read_latencies(file)
+    with pytest.raises(RecordError, match="can't be read"):
+        read_latencies(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("gmac=1", r"--under: got 'gmac=1'; .* latency; did you mean 'gmacs'\?"),
+        ("gmacs", "expected COST=NUMBER"),
+        ("gmacs=-1", "--under gmacs: got '-1'; expected a number above 0"),
+        ("gmacs=1e999", "expected a number above 0"),
+    ],
+)
+def test_limits_that_say_nothing(text: str, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        read_limits([text])
+
+
+@pytest.mark.parametrize("text", ["1", "a,2", "1,b", "nan,2", "1,2,3", "0.1,-3"])
+def test_references_that_are_none(text: str) -> None:
+    with pytest.raises(UserError, match="--reference: got"):
+        read_reference(text)
+
+
+def test_what_limits_and_references_say() -> None:
+    assert read_limits(["gmacs=100", "params=3e8"]) == {"gmacs": 100.0, "params": 3e8}
+    assert read_reference("-0.5,180") == (-0.5, 180.0)
