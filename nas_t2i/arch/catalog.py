@@ -140,5 +140,21 @@ def reported() -> tuple[Reported, ...]:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class ReportedOrder:
+    """Two backbones of which the paper says which aligns better at equal steps, and in what."""
+
+    better: str
+    worse: str
+    said: str
+
+
+@cache
+def reported_orders() -> tuple[ReportedOrder, ...]:
+    """Return the pairs that the paper's text puts in an order; its tables have no scores."""
+    text = resources.files("nas_t2i.arch").joinpath("reported_orders.csv").read_text("utf-8")
+    return tuple(ReportedOrder(**row) for row in csv.DictReader(text.splitlines()))
+
+
 def _optional(text: str) -> float | None:
     return float(text) if text else None

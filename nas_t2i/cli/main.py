@@ -15,6 +15,7 @@ from nas_t2i.cli.evaluate import evaluate_command
 from nas_t2i.cli.export import export_command
 from nas_t2i.cli.plugins import plugins_command
 from nas_t2i.cli.profile import profile_command
+from nas_t2i.cli.results.agreement import agreement_command
 from nas_t2i.cli.results.compare import compare_command
 from nas_t2i.cli.results.laws import scaling_command, statements_command
 from nas_t2i.cli.results.leaderboard import results_app
@@ -45,6 +46,7 @@ results_app.command("scaling", short_help="Power laws, and what is sooner.")(sca
 results_app.command("statements", short_help="The paper's questions.")(statements_command)
 results_app.command("compare", short_help="One result against another.")(compare_command)
 results_app.command("reliability", short_help="Seeds, rungs and controls.")(reliability_command)
+results_app.command("agreement", short_help="Do two budgets order alike?")(agreement_command)
 results_app.command("power", short_help="Seeds and prompts to tell two apart.")(power_command)
 app.add_typer(results_app, name="results")
 app.add_typer(benchmark_app, name="benchmark")
