@@ -110,7 +110,6 @@ def _pair_row(numbers: tuple[int, int], pair: Agreement) -> dict[str, str]:
         "studies": f"{numbers[0]}, {numbers[1]}",
         "archs\nin both": str(pair.architectures),
         "Spearman (95 %)": _interval(pair.spearman),
-        "Kendall": f"{pair.kendall.value:.2f}",
         "pairs told\napart by both": str(pair.told_apart),
         "the same\nway": str(pair.same_way),
         "regret": f"{pair.regret:.3f}",
