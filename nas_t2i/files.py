@@ -161,8 +161,15 @@ def read_bytes(file: Path) -> bytes:
 
 def read_json(file: Path) -> dict[str, Any]:
     """Read a JSON object. Raises ConfigError with the place of what is wrong."""
+    data = _json_value(file)
+    if not isinstance(data, dict):
+        raise ConfigError(str(file), f"got {data!r:.60}", expected="a JSON object")
+    return data
+
+
+def _json_value(file: Path) -> Any:
     try:
-        data = parse_json(read_regular(file, _MOST_JSON_BYTES))
+        return parse_json(read_regular(file, _MOST_JSON_BYTES))
     except FileNotFoundError:
         raise ConfigError(str(file), "no such file") from None
     except OSError as error:
@@ -171,8 +178,13 @@ def read_json(file: Path) -> dict[str, Any]:
         raise ConfigError(
             Where(str(file), error.line, error.column), error.problem, expected=error.expected
         ) from None
-    if not isinstance(data, dict):
-        raise ConfigError(str(file), f"got {data!r:.60}", expected="a JSON object")
+
+
+def json_list(file: Path) -> list[Any]:
+    """Read a JSON list. Raises ConfigError with the place of what is wrong."""
+    data = _json_value(file)
+    if not isinstance(data, list):
+        raise ConfigError(str(file), f"got {data!r:.60}", expected="a JSON list")
     return data
 
 

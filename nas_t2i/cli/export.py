@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nas_t2i import plugins
 from nas_t2i.cli.output.console import Console
 from nas_t2i.errors import RecordError, UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from nas_t2i.records import TrialRecord
 
 
 def export_command(
@@ -30,7 +33,7 @@ def export_command(
     """Write a trial's evaluated weights in diffusers' layout (config, safetensors, scheduler).
 
     A README.md beside them is a model card: architecture, protocol, scores, provenance, and a
-    placeholder for the licence.
+    placeholder for the licence. It names the command that trains the architecture at full scale.
 
     `from_pretrained(OUTPUT)` of UNet2DConditionModel or PixArtTransformer2DModel loads them, and
     `init_from: OUTPUT` in a budget trains on from them.
@@ -96,7 +99,18 @@ def _card(trial: Path, budget: dict[str, Any], checkpoint: str, weights: str) ->
     if not events:
         return ""
     record = assemble_trial(events, running=False, file=file)
-    return model_card(record, redacted_data(budget), int(checkpoint[5:]), weights)
+    return model_card(
+        record, redacted_data(budget), int(checkpoint[5:]), weights, _full_scale(trial, record)
+    )
+
+
+def _full_scale(trial: Path, record: TrialRecord) -> str:
+    """Return the study's folder of the architecture's full-scale run, where it is written."""
+    from nas_t2i.results.scale_up.files import BUDGET, folder_of
+
+    study = trial.parent.parent
+    folder = folder_of(study, record.name, record.arch_id)
+    return str(folder.relative_to(study)) if (folder / BUDGET).is_file() else ""
 
 
 def _trial_of(study: Path, name: str, seed: int | None) -> Path:

@@ -22,6 +22,7 @@ from nas_t2i.cli.results.leaderboard import results_app
 from nas_t2i.cli.results.power import power_command
 from nas_t2i.cli.results.reliability import reliability_command
 from nas_t2i.cli.results.report import plot_command, report_command, watch_command
+from nas_t2i.cli.scale_up import scale_up_command
 from nas_t2i.cli.schema import schema_command
 from nas_t2i.cli.search import search_command
 from nas_t2i.cli.validate import validate_command
@@ -53,6 +54,7 @@ app.add_typer(benchmark_app, name="benchmark")
 app.add_typer(data_app, name="data")
 app.command("evaluate", short_help="Score images: TIFA, CLIP, FID, ...")(evaluate_command)
 app.command("export", short_help="Write trained weights for diffusers.")(export_command)
+app.command("scale-up", short_help="Write the command that trains the winner.")(scale_up_command)
 app.command("validate")(validate_command)
 app.command("plugins", short_help="What can be named in YAML, and its checks.")(plugins_command)
 app.command("schema", short_help="Print a JSON Schema, for editors.")(schema_command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,13 +14,17 @@ from nas_t2i.results.report.held_fixed import plain
 from nas_t2i.untrusted.show import markdown
 from nas_t2i.version import __version__
 
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _LEFT_OUT = ("name", "search", "execution")
 
 
-def model_card(trial: TrialRecord, budget: Mapping[str, Any], step: int, weights: str) -> str:
+def model_card(
+    trial: TrialRecord, budget: Mapping[str, Any], step: int, weights: str, full_scale: str = ""
+) -> str:
     """Return the README.md of a trial's weights after `step` steps, for the hub or a colleague.
 
-    The licence is a placeholder: it depends on the data, which only who trained knows.
+    The licence is a placeholder: it depends on the data, which only who trained knows. `full_scale`
+    is where in the study's folder its full-scale run is written already; "": nowhere.
     """
     point = next((p for p in trial.curve if p.step == step), None)
     lines = [
@@ -47,6 +52,9 @@ def model_card(trial: TrialRecord, budget: Mapping[str, Any], step: int, weights
         "## Scores",
         "",
         *_scores(point, step),
+        "## Training it at full scale",
+        "",
+        *_full_scale(trial, full_scale),
         "## Provenance",
         "",
         *_table(_provenance(trial, step)),
@@ -104,6 +112,21 @@ def _scores(point: CurvePoint | None, step: int) -> list[str]:
     return [
         *_table(found),
         "± is one standard error over prompts or pairs; another seed differs by more.",
+        "",
+    ]
+
+
+def _full_scale(trial: TrialRecord, folder: str) -> list[str]:
+    # What is no plain name would be markup, or more than one word to a shell.
+    name, study = (
+        text if _PLAIN_NAME.fullmatch(text) else instead
+        for text, instead in ((trial.name, "NAME"), (trial.study, "STUDY"))
+    )
+    written = f" They are written there in {markdown(folder)}." if folder else ""
+    return [
+        f"Beside the study's records, `nas-t2i scale-up {study} --name {name}` writes a budget of "
+        "real data and the command that trains the full architecture under it, with its training "
+        f"compute, and its time where a throughput is known.{written}",
         "",
     ]
 

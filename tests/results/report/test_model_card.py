@@ -28,6 +28,9 @@ def test_it_says_what_was_trained_how_and_what_it_scored() -> None:
     ):
         assert told in card, told
     assert "None on record at step 7" in model_card(made, {}, 7, "raw")
+    assert "`nas-t2i scale-up sdxl-exhaustive --name SDXL-TD2`" in card
+    assert "They are written" not in card
+    assert "there in scale-up/SDXL-TD2." in model_card(made, {}, 7, "raw", "scale-up/SDXL-TD2")
 
 
 def test_names_are_no_markup() -> None:
