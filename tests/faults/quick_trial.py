@@ -13,7 +13,7 @@ import numpy as np
 from nas_t2i.events import EventLog, read_events
 from nas_t2i.files import write_json
 from nas_t2i.locks import FolderLock
-from nas_t2i.records import CurvePoint, EndEvent, RungEvent, Score, StartEvent, TrialState
+from nas_t2i.records import CurvePoint, EndEvent, RungEvent, Score, Signal, StartEvent, TrialState
 from nas_t2i.search.decisions import Decisions, InterruptedTrialError
 from nas_t2i.search.trial_config import TrialConfig, load_trial_config
 from nas_t2i.streams import derive_seed
@@ -23,19 +23,18 @@ PROMPTS = 8
 ORDER = "kill-a-trial"
 
 
-def point(config: TrialConfig, rung: int) -> CurvePoint:
-    """What is measured at a rung: better with training, as good as the architecture, noisy."""
+def point(config: TrialConfig, rung: int, *, full: bool) -> CurvePoint:
+    """What is measured at a rung: better with training, as good as the architecture, noisy.
+
+    At one that is not full it is a signal, of which less is better.
+    """
     quality = derive_seed(0, config.profile.arch_id, 0) % 1000 / 2000
     noise = np.random.default_rng(derive_seed(config.seed, config.key, rung) % 2**32)
     scores = (quality + rung / 100 + noise.normal(0, 0.02, PROMPTS)).tolist()
-    score = Score(
-        metric="tifa",
-        value=sum(scores) / PROMPTS,
-        stderr=0.01,
-        n=PROMPTS,
-        signature="quick",
-        per_prompt=scores,
-    )
+    mean, common = sum(scores) / PROMPTS, {"stderr": 0.01, "n": PROMPTS, "signature": "quick"}
+    score = Score(metric="tifa", value=mean, per_prompt=scores, **common)
+    loss = [1 - score for score in scores]
+    signal = Signal(name="heldout_loss", value=1 - mean, per_pair=loss, **common)
     return CurvePoint(
         step=rung,
         images=rung,
@@ -43,7 +42,8 @@ def point(config: TrialConfig, rung: int) -> CurvePoint:
         loss=1.0,
         seconds=1.0,
         evaluation_seconds=1.0,
-        scores={"tifa": score},
+        scores={"tifa": score} if full else {},
+        signals={} if full else {"heldout_loss": signal},
     )
 
 
@@ -52,7 +52,9 @@ def train(config: TrialConfig, folder: Path, decisions: Decisions, log: EventLog
     known = json.loads(saved.read_text())["reported"] if saved.exists() else 0
     events, _ = read_events(folder / "events.jsonl")
     on_record = {event.point.step for event in events if isinstance(event, RungEvent)}
-    rungs = config.budget["rungs"]  # all of them full; checking the budget would import torch
+    plan = config.budget["rungs"]  # checking the budget would import torch
+    full = plan["full"] if isinstance(plan, dict) else plan
+    rungs = sorted({*plan["signals"], *full}) if isinstance(plan, dict) else plan
     reported = known if all(r in on_record for r in rungs if r <= known) else 0
     log.append(StartEvent(record=config.new_record(), pid=0))
     try:
@@ -60,7 +62,7 @@ def train(config: TrialConfig, folder: Path, decisions: Decisions, log: EventLog
             decisions.check()
             if rung > reported:
                 time.sleep(0.02)
-                log.append(RungEvent(point=point(config, rung)))
+                log.append(RungEvent(point=point(config, rung, full=rung in full)))
                 write_json(saved, {"reported": rung})
             decided = rung in rungs[:-1]
             if decided and rung >= reported and not decisions.go_on(rung):

@@ -12,12 +12,14 @@ from diffusers import UNet2DConditionModel  # noqa: F401  once, for all the sear
 
 from nas_t2i.arch.space import load_space
 from nas_t2i.errors import UserError
+from nas_t2i.protocol.rungs import Rungs
 from nas_t2i.search import session
 from nas_t2i.search.driver import WallClock
 from nas_t2i.search.racing.ledger import RACE_FILE, read_pieces
 from nas_t2i.search.resume.rung_log import RUNGS_FILE, read_rungs
 from nas_t2i.search.runner import ProcessRunner
 from nas_t2i.search.session import SearchRequest, run_search
+from nas_t2i.search.stopping.asha import Asha
 from nas_t2i.search.stopping.best_share import BestShare
 from nas_t2i.search.stopping.race import Race
 from nas_t2i.store import read_contents
@@ -64,6 +66,7 @@ class Plan:
     retries: int = 50  # a campaign kills a trial oftener than a machine does
     real: bool = False
     race: bool = False
+    by_signal: bool = False
     retry_failed: bool = False
     wait_minutes: float = 10.0
 
@@ -76,6 +79,10 @@ class Plan:
         rule = BestShare(keep=(0.6, 0.5), margin=0.5, min_peers=2)
         if self.race:
             rule = Race(rule="race", compute=self.trials * 0.8, ahead=3, sure=0.999)
+        if self.by_signal:
+            rule = Asha(rule="asha", eta=2, signal="heldout_loss")
+            rungs = Rungs(full=budget.rungs[1:], cheap=budget.rungs[:1])
+            budget = budget.model_copy(update={"rungs": rungs})
         search = budget.search.model_copy(
             update={
                 "trials": self.trials,

@@ -141,6 +141,14 @@ def test_a_race(parallel, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
+def test_halving_by_a_signal(seed, tmp_path):
+    plan = Plan(tmp_path / "killed", trials=8, by_signal=True)
+    disturb(plan, 15, seed=50 + seed)
+    assert_like_one_left_alone(plan, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
 def test_side_by_side(seed, tmp_path):
     plan = Plan(tmp_path / "killed", trials=8, parallel=2, seeds=3)
     disturb(plan, 15, seed=10 + seed)
