@@ -14,6 +14,7 @@ from nas_t2i.errors import UserError
 from nas_t2i.shipped import find_file
 
 if TYPE_CHECKING:
+    from nas_t2i.results.fronts.front import FrontCost
     from nas_t2i.search.session import SearchRequest
 
 
@@ -44,12 +45,20 @@ def search_command(
     sampler: Annotated[
         str | None,
         typer.Option(
-            help="tpe, random, gp, nsga2, qmc or grid (all of it), instead of the budget's."
+            help="tpe, random, gp, nsga2, nsga3, qmc or grid (all of it), instead of the budget's."
         ),
     ] = None,
     sampler_option: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="An option of the sampler; may be repeated."),
+    ] = None,
+    objectives: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="Seek several things at once, as tifa,-gmacs: also -params, -compute, and what "
+            "the budget measures.",
+        ),
     ] = None,
     parallel: Annotated[
         int | None, typer.Option(min=1, help="Trials side by side. [default: one a core]")
@@ -80,6 +89,7 @@ def search_command(
       nas-t2i search search_spaces/sdxl.yaml
       nas-t2i search sdxl --trials 24 --seed 1 --study sdxl-wide
       nas-t2i search sdxl --sampler grid --seeds 2 --no-early-stopping
+      nas-t2i search sdxl --objectives tifa,-gmacs --study sdxl-front
       nas-t2i search comparison --seeds 3 --controls --no-early-stopping
       nas-t2i search sdxl --storage postgresql+psycopg://user:password@host/optuna
     """
@@ -102,6 +112,8 @@ def search_command(
         changes |= {"sampler": sampler, "sampler_options": {}}
     if sampler_option:
         changes["sampler_options"] = _options(sampler_option)
+    if objectives is not None:
+        changes["objectives"] = objectives.split(",")
     if not early_stopping:
         changes["early_stopping"] = None
     request = SearchRequest(
@@ -133,6 +145,8 @@ def _search(request: SearchRequest) -> int:
     from nas_t2i.cli.output.progress import Progress
     from nas_t2i.records import TrialState
     from nas_t2i.results.exports import render_leaderboard, write_leaderboard
+    from nas_t2i.results.fronts.front import with_front
+    from nas_t2i.results.fronts.wording import front_notes
     from nas_t2i.results.leaderboard import rank_trials
     from nas_t2i.search.candidates import Candidate, CandidateFactory
     from nas_t2i.search.driver import Listener
@@ -164,14 +178,26 @@ def _search(request: SearchRequest) -> int:
         if progress is not None:
             progress.end()
             write_leaderboard(request.folder)
-    render_leaderboard(
-        rank_trials(read_trials(request.folder)), console, study=read_study(request.folder)
-    )
+    trials = read_trials(request.folder)
+    notes: list[str] = []
+    rows = rank_trials(trials)
+    if (cost := _cost_sought(request)) is not None:
+        front = with_front(rows, trials, cost)
+        rows, notes = front.rows, front_notes(front)
+    render_leaderboard(rows, console, study=read_study(request.folder), notes=notes)
     _write_report(request.folder, console)
     assert progress is not None
     console.print(progress.summary(), highlight=False, markup=False, soft_wrap=True)
     states = [end.state for candidate in candidates for end in candidate.ends.values()]
     return 0 if TrialState.COMPLETE in states or TrialState.STOPPED in states else 1
+
+
+def _cost_sought(request: SearchRequest) -> FrontCost | None:
+    """Return the first exact cost among the objectives, None where there is none."""
+    from nas_t2i.results.fronts.front import FRONT_COSTS
+
+    exact = [objective.name for objective in request.budget.objectives if objective.exact]
+    return next((cost for cost in FRONT_COSTS if cost in exact[:1]), None)
 
 
 def _write_report(folder: Path, console: Console) -> None:

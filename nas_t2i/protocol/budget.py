@@ -15,6 +15,7 @@ from nas_t2i.errors import RecordError
 from nas_t2i.protocol.conditioning import CodecSettings, TextEncoderSettings
 from nas_t2i.protocol.data import PairsData, ShapesData
 from nas_t2i.protocol.evaluation import EvaluationSettings
+from nas_t2i.protocol.objectives import COSTS, ObjectiveOf, read_objectives
 from nas_t2i.protocol.part import Named, Part
 from nas_t2i.protocol.rungs import Rungs, RungsForm, ladder
 from nas_t2i.protocol.search import RacingRule, SearchPlan
@@ -91,7 +92,41 @@ class Budget(Part):
                 )
         if isinstance(rule, RacingRule):
             rule.check_plan(self.rungs, self.search.trials)
+        self.check_objectives()
         return self
+
+    def check_objectives(self) -> None:
+        """Raise ValueError where what is sought, the sampler and the stopping rule don't fit."""
+        plan, sought = self.search, self.objectives
+        rule = plan.early_stopping
+        if not sought:
+            if plan.sampler == "nsga3":
+                raise ValueError(
+                    "search.sampler: got 'nsga3', which is for several objectives; expected "
+                    "search.objectives beside it, or nsga2"
+                )
+            return
+        if rule is not None and not (isinstance(rule, RacingRule) and rule.FRONTS):
+            raise ValueError(
+                f"search.objectives: got {', '.join(plan.objectives)} with early_stopping "
+                f"{rule.rule!r}, which judges by the score alone; expected rule race, or null"
+            )
+        measured = [objective.name for objective in sought if not objective.exact]
+        if rule is not None and measured != [self.evaluation.metric]:
+            raise ValueError(
+                f"search.objectives: got {', '.join(plan.objectives)} in a race, which seeks "
+                f"{self.evaluation.metric} against -{', -'.join(COSTS)} alone; expected some of "
+                "them, or early_stopping: null"
+            )
+
+    @property
+    def objectives(self) -> tuple[ObjectiveOf, ...]:
+        """What is sought at once; nothing where it is the ranked metric alone."""
+        if not self.search.objectives:
+            return ()
+        return read_objectives(
+            self.search.objectives, self.evaluation, signals=bool(self.signal_pairs)
+        )
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:

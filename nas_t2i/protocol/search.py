@@ -68,6 +68,9 @@ class Contender:
     """Steps of training given to it so far, all its seeds together, those under way too."""
     free: bool
     """Whether it can be trained on: nothing of it is under way, and something is left to train."""
+    costs: tuple[float, ...] = ()
+    """What it costs, smaller is better, exact: the search's objectives beside the score. Where it
+    has none, the best score alone is sought."""
 
 
 class RacingRule(StoppingRule):
@@ -76,6 +79,8 @@ class RacingRule(StoppingRule):
     A piece is the training of one seed up to its next rung. Every architecture first gets one, up
     to the first rung; from then on the rule is asked before each piece. Nobody is stopped for good.
     """
+
+    FRONTS: ClassVar[bool] = False  # whether it can seek a front: it looks at contenders' costs
 
     compute: float = Field(gt=0, description="training to give away, in trials to the last rung")
     ahead: int = Field(
@@ -91,7 +96,8 @@ class RacingRule(StoppingRule):
         """Return the index of the free contender that is trained on; None: the race is decided.
 
         `draws` of shape (draws, contenders) are joint draws of the final scores, larger for
-        better. At least one contender is free.
+        better. At least one contender is free. Where contenders have costs, the front of score
+        against them is sought.
         """
 
     def goes_on(
@@ -122,10 +128,17 @@ class SearchPlan(Part):
         ge=1, description="trials per architecture; scores are means; in a race, at most so many"
     )
     parallel: int = Field(ge=0, description="trials side by side; 0: one per `threads` cores")
-    sampler: Literal["tpe", "random", "gp", "nsga2", "qmc", "grid"] = Field(
+    sampler: Literal["tpe", "random", "gp", "nsga2", "nsga3", "qmc", "grid"] = Field(
         description="one of Optuna's, or grid: every architecture of the space, in random order"
     )
     sampler_options: dict[str, Any] = Field(description="keyword arguments of Optuna's sampler")
+    objectives: Annotated[tuple[str, ...], Field(strict=False)] = Field(
+        default=(),
+        exclude_if=lambda objectives: not objectives,
+        description="what is sought at once, the sign says the direction: [tifa, -gmacs]; of the "
+        "metrics and signals that are measured, -gmacs, -params, -compute; left out: the ranked "
+        "metric alone",
+    )
     early_stopping: (
         Annotated[StoppingRule, Named("stopping", "rule", default="best_share")] | None
     ) = Field(description="null: every trial runs to the end")

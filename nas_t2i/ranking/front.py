@@ -15,8 +15,11 @@ from nas_t2i.ranking.observations import FloatArray
 def on_front(scores: npt.ArrayLike, costs: npt.ArrayLike) -> BoolArray:
     """Return in which draws an architecture is on the front: (draws, architectures).
 
-    It is where no other one is as good and as cheap, and better in one of the two.
+    It is where no other one is as good and as cheap, and better in one of them. `costs` may be
+    several, (architectures, costs).
     """
+    if np.ndim(costs) == 2:
+        return _on_front_of_many(np.asarray(scores), np.asarray(costs))
     drawn, price = _checked(scores, costs)
     group, best = _best_by_cost(drawn, price)
     cheaper = np.full_like(best, -np.inf)
@@ -25,19 +28,17 @@ def on_front(scores: npt.ArrayLike, costs: npt.ArrayLike) -> BoolArray:
     return on
 
 
-def dominated_by_cheaper(
-    scores: npt.ArrayLike, costs: npt.ArrayLike, *, by: npt.ArrayLike | None = None
-) -> FloatArray:
-    """Return how probable it is that another one is as cheap or cheaper, and better.
-
-    (architectures,); `by` (architectures,) says who may dominate, all unless it is given.
-    """
-    drawn, price = _checked(scores, costs)
-    may = np.ones(len(price), dtype=bool) if by is None else np.asarray(by, dtype=bool)
-    group, best = _best_by_cost(np.where(may, drawn, -np.inf), price)
-    reached = np.maximum.accumulate(best, axis=1)
-    share: FloatArray = (reached[:, group] > drawn).mean(axis=0)
-    return share
+def _on_front_of_many(drawn: FloatArray, costs: FloatArray) -> BoolArray:
+    on = np.ones(drawn.shape, dtype=np.bool_)
+    for index, own in enumerate(costs):
+        affordable = (costs <= own).all(axis=1)
+        alike = (costs == own).all(axis=1)
+        cheaper = affordable & ~alike
+        value = drawn[:, index]
+        if cheaper.any():
+            on[:, index] &= value > drawn[:, cheaper].max(axis=1)
+        on[:, index] &= value >= drawn[:, alike].max(axis=1)
+    return on
 
 
 def hypervolume(

@@ -24,7 +24,7 @@ from nas_t2i.records import (
 from nas_t2i.search.candidates import Candidate, Proposals
 from nas_t2i.search.racing.ledger import Piece
 from nas_t2i.search.resume.faults import Faults
-from nas_t2i.search.resume.outcome import outcome_of
+from nas_t2i.search.resume.outcome import outcome_under
 from nas_t2i.search.resume.rung_log import RungLog
 from nas_t2i.search.runner import Runner, RunningTrial
 from nas_t2i.search.study import OptunaStudy
@@ -286,7 +286,7 @@ class Driver:
         """Let Optuna know how far a candidate is, unless all is about to end."""
         if candidate.optuna_number is None:
             return
-        outcome = outcome_of(candidate, self.budget.full_rungs, self.budget.evaluation.metric)
+        outcome = outcome_under(self.budget, candidate)
         try:
             candidate.optuna_number = self.optuna.agree(candidate.optuna_number, outcome)
         except StorageError:

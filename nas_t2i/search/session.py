@@ -33,6 +33,7 @@ from nas_t2i.records import (
 from nas_t2i.search.candidates import Candidate, CandidateFactory, Proposals, count_trainable
 from nas_t2i.search.driver import Driver, Listener, WallClock
 from nas_t2i.search.launch import find_machines, trials_at_once
+from nas_t2i.search.objectives.values import directions
 from nas_t2i.search.racing.driver import RaceDriver
 from nas_t2i.search.racing.ledger import Ledger
 from nas_t2i.search.resume.faults import Faults
@@ -117,7 +118,13 @@ def with_plan(budget: Budget, changes: Mapping[str, Any]) -> Budget:
             plan.early_stopping.check_plan(budget.rungs, plan.trials)
         except ValueError as error:
             raise UserError(f"--trials: {error}") from None
-    return budget.model_copy(update={"search": plan})
+    changed = budget.model_copy(update={"search": plan})
+    try:
+        changed.check_objectives()
+    except ValueError as error:
+        option = "--objectives: " if "objectives" in changes else ""
+        raise UserError(f"{option}{error}") from None
+    return changed
 
 
 def make_factory(budget: Budget, seeds: tuple[int, ...]) -> CandidateFactory:
@@ -276,7 +283,7 @@ def _open_optuna(request: SearchRequest, say: Callable[[str], None]) -> OptunaSt
         seed=request.seed,
         sampler=request.budget.search.sampler,
         sampler_options=request.budget.search.sampler_options,
-        better=request.budget.evaluation.BETTER,
+        better=directions(request.budget),
         own=not request.storage,
         wait_minutes=request.budget.search.storage_wait_minutes,
         warn=say,
@@ -294,6 +301,11 @@ def _check_same_settings(request: SearchRequest) -> None:
             ("space", record.space.space_id, request.space.space_id),
             ("budget", record.budget_id, request.budget.budget_id),
             ("seed", record.seed, request.seed),
+            (
+                "objectives",
+                ", ".join(record.budget.data["search"].get("objectives", [])) or "none",
+                ", ".join(request.budget.search.objectives) or "none",
+            ),
             ("storage", record.storage, request.storage_shown),
             ("plug-ins", _listed(record.plugins), _listed(plugins.used())),
         )
@@ -335,6 +347,8 @@ def _study_record(request: SearchRequest) -> StudyRecord:
     rule = "none: every trial runs to the end"
     if stopping is not None:
         rule = stopping.described(budget.decided_rungs)
+    if budget.objectives:
+        rule += f"; sought at once: {', '.join(map(str, budget.objectives))}"
     trained = "the full architecture"
     if budget.proxy:
         trained = f"a proxy of channels / {budget.proxy.channel_divisor}"

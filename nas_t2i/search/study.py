@@ -16,7 +16,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, create_trial
 from optuna.trial import TrialState as OptunaState
 
-from nas_t2i.errors import MissingExtraError, UserError
+from nas_t2i.errors import MissingExtraError, StorageError, UserError
 from nas_t2i.protocol.evaluation import Better
 from nas_t2i.search.storage import Patience, open_storage, readable_storage_errors
 from nas_t2i.streams import derive_seed
@@ -29,6 +29,7 @@ _SAMPLERS: dict[str, Callable[..., BaseSampler]] = {
     "random": optuna.samplers.RandomSampler,
     "gp": optuna.samplers.GPSampler,
     "nsga2": optuna.samplers.NSGAIISampler,
+    "nsga3": optuna.samplers.NSGAIIISampler,
     "qmc": optuna.samplers.QMCSampler,
     "grid": optuna.samplers.RandomSampler,  # never asked: all that is proposed is named
 }
@@ -53,6 +54,15 @@ class Outcome:
     """Mean over the seeds at the last rung, of a complete one."""
     at_rungs: Mapping[int, float]
     """Mean over the seeds at each rung that all of them have reached."""
+    values: tuple[float, ...] = ()
+    """One for each of several objectives, in their order; then `value` is None."""
+
+    @property
+    def told(self) -> list[float] | None:
+        """What Optuna is told of a complete one."""
+        if self.values:
+            return list(self.values)
+        return None if self.value is None else [self.value]
 
 
 @dataclass(frozen=True)
@@ -133,12 +143,14 @@ class OptunaStudy:
         seed: int,
         sampler: str,
         sampler_options: Mapping[str, Any],
-        better: Better = "larger",
+        better: Better | Sequence[Better] = "larger",
         own: bool = False,
         wait_minutes: float = 10.0,
         warn: Callable[[str], None],
     ) -> None:
         """Open or create the study, of scores of which `better` ones are larger or smaller.
+
+        Of several objectives `better` has one each.
 
         `storage_url` may be "": it is kept in memory.
 
@@ -156,12 +168,20 @@ class OptunaStudy:
         logging.getLogger("alembic").setLevel(logging.ERROR)
         self._url, self.shown = storage_url, redacted(storage_url)
         self.patience = Patience(storage_url, wait_minutes, warn)
+        sought = [better] if isinstance(better, str) else better
+        directions = ["maximize" if one == "larger" else "minimize" for one in sought]
         with readable_storage_errors(storage_url):
             self._study = optuna.create_study(
                 study_name=name,
                 storage=open_storage(storage_url, warn, own=own),
-                direction="maximize" if better == "larger" else "minimize",
+                directions=directions,
                 load_if_exists=True,
+            )
+            there = [direction.name.lower() for direction in self._study.directions]
+        if there != directions:
+            raise StorageError(
+                f"storage {self.shown}: its study of this name seeks {', '.join(there)}, not "
+                f"{', '.join(directions)}; choose another --study, or the objectives it began with"
             )
         self._storage = self._study._storage
 
@@ -230,7 +250,7 @@ class OptunaStudy:
                 if held.get(step) != value:
                     self._storage.set_trial_intermediate_value(trial._trial_id, step, value)
             if outcome.state != "running":
-                self._study.tell(number, outcome.value, state=_STATES[outcome.state])
+                self._study.tell(number, outcome.told, state=_STATES[outcome.state])
             return number
         # One that is measured again may come to hold the same: that shows at its end.
         if _holds(trial, outcome) or (outcome.state == "running" and not is_open):
@@ -282,12 +302,12 @@ class OptunaStudy:
         outcome: Outcome | None = None,
     ) -> int:
         at_rungs = dict(outcome.at_rungs) if outcome else {}
-        value = outcome.value if outcome else None
+        values = outcome.told if outcome else None
         if state is OptunaState.PRUNED and at_rungs:
-            value = at_rungs[max(at_rungs)]  # as Optuna has it
+            values = [at_rungs[max(at_rungs)]]  # as Optuna has it
         template = create_trial(
             state=state,
-            value=value,
+            values=values,
             params=draft.params,
             distributions=draft.distributions,
             user_attrs=dict(attributes),
@@ -338,7 +358,7 @@ def _frozen(number: int) -> FrozenTrial:
 def _holds(trial: FrozenTrial, outcome: Outcome) -> bool:
     return (
         trial.state is _STATES[outcome.state]
-        and (outcome.state != "complete" or trial.value == outcome.value)
+        and (outcome.state != "complete" or trial.values == outcome.told)
         and trial.intermediate_values == dict(outcome.at_rungs)
     )
 

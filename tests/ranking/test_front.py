@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas_t2i.ranking.front import dominated_by_cheaper, hypervolume, knee, on_front
+from nas_t2i.ranking.front import hypervolume, knee, on_front
 from nas_t2i.ranking.posterior import believe
 from tests.ranking.made import SCALE, observed
 
@@ -23,8 +23,22 @@ def test_on_the_front_is_what_nothing_dominates(points: list[tuple[int, int]]) -
         for cost, score in points
     ]
     assert on_front(scores[None], costs)[0].tolist() == free
-    better = [any(c <= cost and s > score for c, s in points) for cost, score in points]
-    assert dominated_by_cheaper(scores[None], costs).tolist() == [float(b) for b in better]
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(*[st.integers(0, 3)] * 3), min_size=1, max_size=9))
+def test_a_front_against_several_costs(points: list[tuple[int, int, int]]) -> None:
+    table = np.array(points, dtype=float)
+    free = [
+        not any(
+            c <= cost and d <= other and s >= score and (c, d, s) != (cost, other, score)
+            for c, d, s in points
+        )
+        for cost, other, score in points
+    ]
+    assert on_front(table[None, :, 2], table[:, :2])[0].tolist() == free
+    one = on_front(table[None, :, 2], table[:, 0])
+    assert (on_front(table[None, :, 2], table[:, :1]) == one).all()
 
 
 @settings(deadline=None)

@@ -427,3 +427,20 @@ def test_a_rule_that_has_a_signal_decides_at_rungs_without_a_score():
     assert [end[2].value for end in watcher.ends] == ["complete", "stopped", "stopped", "complete"]
     assert table.trials["SD2-C320", 0].answered == [(1, False)]
     assert told.held[2].at_rungs == {} and told.held[2].state == "stopped"
+
+
+def test_of_several_objectives_optuna_holds_values_and_costs():
+    names = ("SDXL-C320", "SDXL-TD4_4", "SD2-C320")
+    outcomes = {(name, 0): (0.1, 0.2, 0.3 + i / 10) for i, name in enumerate(names)}
+    outcomes[names[1], 0] = TrialState.DIVERGED
+    driver, _, _, told = drive(
+        outcomes, [candidate(n, optuna_number=i) for i, n in enumerate(names)]
+    )
+    plan = driver.budget.search.model_copy(update={"objectives": ("tifa", "-gmacs", "-compute")})
+    driver.budget = driver.budget.model_copy(update={"search": plan})
+    driver.run()
+    compute = 6e9 * RUNGS[-1] * driver.budget.training.batch
+    held = {n: (o.state, o.value, o.at_rungs, o.values) for n, o in told.held.items()}
+    assert held[1] == ("failed", None, {}, ())
+    assert held[0] == ("complete", None, {}, (pytest.approx(0.3), 1.0, compute))
+    assert held[2][3][0] == pytest.approx(0.5)

@@ -150,6 +150,31 @@ def test_a_race_that_is_interrupted_decides_and_measures_what_a_whole_one_does(r
     assert watcher.begun == []
 
 
+def test_a_search_for_a_front_tells_optuna_scores_and_costs_and_keeps_to_its_objectives(request_):
+    plan = request_.budget.search.model_copy(
+        update={"trials": 2, "objectives": ("tifa", "-gmacs", "-compute")}
+    )
+    budget = request_.budget.model_copy(update={"search": plan})
+    request_ = dataclasses.replace(request_, budget=budget, controls=False)
+    candidates = run_search(request_, lambda *_: Watcher(), print)
+    contents = read_contents(request_.folder)
+    assert "sought at once: tifa, -gmacs, -compute" in contents.record.stop_rule
+    journal = (request_.folder / "optuna.journal").read_text().splitlines()
+    told = [line["values"] for line in map(json.loads, journal) if line.get("values")]
+    whole = {t.name: t for t in contents.trials}
+    assert sorted(told) == sorted(
+        [
+            whole[c.name].curve[-1].scores["tifa"].value,
+            c.profile.gmacs,
+            whole[c.name].curve[-1].training_flops,
+        ]
+        for c in candidates
+    )
+    plain = budget.model_copy(update={"search": plan.model_copy(update={"objectives": ()})})
+    with pytest.raises(StorageError, match=r"objectives tifa, -gmacs, -compute then, none now"):
+        run_search(dataclasses.replace(request_, budget=plain), lambda *_: Watcher(), print)
+
+
 def test_another_budget_seed_or_space_may_not_enter_a_study(request_):
     from nas_t2i.search.session import _study_record
     from nas_t2i.store import write_study

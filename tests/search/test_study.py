@@ -326,6 +326,71 @@ def test_a_genetic_sampler_has_generations_and_is_resumed_in_the_same_one(url):
     assert again.draft(draw).made == study.draft(draw).made
 
 
+SEVERAL = ["larger", "smaller"]
+
+
+def open_front(url: str, *, seed: int = 0, sampler: str = "tpe", **options) -> OptunaStudy:
+    return OptunaStudy(
+        "s",
+        url,
+        seed=seed,
+        sampler=sampler,
+        sampler_options=options,
+        better=SEVERAL,
+        warn=lambda _: None,
+    )
+
+
+def run_front(study: OptunaStudy, count: int) -> list[tuple[object, ...]]:
+    seen = []
+    for _ in range(count):
+        draft = study.draft(draw)
+        number = study.keep(draft)
+        values = (float(sum(draft.made)), float(draft.made[0]))
+        assert study.agree(number, Outcome("running", None, {})) == number
+        assert study.agree(number, Outcome("complete", None, {}, values)) == number
+        seen.append(draft.made)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("sampler", "options"),
+    [
+        ("tpe", {"n_startup_trials": 4}),
+        ("gp", {"n_startup_trials": 4}),
+        ("nsga2", {"population_size": 4}),
+        ("nsga3", {"population_size": 4}),
+        ("random", {}),
+    ],
+)
+def test_samplers_of_several_objectives_go_on_as_they_would_have(sampler, options, tmp_path):
+    pytest.importorskip("scipy")
+    whole = run_front(open_front("", sampler=sampler, **options), 9)
+    url = f"journal:{tmp_path / 's.journal'}"
+    parts = run_front(open_front(url, sampler=sampler, **options), 5)
+    study = open_front(url, sampler=sampler, **options)
+    parts += run_front(study, 4)
+    assert parts == whole
+    trial = study._study.get_trials(deepcopy=False)[0]
+    assert trial.values == [sum(parts[0]), parts[0][0]] and trial.intermediate_values == {}
+
+
+def test_a_result_that_changed_of_several_objectives_gets_another_place():
+    study = open_front("")
+    number = study.keep(study.draft(draw))
+    study.agree(number, Outcome("complete", None, {}, (1.0, 2.0)))
+    assert study.agree(number, Outcome("complete", None, {}, (1.0, 2.0))) == number
+    assert study.agree(number, Outcome("complete", None, {}, (1.5, 2.0))) == number + 1
+    assert study.agree(study.keep(study.draft(draw)), Outcome("failed", None, {})) == number + 2
+
+
+def test_a_study_of_other_objectives_is_refused(tmp_path):
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    open_study(url)
+    with pytest.raises(StorageError, match="seeks maximize, not maximize, minimize; choose anot"):
+        open_front(url)
+
+
 def test_a_study_in_memory_proposes_what_one_on_disk_does(tmp_path):
     on_disk = open_study(f"journal:{tmp_path / 's.journal'}")
     in_memory = open_study("")

@@ -35,6 +35,9 @@ class RaceStatus:
         if piece.table:
             first = max(piece.table, key=lambda standing: standing.best)
             self._leader = f", {first.name} is the best with {first.best:.0%}"
+            members = [one.front for one in piece.table if one.front is not None]
+            if members:
+                self._leader = f", about {sum(members):.0f} of {len(members)} on the front"
 
     @property
     def begun(self) -> int:
@@ -87,6 +90,8 @@ def why(piece: Piece) -> str:
     if piece.why != "race":
         return {"first": "", "finish": "leads", "control": "control"}[piece.why]
     own = next(standing for standing in piece.table if standing.name == piece.name)
+    if own.front is not None:
+        return f"on the front with {own.front:.0%}"
     return f"the best with {own.best:.0%}"
 
 

@@ -74,7 +74,8 @@ def leaderboard(
     pareto: Annotated[
         bool,
         typer.Option(
-            "--pareto", help="Only probable members of the front of expected score against --cost."
+            "--pareto",
+            help="Only who is on the front of expected score against --cost with 5 % or more.",
         ),
     ] = False,
     cost: Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nas_t2i.results.figures.wording import interval, number, percent, scaled
-from nas_t2i.results.fronts.front import LEAST_SHOWN, Front, FrontCost
+from nas_t2i.results.fronts.front import Front, FrontCost
 from nas_t2i.results.leaderboard import LeaderboardRow
 from nas_t2i.results.metrics import display_name
 
@@ -24,8 +24,7 @@ def front_notes(front: Front) -> list[str]:
     of = _OF[front.cost] + (f" on {front.hardware}" if front.hardware else "")
     notes = [
         f"P(front): probability that none of the {len(front.among)} is as cheap in {of} and "
-        f"better, over the draws of P(best); the cost is exact. Shown from {LEAST_SHOWN:.0%} on, "
-        "predicted ones too.",
+        f"better, over the draws of P(best); the cost is exact",
         _knee(front),
         f"{_hypervolume(front)}; --reference SCORE,COST sets it",
     ]

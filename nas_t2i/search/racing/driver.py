@@ -15,9 +15,11 @@ import numpy as np
 
 from nas_t2i.errors import StorageError
 from nas_t2i.protocol.search import RacingRule
+from nas_t2i.ranking.front import on_front
 from nas_t2i.records import RungEvent, TrialEvent
 from nas_t2i.search.candidates import Candidate
 from nas_t2i.search.driver import Driver, Run
+from nas_t2i.search.objectives.values import exact_costs, values_of
 from nas_t2i.search.racing.belief import draws, first_value
 from nas_t2i.search.racing.known import Entry, is_done, known_entries
 from nas_t2i.search.racing.ledger import RACE_FILE, Ledger, Piece, Standing
@@ -193,17 +195,20 @@ class RaceDriver(Driver):
         racing = [entry for entry in entries if not entry.out and entry.reached]
         if not racing:
             return None
-        contenders = [entry.contender(rungs) for entry in racing]
+        costs = [exact_costs(self.budget, entry.candidate) for entry in racing]
+        contenders = [e.contender(rungs, own) for e, own in zip(racing, costs, strict=True)]
         drawn = draws(self.budget, racing, self.seed, len(pieces))
         best = np.bincount(np.argmax(drawn, axis=1), minlength=len(racing)) / len(drawn)
+        front = on_front(drawn, np.array(costs)).mean(axis=0) if any(costs) else None
         table = [
             Standing(
                 name=entry.candidate.name,
                 steps=entry.steps,
                 reached=entry.reached,
-                best=round(float(share), 4),
+                best=round(float(best[i]), 4),
+                front=None if front is None else round(float(front[i]), 4),
             )
-            for entry, share in zip(racing, best, strict=True)
+            for i, entry in enumerate(racing)
         ]
         if any(contender.free for contender in contenders):
             chosen = self.rule.choose(contenders, drawn)
@@ -260,5 +265,12 @@ class RaceDriver(Driver):
             value = None if point is None else first_value(self.budget, point)
             if value is not None and self.budget.evaluation.BETTER == "smaller":
                 value = -value
-            outcome = Outcome("failed" if value is None else "complete", value, {})
+            values = None
+            if value is not None and self.budget.objectives:
+                values = values_of(self.budget, candidate, score=value)
+                value = None
+            state: Literal["failed", "complete"] = (
+                "failed" if value is None and values is None else "complete"
+            )
+            outcome = Outcome(state, value, {}, values or ())
             candidate.optuna_number = self.optuna.agree(candidate.optuna_number, outcome)

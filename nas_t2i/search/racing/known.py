@@ -70,10 +70,10 @@ class Entry:
                 return seed, begin, following if early else rungs[-1]
         return None
 
-    def contender(self, rungs: Sequence[int]) -> Contender:
+    def contender(self, rungs: Sequence[int], costs: tuple[float, ...] = ()) -> Contender:
         """Return what a racing rule sees of it."""
         free = not self.busy and self.next_piece(rungs) is not None
-        return Contender(self.candidate.name, self.steps, free)
+        return Contender(self.candidate.name, self.steps, free, costs)
 
 
 def known_entries(

@@ -24,6 +24,11 @@ class Standing(BaseModel):
     steps: int = Field(description="given to it before, all seeds together")
     reached: dict[int, int] = Field(description="seed -> the last rung that was known of it")
     best: float = Field(description="probability of being the best")
+    front: float | None = Field(
+        default=None,
+        exclude_if=lambda share: share is None,
+        description="with objectives: probability of being on the front",
+    )
 
 
 class Piece(BaseModel):

@@ -18,7 +18,7 @@ from nas_t2i.protocol.search import RacingRule
 from nas_t2i.records import EndEvent, TrialRecord, TrialState
 from nas_t2i.search.candidates import Candidate, CandidateFactory
 from nas_t2i.search.resume.faults import is_to_be_tried
-from nas_t2i.search.resume.outcome import outcome_of
+from nas_t2i.search.resume.outcome import outcome_under
 from nas_t2i.search.resume.rung_log import RungLog
 from nas_t2i.search.study import OptunaStudy
 from nas_t2i.search.trial_config import Control, load_trial_config, trial_key
@@ -173,7 +173,7 @@ def _agree(
     for candidate in candidates.values():
         before = candidate.optuna_number
         if before is not None:
-            outcome = outcome_of(candidate, budget.full_rungs, budget.evaluation.metric)
+            outcome = outcome_under(budget, candidate)
             candidate.optuna_number = optuna.agree(before, outcome)
             if candidate.optuna_number != before and outcome.state != "running":
                 say(

@@ -4,15 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nas_t2i.protocol.budget import Budget
 from nas_t2i.records import TrialState
 from nas_t2i.search.candidates import Candidate
+from nas_t2i.search.objectives.values import values_of
 from nas_t2i.search.study import Outcome
 
 _BROKEN = (TrialState.FAILED, TrialState.DIVERGED)
 
 
+def outcome_under(budget: Budget, candidate: Candidate) -> Outcome:
+    """Return what the sampler is to know of a candidate: of `outcome_of`, or of objectives.
+
+    With several objectives Optuna has no values at rungs: what did not complete has failed.
+    """
+    outcome = outcome_of(candidate, budget.full_rungs, budget.evaluation.metric)
+    if not budget.objectives:
+        return outcome
+    values = values_of(budget, candidate) if outcome.state == "complete" else None
+    if outcome.state == "running" or values is None:
+        return Outcome("running" if outcome.state == "running" else "failed", None, {})
+    return Outcome("complete", None, {}, values)
+
+
 def outcome_of(candidate: Candidate, rungs: Sequence[int], metric: str) -> Outcome:
-    """Return what the sampler is to know of a candidate.
+    """Return what the sampler is to know of a candidate, where one score is sought.
 
     The value at a rung is the mean over the seeds, once every seed has reached it. A seed that
     failed or diverged for good is not waited for, and counts where it got to. A rung that a stopped

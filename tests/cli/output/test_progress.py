@@ -158,6 +158,10 @@ def test_a_race_says_whom_it_trains_on_and_how_much_is_given_away(tmp_path):
     shown = text_of(progress.console)
     assert "at most 2 seed(s)" in shown
     assert "A seed 0: to step 540 (the best with 50%); 1.0 of 10 trials given" in shown
+    table = [Standing(name="A", steps=540, reached={0: 540}, best=0.5, front=0.9)]
+    progress.decided(Piece(number=2, begin=300, step=540, why="race", table=table, **first))
+    shown = text_of(progress.console)
+    assert "to step 540 (on the front with 90%)" in shown and "about 1 of 1 on the front" in shown
 
 
 def test_the_time_left_of_a_race_counts_steps_and_pieces(tmp_path: Path) -> None:

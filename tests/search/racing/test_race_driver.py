@@ -27,14 +27,28 @@ SCORES = {
 }
 
 
-def race_budget(**changes):
+# Against these costs the third is dominated by the second, which is cheaper and better; the
+# others are a front.
+GMACS = dict(zip(NAMES, (60.0, 50.0, 55.0, 30.0, 20.0, 10.0), strict=True))
+FRONT = ("tifa", "-gmacs")
+
+
+def entrant(name, seeds, optuna_number):
+    made = candidate(name, seeds, optuna_number=optuna_number)
+    made.profile = made.profile.model_copy(update={"gmacs": GMACS[name]})
+    return made
+
+
+def race_budget(objectives=(), **changes):
     whole = load_budget("budgets/embedded.yaml")
     rule = Race(rule="race", **({"compute": 4.0, "ahead": 3} | changes))
     return whole.model_copy(
         update={
             "rungs": Rungs(RUNGS),
             "training": whole.training.model_copy(update={"steps": RUNGS[-1]}),
-            "search": whole.search.model_copy(update={"early_stopping": rule}),
+            "search": whole.search.model_copy(
+                update={"early_stopping": rule, "objectives": objectives}
+            ),
         }
     )
 
@@ -110,7 +124,7 @@ def race(order=0, *, parallel=2, kill_after=(), folder=None, seeds=3, names=NAME
     for polls in [*kill_after, None]:
         known = []
         for old in candidates:  # what a new process reads: candidates with their curves and ends
-            new = candidate(old.name, old.seeds, optuna_number=old.optuna_number)
+            new = entrant(old.name, old.seeds, old.optuna_number)
             for seed in old.seeds:
                 for step, value in disk.curves.get((old.name, seed), []):
                     new.points.setdefault(step, {})[seed] = point(step, value)
@@ -119,7 +133,7 @@ def race(order=0, *, parallel=2, kill_after=(), folder=None, seeds=3, names=NAME
             known.append(new)
         have = {c.name for c in known}
         supply = Supply(
-            candidate(name, tuple(range(seeds)), optuna_number=NAMES.index(name))
+            entrant(name, tuple(range(seeds)), NAMES.index(name))
             for name in names
             if name not in have
         )
@@ -245,3 +259,42 @@ def test_one_of_two_that_lag_is_taken_up_again(monkeypatch):
     assert NAMES[0] in order[1:]
     resumed = [p for p in ledger.pieces if p.name == NAMES[0] and p.begin == RUNGS[0]]
     assert len(resumed) == 1
+
+
+def test_against_costs_the_front_is_trained_and_who_is_dominated_is_not(monkeypatch):
+    for seed in range(3):
+        monkeypatch.setitem(SCORES, ("SD2-C320", seed), (0.2, 0.2, 0.2, 0.2))
+    ledger, disk, told, _ = race(objectives=FRONT, compute=12.0)
+    whole = [name for name in NAMES if len(disk.curves[name, 0]) == len(RUNGS)]
+    assert set(whole) == set(NAMES) - {"SD2-C320"}
+    last = ledger.pieces[-1].table
+    shares = {standing.name: standing.front for standing in last}
+    assert shares["SDXL-TD2"] == 1.0 and shares["SD2-C320"] < 0.05
+    # Probable members get further seeds; the sampler learns score and cost of everyone.
+    assert {piece.seed for piece in ledger.pieces if piece.name == "SDXL-C320"} > {0}
+    assert [outcome.values[1] for outcome in told.held.values()] == list(GMACS.values())
+    # For the best score alone the cheap ones are hardly trained.
+    alone, other, *_ = race(compute=4.0)
+    assert all(standing.front is None for piece in alone.pieces for standing in piece.table)
+    assert "front" not in alone.pieces[-1].model_dump_json()
+    assert len(other.curves["SDXL-TD2", 0]) < len(RUNGS)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    order=st.integers(1, 10**6),
+    parallel=st.integers(1, 3),
+    kill_after=st.lists(st.integers(1, 40), max_size=2),
+)
+def test_a_race_for_the_front_is_a_function_of_the_record(order, parallel, kill_after):
+    ledger, disk, told, _ = race(order, parallel=parallel, kill_after=kill_after, objectives=FRONT)
+    reference, ref_disk, ref_told, _ = race(0, parallel=1, objectives=FRONT)
+    assert ledger.pieces == reference.pieces
+    assert (disk.curves, disk.ends) == (ref_disk.curves, ref_disk.ends)
+    assert told.held == ref_told.held and list(told.held) == list(ref_told.held)
+
+
+def test_a_diverged_one_of_a_front_is_told_as_failed(monkeypatch):
+    monkeypatch.setitem(SCORES, (NAMES[0], 0), TrialState.DIVERGED)
+    _, _, told, _ = race(objectives=FRONT)
+    assert (told.held[0].state, told.held[0].values) == ("failed", ())

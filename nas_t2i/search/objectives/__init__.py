@@ -1,0 +1,1 @@
+"""Searches for several things at once: what a candidate is worth."""
