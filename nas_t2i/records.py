@@ -153,6 +153,21 @@ class Signal(_Record):
     )
 
 
+class TrainingSet(_Record):
+    """How much there is to train on; pairs that are held out are not in it.
+
+    An image-noun pair is an image and a noun that one of its captions has, counted once, however
+    many of its captions have it. Two images that look the same are two.
+    """
+
+    images: int
+    captions: int = Field(description="pairs of an image and a caption that it may be drawn with")
+    image_noun_pairs: int | None = Field(default=None, description="null: nouns are not counted")
+    nouns_by: str = Field(
+        default="", description="what tells nouns: 'construction' of embedded captions, or a tagger"
+    )
+
+
 class CurvePoint(_Record):
     """One point of a learning curve, at a rung."""
 
@@ -162,6 +177,10 @@ class CurvePoint(_Record):
     loss: float = Field(description="mean training loss since the last point")
     seconds: float = Field(description="training time so far, evaluation and start excluded")
     evaluation_seconds: float = Field(description="evaluation time so far")
+    image_noun_pairs_seen: int | None = Field(
+        default=None,
+        description="those of the training set whose image was trained on at least once",
+    )
     scores: dict[str, Score] = Field(
         default_factory=dict,
         description="by metric: first the one that is ranked by, then the budget's additional "
@@ -213,6 +232,7 @@ class TrialRecord(_Record):
     inputs: dict[str, str] = Field(
         default_factory=dict, description="fingerprints of data, text encoder and latent codec"
     )
+    training_set: TrainingSet | None = Field(default=None, description="null: not recorded")
     micro_batch: int | None = Field(
         default=None, description="images of one rank's forward pass; null: not recorded"
     )

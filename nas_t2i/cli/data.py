@@ -113,6 +113,9 @@ def stats(
       nas-t2i data stats my_budget.yaml -o captions.png
       nas-t2i data stats my_budget.yaml --export csv > table.csv
     """
+    import numpy as np
+
+    from nas_t2i.data.noun_counts import store
     from nas_t2i.data.nouns import NounFinder
     from nas_t2i.data.stats import (
         check_figure,
@@ -128,8 +131,10 @@ def stats(
     index, data = _open(loaded)
     begin = time.monotonic()
     with _Bars() as bars:
-        statistics = measure(index, data, finder, bars)
+        nouns = np.zeros(len(index), dtype=np.int64)
+        statistics = measure(index, data, finder, bars, nouns)
     seconds = time.monotonic() - begin
+    store(index, nouns)  # trials put on record how many image-noun pairs they train on
     if output is not None:
         draw_histograms(statistics[-1], output)
     rows = table_rows(statistics)

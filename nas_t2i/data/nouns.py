@@ -12,15 +12,22 @@ import re
 import warnings
 from collections.abc import Iterable
 from functools import lru_cache
+from importlib.metadata import version
 
 from nas_t2i.errors import MissingExtraError
 
 # Letters and digits, joined by apostrophes or hyphens; not file_names, whose parts are words.
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
+TAGGER = "textblob"
 _LETTER = re.compile(r"[^\W\d_]")
 _POSSESSIVE = ("'s", "\u2019s")
 # Captions of the web hold many words that occur once; those in use stay.
 _CACHED_WORDS = 1 << 20
+
+
+def tagger_version() -> str:
+    """Return the version of the tagger that is installed."""
+    return version(TAGGER)
 
 
 def words(caption: str) -> list[str]:

@@ -9,7 +9,7 @@ pseudo-random permutation that tells the element at any place without knowing th
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from nas_t2i.streams import raw_rows
 BLOCK = 1000  # samples within which the sources' shares are exact
 
 _ROUNDS = 8
+_PIECE = 1 << 20  # rows that are worked out at once
 _HELD_OUT_SEED = 0  # the held-out pairs are the same for every trial
 
 IntArray = npt.NDArray[np.int64]
@@ -103,6 +104,20 @@ class Order:
             here = np.flatnonzero(source == s)
             rows[here] = self._rows_of_source(seed, int(s), draw[here])
         return rows
+
+    def seen(self, seed: int, count: int) -> Iterator[IntArray]:
+        """Yield, in pieces, the different global rows among the first `count` samples of a trial.
+
+        Within a source no row comes again before all others have come.
+        """
+        whole = count // BLOCK
+        source, _ = self._draws(seed, np.arange(whole * BLOCK, count, dtype=np.int64))
+        for s, quota in enumerate(self._quotas):
+            draws = whole * quota + int((source == s).sum())
+            last = min(draws, self._sizes[s] - self._held[s])
+            for start in range(0, last, _PIECE):
+                piece = np.arange(start, min(last, start + _PIECE), dtype=np.int64)
+                yield self._rows_of_source(seed, s, piece)
 
     def held_out_rows(self) -> IntArray:
         """Global rows of the held-out pairs, source by source; the same for every trial."""

@@ -113,15 +113,20 @@ class DatasetStatistics:
         original: Iterable[str],
         synthetic: Iterable[str],
         aesthetic: float | None,
-    ) -> None:
-        """Count one image. An image without an original caption counts with the synthetic."""
+    ) -> int:
+        """Count one image; return how many different nouns its captions have.
+
+        An image without an original caption counts with the synthetic.
+        """
         own = [_described(finder, caption) for caption in original]
         if own:
             self.original.add(own)
+        before = self.with_synthetic.image_noun_pairs
         self.with_synthetic.add(own + [_described(finder, caption) for caption in synthetic])
         if aesthetic is not None:
             self.scored += 1
             self.score_sum += aesthetic
+        return self.with_synthetic.image_noun_pairs - before
 
     def __add__(self, other: DatasetStatistics) -> DatasetStatistics:
         return DatasetStatistics(
@@ -146,6 +151,7 @@ def measure(
     data: PairsData,
     finder: NounFinder,
     progress: Callable[[str, int, int], None] = lambda *_: None,
+    nouns: IntArray | None = None,
 ) -> list[DatasetStatistics]:
     """Count the kept pairs of every source, and of all together where there are several.
 
@@ -156,6 +162,7 @@ def measure(
         data: the budget's.
         finder: of nouns.
         progress: takes "pairs", how many are done, of how many.
+        nouns: (pairs,) takes how many different nouns the captions of each pair have.
     """
     sources = []
     for source, rows in zip(data.sources, index.rows_of_source, strict=True):
@@ -163,7 +170,9 @@ def measure(
         for row in rows:
             original, *others = index.captions_of(row)
             synthetic = [caption for captions in others for caption in captions]
-            statistics.add(finder, original, synthetic, _aesthetic(index, row))
+            found = statistics.add(finder, original, synthetic, _aesthetic(index, row))
+            if nouns is not None:
+                nouns[row] = found
             if row % _PROGRESS_ROWS == 0:
                 progress("pairs", row, len(index))
         sources.append(statistics)

@@ -138,6 +138,7 @@ class Trial:
                 update={
                     "environment": describe_environment(budget.training.threads, ranks.device_name),
                     "inputs": inputs.fingerprints,
+                    "training_set": inputs.training_set,
                     "micro_batch": micro_batch,
                 }
             )
@@ -156,8 +157,8 @@ class Trial:
         if saved is None and budget.init_from:
             load_initial_weights(denoiser, budget.init_from, config.key)
         denoiser.to(ranks.device).prepare(budget.execution)
-        feed = inputs.make_feed(config.seed)
-        self._trainer = Trainer(denoiser, feed, budget, config.seed, ranks, micro_batch)
+        self._feed = inputs.make_feed(config.seed)
+        self._trainer = Trainer(denoiser, self._feed, budget, config.seed, ranks, micro_batch)
         log = open_log(budget, self._folder, ranks)
         self._evaluator = RungEvaluator(budget, inputs, log)
         self._signals = Signals(budget, inputs) if budget.signal_pairs else None
@@ -239,6 +240,9 @@ class Trial:
             loss=loss,
             seconds=self._trainer.seconds,
             evaluation_seconds=self._evaluation_seconds,
+            image_noun_pairs_seen=(
+                self._feed.image_noun_pairs_seen(images) if self._ranks.is_first else None
+            ),
             scores={} if at_rung is None else at_rung.scores,
             signals=signals,
         )

@@ -125,3 +125,13 @@ def test_too_few_pairs_and_too_small_a_weight_are_named() -> None:
         Order([5], [1.0], 5)
     with pytest.raises(ConfigError, match=r"sources\[1\].weight: got 0.0001 of 1.0001"):
         Order([5, 5], [1.0, 0.0001], 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(order=orders(), seed=SEEDS, count=st.integers(0, 2500))
+def test_seen_rows_are_the_different_ones_of_the_samples(
+    order: Order, seed: int, count: int
+) -> None:
+    seen = [int(row) for piece in order.seen(seed, count) for row in piece]
+    assert len(seen) == len(set(seen))
+    assert set(seen) == set(order.rows(seed, 0, count).tolist())

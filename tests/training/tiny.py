@@ -73,6 +73,9 @@ class NoiseFeed:
             x0[self._bad_sample - first] = torch.nan
         return Samples(x0.reshape(count, *self.latent_shape), text.reshape(count, 12, 64))
 
+    def image_noun_pairs_seen(self, count: int) -> None:
+        """There are no nouns in noise."""
+
     def held_out(self, seed: int, count: int) -> HeldOut:
         samples = NoiseFeed(seed + 1000).samples(0, count)
         return HeldOut(samples, [f"caption {number}" for number in range(count)])
@@ -83,6 +86,7 @@ class NoiseInputs:
 
     def __init__(self) -> None:
         self.fingerprints = {"data": "noise"}
+        self.training_set = None
 
     def make_feed(self, seed: int) -> NoiseFeed:
         return NoiseFeed(seed)

@@ -322,6 +322,12 @@ def _phrase(shape: int, color: int, count: int) -> str:
     return f"{'a' if count == 1 else NUMBERS[count - 1]} {COLORS[color]} {noun}"
 
 
+def nouns(scenes: Scenes) -> IntArray:
+    """(N,) different nouns of each caption, by construction: shapes, one a group, all different."""
+    different: IntArray = (scenes.count > 0).sum(axis=1)
+    return different
+
+
 def captions(scenes: Scenes) -> list[str]:
     """One caption a scene."""
     out = []

@@ -100,6 +100,11 @@ class PairIndex:
             for start, end in zip(starts, ends, strict=True)
         ]
 
+    def caption_counts(self) -> IntArray:
+        """(pairs,) how many captions each pair may get."""
+        counts: IntArray = self._pairs["captions"].sum(axis=1, dtype=np.int64)
+        return counts
+
     def metadata(self, row: int) -> dict[str, Any]:
         """What the filters saw of a pair: its json, ``txt``, and the fields of its size.
 

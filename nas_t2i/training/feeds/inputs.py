@@ -8,6 +8,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from nas_t2i.data.embedded import shapes
+from nas_t2i.data.embedded.training_set import training_set
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.protocol.conditioning import Codec, TextEncoder
 from nas_t2i.protocol.data import PairsData, ShapesData
@@ -71,7 +72,7 @@ class Inputs:
             )
             self._make_feed: Callable[[int], Feed] = pairs.make_feed
             self.latent_shape, self.null_text = pairs.latent_shape, pairs.null_text
-            self.fingerprints = pairs.fingerprints
+            self.fingerprints, self.training_set = pairs.fingerprints, pairs.training_set
             return
         encoded = encode_shapes(
             data,
@@ -88,6 +89,7 @@ class Inputs:
             curriculum_steps=data.curriculum * training.steps,
         )
         self.latent_shape, self.null_text = self.make_feed(0).latent_shape, encoded.null_text
+        self.training_set = training_set(data)
         self.fingerprints = {
             "data": "shapes",
             "text": self.encoder.fingerprint,

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from nas_t2i.conditioning.prepare import CachedPairs, encode_images, open_cache
+from nas_t2i.data import noun_counts
 from nas_t2i.data.cache.entries import read_latents, read_text
 from nas_t2i.data.images.ahead import Decoder, Image
 from nas_t2i.data.images.bad_samples import BadSamples
@@ -185,8 +186,21 @@ class PairsFeed:
     ) -> None:
         self._encodings, self._order, self._seed = encodings, order, seed
         self._shuffle_captions = shuffle_captions
+        self._nouns = noun_counts.stored(encodings.index)
         self.latent_shape = encodings.latent_shape
         self.null_text = null_text(encodings)
+
+    def image_noun_pairs_seen(self, count: int) -> int | None:
+        """Image-noun pairs whose image is among the first `count` samples; None: not counted.
+
+        An image that proved bad, and had another in its place, counts as it stands in the order.
+        """
+        if self._nouns is None:
+            return None
+        return sum(
+            self._nouns.total(self._captioned_by(rows))
+            for rows in self._order.seen(self._seed, count)
+        )
 
     def samples(self, first: int, count: int) -> Samples:
         """Return the global samples ``first .. first + count``.
@@ -199,9 +213,7 @@ class PairsFeed:
         if std is not None:
             draws = normal_rows(self._seed, "posterior", first, count, mean[0].numel())
             mean = mean + std * torch.from_numpy(draws).view(mean.shape).to(std)
-        index = self._encodings.index
-        if self._shuffle_captions:
-            rows = permute(rows, len(index), _SHUFFLE_SEED, "shuffled captions")
+        index, rows = self._encodings.index, self._captioned_by(rows)
         u, v = uniform_rows(self._seed, "caption", first, count, 2).T
         return Samples(mean, self._encodings.text(index.caption_rows(rows, u, v)))
 
@@ -230,6 +242,12 @@ class PairsFeed:
         captions = index.caption_rows(rows[places], u, v)
         samples = Samples(self._encodings.encode(items).mean, self._encodings.text(captions))
         return HeldOut(samples, [index.captions[row] for row in captions.tolist()])
+
+    def _captioned_by(self, rows: IntArray) -> IntArray:
+        """Return the rows whose captions the images of these rows have."""
+        if not self._shuffle_captions:
+            return rows
+        return permute(rows, len(self._encodings.index), _SHUFFLE_SEED, "shuffled captions")
 
     def _good(self, first: int, rows: IntArray) -> tuple[IntArray, list[Any]]:
         """Return the rows of the samples ``first ..``, others in the place of bad ones."""
@@ -295,6 +313,7 @@ class PairsInputs:
         self._shuffle_captions = shuffle_captions
         self.latent_shape = self._encodings.latent_shape
         self.null_text = null_text(self._encodings)
+        self.training_set = noun_counts.training_set(index, self._order.held_out_rows())
         self.fingerprints = {
             "data": index.fingerprint,
             "text": budget.text.fingerprint(),
@@ -326,3 +345,4 @@ def check_pairs(budget: Budget, cache_dir: Path, say: Callable[[str], None]) -> 
     else:
         index = open_index(data, cache_dir / "pairs", say)
     _order(index, budget)
+    noun_counts.ensure(index, say)

@@ -32,6 +32,9 @@ class Feed(Protocol):
     def null_text(self) -> Tensor:
         """(tokens, width) features of the empty caption."""
 
+    def image_noun_pairs_seen(self, count: int) -> int | None:
+        """Image-noun pairs whose image is among the first `count` samples; None: not counted."""
+
     def samples(self, first: int, count: int) -> Samples:
         """Return the global samples ``first .. first + count``."""
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from nas_t2i.data.embedded import shapes
+from nas_t2i.data.embedded.training_set import DATA_SEED, mixture
 from nas_t2i.data.order import permute
 from nas_t2i.errors import ConfigError
 from nas_t2i.protocol.conditioning import Codec, TextEncoder
@@ -16,9 +18,11 @@ from nas_t2i.protocol.data import ShapesData
 from nas_t2i.streams import derive_seed, uniform_rows
 from nas_t2i.training.feeds.samples import HeldOut, Samples
 
-_DATA_SEED = 0  # the embedded data set is one data set, whatever a trial's seed
+_PIECE = 1 << 20  # samples whose rows are worked out at once
 _TRIES = 64  # that many scenes are drawn for each that is held out, at most
 _OPENING = 0.1  # share of the scenes, easiest first, that a curriculum starts with
+
+IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class EncodedShapes:
     latents: Tensor  # (pairs, C, h, w) float32
     text: Tensor  # (distinct captions, tokens, width) float32
     caption_of: Tensor  # (pairs,) int64, row of `text`
+    nouns: IntArray  # (pairs,) different nouns of each caption
     null_text: Tensor  # (tokens, width), the empty caption
     held_out: HeldOut  # in the order of their draw
 
@@ -48,19 +53,21 @@ def encode_shapes(
     Raises:
         ConfigError: there are too few scenes outside the training set.
     """
-    scenes = shapes.sample_scenes(_DATA_SEED, "train", data.scenes, mixture=mixture(data))
+    scenes = shapes.sample_scenes(DATA_SEED, "train", data.scenes, mixture=mixture(data))
     scenes = scenes.take(np.argsort(scenes.difficulty, kind="stable"))
-    captions = shapes.captions(scenes)
+    captions, nouns = shapes.captions(scenes), shapes.nouns(scenes)
     rendered = shapes.render(scenes)
     other_scenes = _held_out_scenes(data, held_out, set(_pixels(rendered)))
     if shuffle_captions:
-        generator = np.random.default_rng(derive_seed(_DATA_SEED, "shuffled captions"))
-        captions = [captions[i] for i in generator.permutation(len(captions))]
+        generator = np.random.default_rng(derive_seed(DATA_SEED, "shuffled captions"))
+        others = generator.permutation(len(captions))
+        captions, nouns = [captions[i] for i in others], nouns[others]
     distinct = {caption: row for row, caption in enumerate(dict.fromkeys(captions))}
     return EncodedShapes(
         latents=_latents(rendered, codec),
         text=encoder.encode(list(distinct)),
         caption_of=torch.tensor([distinct[caption] for caption in captions]),
+        nouns=nouns,
         null_text=encoder.encode([""])[0],
         held_out=_encoded(other_scenes, encoder, codec),
     )
@@ -73,7 +80,7 @@ def _held_out_scenes(data: ShapesData, count: int, trained: set[bytes]) -> shape
     """
     drawn = count
     while True:
-        scenes = shapes.sample_scenes(_DATA_SEED, "held out", drawn, mixture=mixture(data))
+        scenes = shapes.sample_scenes(DATA_SEED, "held out", drawn, mixture=mixture(data))
         others = np.flatnonzero([p not in trained for p in _pixels(shapes.render(scenes))])
         if len(others) >= count:
             return scenes.take(others[:count])
@@ -99,13 +106,6 @@ def _encoded(scenes: shapes.Scenes, encoder: TextEncoder, codec: Codec) -> HeldO
     captions = shapes.captions(scenes)
     text = encoder.encode(captions or [""])[: len(captions)]
     return HeldOut(Samples(_latents(shapes.render(scenes), codec), text), captions)
-
-
-def mixture(data: ShapesData) -> shapes.Mixture:
-    """Return the data set's mixture of scene kinds."""
-    return shapes.Mixture(
-        data.two_objects, data.two_groups, data.three_objects, data.left_out_pairs
-    )
 
 
 class ShapesFeed:
@@ -141,6 +141,13 @@ class ShapesFeed:
             open_share = np.minimum(1.0, _OPENING + (1.0 - _OPENING) * progress)
         draws = uniform_rows(self._seed, "order", first, count, 1)[:, 0]
         return torch.from_numpy((draws * len(self._pairs.latents) * open_share).astype(np.int64))
+
+    def image_noun_pairs_seen(self, count: int) -> int:
+        """Image-noun pairs whose image is among the first `count` samples."""
+        seen = np.zeros(len(self._pairs.nouns), dtype=bool)
+        for start in range(0, count, _PIECE):
+            seen[self.rows(start, min(_PIECE, count - start)).numpy()] = True
+        return int(self._pairs.nouns[seen].sum())
 
     def samples(self, first: int, count: int) -> Samples:
         """Return the global samples ``first .. first + count``."""

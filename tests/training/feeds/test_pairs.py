@@ -250,3 +250,33 @@ def test_a_cache_that_is_not_complete_is_refused(tmp_path: Path) -> None:
     cached_pairs(budget, lambda _: None).text.file(0).unlink()
     with pytest.raises(CacheError, match=r"unfinished: .* shards of text are there"):
         inputs(budget, tmp_path)
+
+
+# --- image-noun pairs ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_image_noun_pairs_on_record_are_those_of_what_is_trained_on(
+    tmp_path: Path, shuffle: bool
+) -> None:
+    pytest.importorskip("textblob")
+    texts = ["a dog", "a dog and a cat", "a dog, a cat and a ball"]
+    samples = [pair(n, texts[n % 3]) for n in range(20)]
+    budget = on_line(shards_budget(tmp_path, samples, latents=PIXELS, text=clip_text(tmp_path)))
+    uncounted = inputs(budget, tmp_path)
+    assert uncounted.training_set.image_noun_pairs is None
+    assert uncounted.make_feed(0).image_noun_pairs_seen(5) is None
+    said: list[str] = []
+    feeds.check_pairs(budget, tmp_path, said.append)
+    assert not [line for line in said if "noun" in line]
+    found = inputs(budget, tmp_path, shuffle_captions=shuffle)
+    index, order = found._encodings.index, found._order
+    nouns = np.array([1 + texts.index(index.captions_of(row)[0][0]) for row in range(20)])
+    assert found.training_set.images == 18 and found.training_set.captions == 18
+    assert found.training_set.image_noun_pairs == nouns.sum() - nouns[order.held_out_rows()].sum()
+    feed = found.make_feed(4)
+    for count in (0, 1, 7, 18, 1500):
+        rows = np.unique(order.rows(4, 0, count)) if count else np.array([], dtype=np.int64)
+        if shuffle and count:
+            rows = feeds.permute(rows, 20, 0, "shuffled captions")
+        assert feed.image_noun_pairs_seen(count) == nouns[rows].sum()

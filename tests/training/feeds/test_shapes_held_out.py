@@ -38,3 +38,16 @@ def test_too_few_scenes_are_told(tmp_path_factory):
     )
     with pytest.raises(ConfigError, match=r"data\.scenes: got 30000, .*; expected fewer, so that"):
         encode_shapes(data, inputs.encoder, inputs.codec, held_out=4000)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_image_noun_pairs_seen_are_of_the_images_seen(tmp_path_factory, shuffle):
+    inputs = tiny_inputs(tmp_path_factory.mktemp("cache"), shuffle)
+    feed = inputs.make_feed(3)
+    nouns = feed._pairs.nouns
+    seen = set()
+    for first in range(0, 400, 100):
+        seen |= set(feed.rows(first, 100).tolist())
+        assert feed.image_noun_pairs_seen(first + 100) == sum(nouns[row] for row in seen)
+    assert feed.image_noun_pairs_seen(0) == 0
+    assert inputs.training_set.image_noun_pairs == nouns.sum()
