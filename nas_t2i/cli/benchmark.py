@@ -160,7 +160,7 @@ def run(
         str,
         typer.Option(
             metavar="LIST",
-            help="random, tpe, gp, nsga2, qmc, grid; NAME[KEY=VALUE] sets an option of it.",
+            help="random, tpe, gp, nsga2, nsga3, qmc, grid; NAME[KEY=VALUE] sets an option of it.",
         ),
     ] = "random,tpe",
     stoppers: Annotated[
@@ -171,6 +171,14 @@ def run(
             "NAME[KEY=VALUE] sets a key of it.",
         ),
     ] = "none,racing",
+    objectives: Annotated[
+        str,
+        typer.Option(
+            metavar="LIST",
+            help="Seek a front, as tifa,-gmacs (also -params, -compute): compared is by its "
+            "hypervolume.",
+        ),
+    ] = "",
     workers: Annotated[
         str, typer.Option(metavar="LIST", help="Trials side by side; one or several numbers.")
     ] = "1",
@@ -236,6 +244,7 @@ def run(
       nas-t2i benchmark table.npz
       nas-t2i benchmark table.npz --samplers random,tpe,gp,nsga2,grid --stoppers none,racing
       nas-t2i benchmark table.npz --stoppers 'asha[eta=3,signal=heldout_loss]' --workers 1,4,16
+      nas-t2i benchmark table.npz --objectives tifa,-gmacs --samplers random,tpe,gp,nsga2
       nas-t2i benchmark table.npz --max-gmacs 100 -o regret.png -o points.csv
     """
     from nas_t2i.benchmark.replay import method as read
@@ -257,6 +266,7 @@ def run(
         limits=_limits(max_params, max_gmacs),
         included=included,
         points=points,
+        objectives=tuple(objectives.split(",")) if objectives else (),
     )
     prepared = prepare(plan)
     if not prepared.replays.space.axes:

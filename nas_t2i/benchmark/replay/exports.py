@@ -37,6 +37,7 @@ def _rows(found: Benchmark, result: Result) -> list[dict[str, Any]]:
             ("regret", result.regret),
             ("probability_best", result.found),
             ("hypervolume", result.hypervolume),
+            ("front_hypervolume", result.front),
         ):
             row |= _with_interval(name, measured, point)
         rows.append(row)
@@ -70,6 +71,7 @@ def to_json(found: Benchmark) -> str:
         "table": found.table.name,
         "budget_id": found.table.manifest.budget.budget_id,
         "metric": found.table.metric,
+        "objectives": list(found.conditions.objectives),
         "architectures": found.architectures,
         "best": found.best,
         "best_score": found.best_score,

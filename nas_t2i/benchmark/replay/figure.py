@@ -12,6 +12,7 @@ import numpy as np
 from nas_t2i.errors import MissingExtraError, UserError, did_you_mean
 from nas_t2i.files import write_atomically
 from nas_t2i.results.metrics import display_name
+from nas_t2i.statistics import FloatArray
 from nas_t2i.untrusted.show import one_line
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ _FLOOR = 1e-4  # regret below it is drawn there: the axis is logarithmic
 
 def draw(found: Benchmark, file: Path) -> None:
     """Draw regret over compute and over time; a line a method, its band the 95 % interval.
+
+    With objectives it is the hypervolume that the front lacks.
 
     Raises:
         UserError: the ending names no format.
@@ -53,9 +56,7 @@ def draw(found: Benchmark, file: Path) -> None:
             named = axes is axes_row[-1] or results is not row[-1][1]
             _panel(axes, found, results, title=title, over_time=over_time, named=named)
     for axes in grid[:, 0]:
-        axes.set_ylabel(
-            f"regret in {display_name(found.table.metric)}\n(drawn at {_FLOOR:g} or more)"
-        )
+        axes.set_ylabel(f"{_what(found)}\n(drawn at {_FLOOR:g} or more)")
     name = one_line(found.table.name)
     figure.suptitle(
         f"{name}: {found.architectures} architectures, {found.repeats} repeats "
@@ -122,10 +123,7 @@ def _panel(
         colour = _COLOURS[number % len(_COLOURS)]
         style = _STYLES[number % len(_STYLES)] if samplers * stoppers > 1 else "-"
         x: Any = result.seconds / 60 if over_time else found.compute
-        value, low, high = (
-            np.maximum(part, _FLOOR)
-            for part in (result.regret.value, result.regret.low, result.regret.high)
-        )
+        value, low, high = (np.maximum(part, _FLOOR) for part in _shown(found, result))
         axes.plot(x, value, style, color=colour, linewidth=1.6)
         axes.fill_between(x, low, high, color=colour, alpha=0.09, linewidth=0)
         method = result.method
@@ -133,8 +131,8 @@ def _panel(
         name = name if samplers == 1 or stoppers == 1 else method.label
         ends.append((float(value[-1]), one_line(name), colour))
     axes.set_yscale("log")
-    axes.set_ylim(_FLOOR * 0.8, max(found.guess * 1.3, 10 * _FLOOR))
-    axes.axhline(found.guess, color="0.5", linestyle=(0, (1, 3)), linewidth=1)
+    most = 1.0 if found.conditions.objectives else found.guess
+    axes.set_ylim(_FLOOR * 0.8, max(most * 1.3, 10 * _FLOOR))
     axes.set_title(title, fontsize="small", loc="left")
     axes.set_xlabel("simulated minutes" if over_time else "compute, trials to the last rung")
     axes.set_xlim(left=0)
@@ -142,6 +140,9 @@ def _panel(
     axes.spines[["top", "right"]].set_visible(False)
     if named:
         _name_lines(axes, ends)
+    if found.conditions.objectives:
+        return
+    axes.axhline(found.guess, color="0.5", linestyle=(0, (1, 3)), linewidth=1)
     axes.annotate(
         "drawn at random",
         (0.99, found.guess),
@@ -152,6 +153,20 @@ def _panel(
         fontsize="x-small",
         color="0.4",
     )
+
+
+def _what(found: Benchmark) -> str:
+    if found.conditions.objectives:
+        return f"hypervolume of {', '.join(found.conditions.objectives)} that the front lacks"
+    return f"regret in {display_name(found.table.metric)}"
+
+
+def _shown(found: Benchmark, result: Result) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return value, low and high of what is drawn."""
+    if found.conditions.objectives:
+        front = result.front
+        return 1 - front.value, 1 - front.high, 1 - front.low
+    return result.regret.value, result.regret.low, result.regret.high
 
 
 def _name_lines(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:

@@ -9,7 +9,7 @@ Its interval is the percentile interval of the bootstrap over repeats.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,9 +18,11 @@ import numpy as np
 from nas_t2i.arch.families import arch_from_dict
 from nas_t2i.arch.limits import Limits
 from nas_t2i.arch.space import Space
+from nas_t2i.benchmark.form import ArchitectureEntry
 from nas_t2i.benchmark.replay.replay import Event
 from nas_t2i.benchmark.table import Table
 from nas_t2i.errors import UserError
+from nas_t2i.ranking.front import hypervolume, on_front
 from nas_t2i.ranking.observations import Observation
 from nas_t2i.ranking.posterior import believe
 from nas_t2i.ranking.scale import Scale, scale_for
@@ -41,11 +43,12 @@ class Truth:
     """Those that a search may find: of its space, within its limits."""
     scores: FloatArray
     """(architectures,), larger is better."""
-    gmacs: FloatArray
+    costs: FloatArray
+    """(architectures,): what each one costs, GMACs unless another objective was asked for."""
 
     @classmethod
-    def of(cls, table: Table, space: Space) -> Truth:
-        """Return the truth of a table for a space.
+    def of(cls, table: Table, space: Space, cost: str = "gmacs") -> Truth:
+        """Return the truth of a table for a space, against one of `protocol.objectives.COSTS`.
 
         Raises:
             UserError: nothing of the table is in the space within its limits.
@@ -66,7 +69,7 @@ class Truth:
             table,
             tuple(entry.arch_id for entry in entries),
             sign * table.values(table.metric).mean(axis=1)[chosen],
-            np.array([entry.profile.gmacs for entry in entries]),
+            np.array([_cost(entry, cost) for entry in entries]),
         )
 
     @cached_property
@@ -84,24 +87,35 @@ class Truth:
         return float(self.scores.max() - self.scores[self.places[arch_id]])
 
     def hypervolume(self, arch_ids: Sequence[str]) -> float:
-        """Return the hypervolume of (score, GMACs) that architectures dominate, as a share of all.
+        """Return the hypervolume of (score, cost) that architectures dominate, as a share of all.
 
         Zitzler & Thiele, "Multiobjective evolutionary algorithms", IEEE TEC 3, 1999, in two
-        dimensions. The reference point is the worst score and the largest GMACs of all.
+        dimensions. The reference point is the worst score and the largest cost of all.
         """
         whole = self._volume(range(len(self.arch_ids)))
         part = self._volume([self.places[arch_id] for arch_id in arch_ids])
         return part / whole if whole > 0 else float(bool(arch_ids))
 
+    def front(self, scores: Mapping[str, float]) -> list[str]:
+        """Return who is on the front of some scores against the costs."""
+        if not scores:
+            return []
+        costs = self.costs[[self.places[arch_id] for arch_id in scores]]
+        on = on_front(np.array([list(scores.values())]), costs)[0]
+        return [arch_id for arch_id, member in zip(scores, on, strict=True) if member]
+
     def _volume(self, indices: Sequence[int]) -> float:
-        most, least = float(self.gmacs.max()), float(self.scores.min())
-        volume, covered = 0.0, least
-        # From the cheapest on: each better one adds the strip that the cheaper ones leave.
-        for index in sorted(indices, key=lambda i: (self.gmacs[i], -self.scores[i])):
-            if self.scores[index] > covered:
-                volume += (most - float(self.gmacs[index])) * float(self.scores[index] - covered)
-                covered = float(self.scores[index])
-        return volume
+        chosen = list(indices)
+        if not chosen:
+            return 0.0
+        reference = float(self.scores.min()), float(self.costs.max())
+        return float(hypervolume(self.scores[None, chosen], self.costs[chosen], reference)[0])
+
+
+def _cost(entry: ArchitectureEntry, cost: str) -> float:
+    if cost == "compute":  # of every run as many images: what is left is the size
+        return entry.trained_profile.gmacs
+    return float(getattr(entry.profile, cost))
 
 
 def _is_reached(space: Space, table: Table, arch_id: str) -> bool:
@@ -126,12 +140,17 @@ class Picker:
         values = self._table.values(self._table.metric)
         return bool(values.min() >= 0 and values.max() <= 1)
 
+    def expected(self, events: Sequence[Event]) -> dict[str, float]:
+        """Return what the ranking expects of each arch_id; nothing before there is any score."""
+        if not any(event.step in self._table.full_steps for event in events):
+            return {}
+        posterior = believe([self._observation(e) for e in events], self._scale, draws=_DRAWS)
+        return dict(zip(posterior.architectures, posterior.expected.tolist(), strict=True))
+
     def pick(self, events: Sequence[Event]) -> str | None:
         """Return the arch_id of the first of the ranking; None before there is any score."""
-        if not any(event.step in self._table.full_steps for event in events):
-            return None
-        posterior = believe([self._observation(e) for e in events], self._scale, draws=_DRAWS)
-        return posterior.architectures[int(np.argmax(posterior.expected))]
+        expected = self.expected(events)
+        return max(expected, key=expected.__getitem__) if expected else None
 
     def _observation(self, event: Event) -> Observation:
         key = event.arch_id, event.recorded_seed, event.step, event.seed
@@ -161,6 +180,9 @@ class Course:
     found: FloatArray
     """1 where the best was picked, else 0."""
     hypervolume: FloatArray
+    """Of those that were trained to the end."""
+    front: FloatArray
+    """The same of those on the front of the expected scores: what the search would report."""
     seconds: FloatArray
     """Simulated, when so much compute had been spent; of one that ended before, its end."""
     spent: float
@@ -169,13 +191,15 @@ class Course:
 
 def course(truth: Truth, picker: Picker, events: Sequence[Event], compute: FloatArray) -> Course:
     """Follow one replay along `compute` (FLOPs, ascending)."""
-    columns: list[tuple[float, float, float, float]] = []
+    columns: list[tuple[float, ...]] = []
     picked: str | None = None
+    expected: dict[str, float] = {}
     before, last = -1, truth.table.steps[-1]
     for budget in compute:
         count = sum(event.compute <= budget for event in events)
         if count != before:
-            picked, before = picker.pick(events[:count]), count
+            expected, before = picker.expected(events[:count]), count
+            picked = max(expected, key=expected.__getitem__) if expected else None
         whole = {event.arch_id for event in events[:count] if event.step == last}
         regret = truth.guess if picked is None else truth.regret(picked)
         columns.append(
@@ -183,11 +207,12 @@ def course(truth: Truth, picker: Picker, events: Sequence[Event], compute: Float
                 regret,
                 float(picked is not None and regret == 0),
                 truth.hypervolume(sorted(whole)),
+                truth.hypervolume(truth.front(expected)),
                 events[count - 1].seconds if count else 0.0,
             )
         )
-    regrets, found, volumes, seconds = np.array(columns).T
-    return Course(regrets, found, volumes, seconds, events[-1].compute if events else 0.0)
+    regrets, found, volumes, fronts, seconds = np.array(columns).T
+    return Course(regrets, found, volumes, fronts, seconds, events[-1].compute if events else 0.0)
 
 
 @dataclass(frozen=True)

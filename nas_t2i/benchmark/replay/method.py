@@ -54,6 +54,7 @@ class Conditions:
     """Seeds of an architecture, without a race; a race may give it all that are recorded."""
     recorded_seeds: int
     compute: float
+    objectives: tuple[str, ...] = ()
 
 
 def parse_list(text: str, option: str) -> list[Named]:
@@ -158,6 +159,7 @@ def budget_of(budget: Budget, method: Method, conditions: Conditions) -> Budget:
         "sampler": method.sampler.name,
         "sampler_options": dict(method.sampler.settings),
         "early_stopping": rule,
+        "objectives": conditions.objectives,
     }
     try:
         changed = budget.model_copy(update={"search": SearchPlan.model_validate(plan)})
@@ -168,6 +170,7 @@ def budget_of(budget: Budget, method: Method, conditions: Conditions) -> Budget:
                 raise ValueError(f"got the signal {stopping.judges_by()!r}; none was measured")
         if isinstance(stopping, RacingRule):
             stopping.check_plan(changed.rungs, conditions.trials)
+        changed.check_objectives()
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])

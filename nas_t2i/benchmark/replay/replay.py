@@ -22,6 +22,7 @@ from nas_t2i.protocol.search import RacingRule
 from nas_t2i.records import CurvePoint, EndEvent, ProgressEvent
 from nas_t2i.search.candidates import Candidate, Proposals
 from nas_t2i.search.driver import Driver
+from nas_t2i.search.objectives.values import directions
 from nas_t2i.search.racing.driver import RaceDriver
 from nas_t2i.search.racing.ledger import Ledger, Piece
 from nas_t2i.search.study import OptunaStudy
@@ -120,7 +121,7 @@ class Replays:
             seed=study_seed,
             sampler=budget.search.sampler,
             sampler_options=budget.search.sampler_options,
-            better=budget.evaluation.BETTER,
+            better=directions(budget),
             warn=say,
         )
         seeds = tuple(range(budget.search.seeds_per_architecture))

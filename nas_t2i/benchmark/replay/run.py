@@ -15,6 +15,8 @@ from nas_t2i.benchmark.replay.method import Conditions, Method, budget_of
 from nas_t2i.benchmark.replay.replay import Replays
 from nas_t2i.benchmark.table import Table
 from nas_t2i.errors import UserError
+from nas_t2i.protocol.budget import Budget
+from nas_t2i.protocol.objectives import COSTS, read_objectives
 from nas_t2i.statistics import FloatArray
 from nas_t2i.streams import derive_seed
 
@@ -39,6 +41,8 @@ class Plan:
     included: bool
     points: int
     """On the compute axis."""
+    objectives: tuple[str, ...] = ()
+    """The ranked metric and an exact cost; none: the ranked metric alone is sought."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class Result:
     found: Middle
     """The probability that the best was picked."""
     hypervolume: Middle
+    front: Middle
+    """The hypervolume of who is on the front of the expected scores."""
     seconds: FloatArray
     """Simulated, when so much compute had been spent; interquartile mean."""
     spent: float
@@ -112,7 +118,7 @@ def prepare(plan: Plan) -> Prepared:
     probe = Replays(
         table, Conditions(1, plan.seeds, recorded, 1.0), plan.limits, included=plan.included
     )
-    truth = Truth.of(table, probe.space)
+    truth = Truth.of(table, probe.space, _cost_of(probe.budget, plan.objectives))
     count = len(truth.arch_ids)
     trials = count if plan.trials is None else plan.trials
     if trials > count:
@@ -120,7 +126,7 @@ def prepare(plan: Plan) -> Prepared:
             f"--trials: got {trials}; the table has {count} architectures that a search may find"
         )
     compute = plan.compute if plan.compute is not None else max(2.0, trials * plan.seeds / 2)
-    conditions = Conditions(trials, plan.seeds, recorded, compute)
+    conditions = Conditions(trials, plan.seeds, recorded, compute, plan.objectives)
     for method in plan.methods:
         budget_of(probe.budget, method, conditions)
     replays = Replays(table, conditions, plan.limits, included=plan.included)
@@ -175,9 +181,28 @@ def _result(method: Method, courses: Sequence[Course], seed: int, trial_flops: f
         regret=over([one.regret for one in courses]),
         found=over([one.found for one in courses], plain=True),
         hypervolume=over([one.hypervolume for one in courses]),
+        front=over([one.front for one in courses]),
         seconds=over([one.seconds for one in courses]).value,
         spent=float(over([np.array([one.spent]) for one in courses]).value[0]) / trial_flops,
     )
+
+
+def _cost_of(budget: Budget, objectives: Sequence[str]) -> str:
+    """Return the cost that hypervolumes are against. Raises UserError."""
+    if not objectives:
+        return "gmacs"
+    try:
+        sought = read_objectives(objectives, budget.evaluation, signals=bool(budget.signal_pairs))
+    except ValueError as error:
+        raise UserError(f"--objectives: {error}") from None
+    costs = [objective.name for objective in sought if objective.exact]
+    measured = [objective.name for objective in sought if not objective.exact]
+    if measured != [budget.evaluation.metric] or len(costs) != 1:
+        raise UserError(
+            f"--objectives: got {','.join(objectives)}; expected {budget.evaluation.metric} and "
+            f"one of -{', -'.join(COSTS)}: hypervolumes here have two dimensions"
+        )
+    return costs[0]
 
 
 @contextmanager

@@ -56,8 +56,12 @@ def print_benchmark(found: Benchmark, close: float, console: Console) -> None:
     screen = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     parts = [len(found.compute) // 4 - 1, len(found.compute) // 2 - 1, len(found.compute) - 1]
     titles = ["sampler", "stopper", "at once"]
-    titles += [f"regret at {found.compute[part]:.3g}" for part in parts]
-    titles += ["P(best)", "hypervolume", "minutes", "spent", f"within {close:g}"]
+    if found.conditions.objectives:
+        titles += [f"front at {found.compute[part]:.3g}" for part in parts]
+        titles += ["trained", "regret", "minutes", "spent"]
+    else:
+        titles += [f"regret at {found.compute[part]:.3g}" for part in parts]
+        titles += ["P(best)", "hypervolume", "minutes", "spent", f"within {close:g}"]
     for i, title in enumerate(titles):
         screen.add_column(
             title, justify="left" if i < 2 else "right", no_wrap=i > 1, overflow="fold"
@@ -66,20 +70,46 @@ def print_benchmark(found: Benchmark, close: float, console: Console) -> None:
         screen.add_row(*(Text(showable(c, console)) for c in _cells(found, result, parts, close)))
     console.print(screen)
     flops, seconds = found.mean_trial
-    for line in (
-        f"regret: {name} of the best less that of the one ranked first, interquartile mean over "
-        f"{found.repeats} repeats and its 95 % interval; of one drawn at random {found.guess:.4f}",
-        "compute is in trials to the last rung of mean cost "
-        f"({flops:.3g} FLOPs, {seconds:.1f} s); within: from there on the regret is at most "
-        f"{close:g}; -: it is not",
-        "P(best), hypervolume of (score, GMACs) as a share of all, minutes (simulated) at the end",
-    ):
+    trial = f"({flops:.3g} FLOPs, {seconds:.1f} s)"
+    lines = _regret_lines(found, close, trial)
+    for line in _front_lines(found, trial) if found.conditions.objectives else lines:
         _say(line, console)
+
+
+def _regret_lines(found: Benchmark, close: float, trial: str) -> Sequence[str]:
+    return (
+        f"regret: {display_name(found.table.metric)} of the best less that of the one ranked "
+        f"first, interquartile mean over {found.repeats} repeats and its 95 % interval; of one "
+        f"drawn at random {found.guess:.4f}",
+        f"compute is in trials to the last rung of mean cost {trial}; within: from there on the "
+        f"regret is at most {close:g}; -: it is not",
+        "P(best), hypervolume of (score, GMACs) as a share of all, minutes (simulated) at the end",
+    )
+
+
+def _front_lines(found: Benchmark, trial: str) -> Sequence[str]:
+    sought = ", ".join(found.conditions.objectives)
+    return (
+        f"front: hypervolume of {sought}, true scores, of who is on the front of the expected "
+        "scores at so much compute, as a share of all; interquartile mean over "
+        f"{found.repeats} repeats and its 95 % interval",
+        "trained: the same of who was trained to the end; reference point: the worst score and the "
+        "largest cost of all",
+        f"compute is in trials to the last rung of mean cost {trial}; regret, minutes (simulated) "
+        "at the end",
+    )
 
 
 def _cells(found: Benchmark, result: Result, parts: Sequence[int], close: float) -> list[str]:
     method, regret = result.method, result.regret
     cells = [method.sampler.text, method.stopper.text, str(method.workers)]
+    if found.conditions.objectives:
+        front = result.front
+        cells += [f"{front.value[part]:.3f}" for part in parts]
+        if found.repeats > 1:
+            cells[-1] += f" ({front.low[-1]:.3f}-{front.high[-1]:.3f})"
+        cells += [f"{result.hypervolume.value[-1]:.3f}", f"{regret.value[-1]:.4f}"]
+        return [*cells, f"{result.seconds[-1] / 60:.1f}", f"{result.spent:.1f}"]
     cells += [f"{regret.value[part]:.4f}" for part in parts]
     if found.repeats > 1:
         cells[-1] += f" ({regret.low[-1]:.4f}-{regret.high[-1]:.4f})"

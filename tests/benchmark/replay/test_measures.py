@@ -93,7 +93,20 @@ def test_a_course_starts_at_a_guess_and_ends_at_what_was_found(table):
     assert found.spent == events[-1].compute
 
 
+def test_the_front_that_a_search_reports_is_that_of_the_expected_scores(table):
+    made = truth([0.2, 0.6, 0.8], [1.0, 2.0, 3.0])
+    assert made.front({"a": 0.5, "b": 0.4, "c": 0.9}) == ["a", "c"] and made.front({}) == []
+    whole = Truth.of(table, space_in(table, Limits(), included=False))
+    picker, events = Picker(table), everything(table)
+    end = course(whole, picker, events, np.array([1e9])).front[0]
+    assert end == pytest.approx(1.0, abs=0.03)  # all is on record, and drawn to the middle
+    compute = Truth.of(table, space_in(table, Limits(), included=False), "compute")
+    assert (np.argsort(compute.costs)[:3] != np.argsort(-compute.costs)[:3]).all()
+    entry = table.architecture(compute.arch_ids[0])
+    assert compute.costs[0] == entry.trained_profile.gmacs != whole.costs[0]
+
+
 def test_the_truth_is_of_the_space_and_its_limits(table):
     assert len(Truth.of(table, space_in(table, Limits(), included=False)).arch_ids) == 33
     some = Truth.of(table, space_in(table, Limits(gmacs=Bound(max=100)), included=False))
-    assert 0 < len(some.arch_ids) < 33 and some.gmacs.max() <= 100
+    assert 0 < len(some.arch_ids) < 33 and some.costs.max() <= 100

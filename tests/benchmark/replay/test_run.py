@@ -103,3 +103,39 @@ def test_the_figure_names_every_line(found, tmp_path):
 def test_a_plan_that_can_not_be_run_is_refused_first(table, changes, message):
     with pytest.raises(UserError, match=message):
         prepare(plan(table, **changes))
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_searches_for_a_front_are_compared_by_its_hypervolume(table, tmp_path, workers):
+    chosen = plan(
+        table,
+        sampler="tpe,nsga3[population_size=4]",
+        stopper="none,racing",
+        workers=(workers,),
+        repeats=2,
+        objectives=("tifa", "-gmacs"),
+    )
+    made = run(prepare(chosen), lambda *_: None, lambda _: None)
+    for result in made.results:
+        assert 0 < result.front.value[-1] <= 1
+    rows = to_rows(made)
+    assert {"front_hypervolume", "front_hypervolume_low"} < set(rows[0])
+    assert json.loads(to_json(made))["objectives"] == ["tifa", "-gmacs"]
+    pytest.importorskip("matplotlib")
+    draw(made, tmp_path / "front.svg")
+    assert "that the front lacks" in (tmp_path / "front.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("objectives", "changes", "told"),
+    [
+        (("tifa", "-gmac"), {}, "--objectives: .*got '-gmac'; .*did you mean '-gmacs'"),
+        (("tifa", "-gmacs", "-params"), {}, "hypervolumes here have two dimensions"),
+        (("tifa", "-heldout_loss"), {}, "expected tifa and one of -gmacs, -params, -compute"),
+        (("tifa", "-gmacs"), {"stopper": "median"}, "--stoppers median: .*judges by the score"),
+        ((), {"sampler": "nsga3"}, "got 'nsga3', which is for several objectives"),
+    ],
+)
+def test_objectives_that_can_not_be_compared_are_a_line(table, objectives, changes, told):
+    with pytest.raises(UserError, match=told):
+        prepare(plan(table, objectives=objectives, **changes))
