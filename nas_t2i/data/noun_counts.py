@@ -18,7 +18,7 @@ from nas_t2i.files import write_atomically
 from nas_t2i.records import TrainingSet
 
 MOST_UNASKED = 1_000_000
-"""Captions that are counted without being asked for: some ten seconds."""
+"""Captions that are counted without being asked for: about half a minute."""
 
 IntArray = npt.NDArray[np.int64]
 Say = Callable[[str], None]

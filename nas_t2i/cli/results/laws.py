@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,8 +22,8 @@ from nas_t2i.results.metrics import display_name
 if TYPE_CHECKING:
     from nas_t2i.results.figures.ranked import RankedStudies
     from nas_t2i.results.laws.faster import Faster
+    from nas_t2i.results.laws.finding import Statement
     from nas_t2i.results.laws.scaling import Interval, Law
-    from nas_t2i.results.laws.statements import Statement
 
 OutputOption = Annotated[
     Path | None, typer.Option("--output", "-o", help="Write to this file (.json).")
@@ -39,8 +40,8 @@ def scaling_command(
         list[str] | None,
         typer.Option(
             metavar="X=VALUE",
-            help="Predict the score at compute, params, gmacs or images; params and gmacs also "
-            "take an architecture's name (params=SDXL-TD4). May be repeated.",
+            help="Predict the score at compute, params, gmacs, images, seen or pairs; params and "
+            "gmacs also take an architecture's name (params=SDXL-TD4). May be repeated.",
         ),
     ] = None,
     faster: Annotated[
@@ -50,11 +51,12 @@ def scaling_command(
     score: Annotated[float | None, typer.Option(help="The score of --faster.")] = None,
     output: OutputOption = None,
 ) -> None:
-    """Fit power laws on the Pareto front: score against compute, size and images seen.
+    """Fit power laws on the Pareto front: score against compute, size, images and pairs.
 
     S = a X^b, and with a floor, by a Huber loss on logarithms from many starts; intervals of 95 %
     are of a bootstrap over architectures. Needs the extra `laws`. Without names it is of the newest
-    study; several must share their budget.
+    study; several share their budget, or differ in its data alone: then the law is in the
+    image-noun pairs of their training sets.
 
     \b
     Examples:
@@ -62,22 +64,27 @@ def scaling_command(
       nas-t2i results scaling sdxl-exhaustive --metric heldout_loss --predict compute=2e12
       nas-t2i results scaling sdxl-exhaustive --predict params=SDXL-TD4_12
       nas-t2i results scaling sdxl-exhaustive --faster SDXL-TD2 SDXL-TD4_4
+      nas-t2i results scaling half-data all-data twice-data --predict pairs=2e5
     """
     from nas_t2i.results.entries import check_metric
-    from nas_t2i.results.figures.ranked import read_ranked
+    from nas_t2i.results.laws.pairs import read_by_budget
 
     if score is not None and faster is None:
         raise UserError("--score: expected --faster A B beside it")
     _check_output(output)
     wanted = [_parsed(text) for text in predict or []]
-    found = read_ranked(chosen_folders(studies, results_dir))
-    if not found.quantities:
-        raise RecordError(f"{found.title}: no trial has reached a rung yet")
+    groups = read_by_budget(chosen_folders(studies, results_dir))
+    found = groups[-1]
+    if faster is not None and len(groups) > 1:
+        raise UserError("--faster: got studies of several budgets; expected one budget")
+    for group in groups:
+        if not group.quantities:
+            raise RecordError(f"{group.title}: no trial has reached a rung yet")
     metric = check_metric(metric or found.metric, found.quantities, found.title)
     values = [(kind, _value(found, kind, text)) for kind, text in wanted]
     sooner = _faster(found, faster, score)
     # Who asks what is sooner, and for no prediction, need not wait for laws.
-    laws, missing = _laws(found, metric) if sooner is None or values else ([], [])
+    laws, missing = _laws(groups, metric) if sooner is None or values else ([], [])
     if not laws and sooner is None:
         raise RecordError(missing[0])
     if output is not None:
@@ -94,10 +101,7 @@ def scaling_command(
     for kind, x in values:
         _print_predictions(laws, kind, x, say)
     if laws:
-        say(
-            "S is the score on the Pareto front. Pairs of image and noun are not on record, so "
-            "there is no law in them. Intervals: 95 %, bootstrap over architectures."
-        )
+        say("S is the score on the Pareto front. Intervals: 95 %, bootstrap over architectures.")
     if sooner is not None:
         _print_faster(sooner, say)
 
@@ -110,20 +114,21 @@ def statements_command(
     """Ask the paper's questions of these records: numbers and an interval, or why they can't say.
 
     Width against transformer depth at equal compute; attention at low resolution only; UNet
-    against transformer at equal size; smaller at an equal score. Without names it is of the newest
-    study; several must share their budget.
+    against transformer at equal size; smaller at an equal score: of the last study named, or the
+    newest. Latent codec, captions and data: of studies whose budgets differ in that alone.
 
     \b
     Examples:
       nas-t2i results statements sdxl-exhaustive
       nas-t2i results statements comparison-embedded -o statements.json
+      nas-t2i results statements half-the-data all-the-data
     """
-    from nas_t2i.results.figures.ranked import read_ranked
+    from nas_t2i.results.laws.pairs import read_by_budget
     from nas_t2i.results.laws.statements import statements
 
     _check_output(output)
-    found = read_ranked(chosen_folders(studies, results_dir))
-    made = statements(found)
+    *others, found = read_by_budget(chosen_folders(studies, results_dir))
+    made = statements(found, others)
     if output is not None:
         from nas_t2i.files import write_json
 
@@ -149,12 +154,11 @@ def _check_output(output: Path | None) -> None:
 
 
 def _parsed(text: str) -> tuple[str, str]:
-    from nas_t2i.results.laws.scaling import QUANTITIES
-
+    kinds = _titles()
     kind, equals, value = text.partition("=")
-    if not equals or not value or kind not in QUANTITIES:
-        hint = did_you_mean(kind, QUANTITIES)
-        text = f"--predict: got {text!r}; expected one of {', '.join(QUANTITIES)}, = and a value"
+    if not equals or not value or kind not in kinds:
+        hint = did_you_mean(kind, kinds)
+        text = f"--predict: got {text!r}; expected one of {', '.join(kinds)}, = and a value"
         raise UserError(f"{text}; {hint}" if hint else text)
     return kind, value
 
@@ -182,18 +186,33 @@ def _size_of(kind: str, name: str) -> float:
     return float(getattr(profile(resolve_arch(name).arch, name=name), kind))
 
 
-def _laws(found: RankedStudies, metric: str) -> tuple[list[list[Law]], list[str]]:
-    """Return for each quantity the forms of its law that the records allow, and why no others."""
+def _titles() -> dict[str, str]:
+    """Return what laws can be in, by name."""
+    from nas_t2i.results.laws.pairs import PAIRS, TITLE
+    from nas_t2i.results.laws.scaling import QUANTITIES
+
+    return {name: quantity.title for name, quantity in QUANTITIES.items()} | {PAIRS: TITLE}
+
+
+def _laws(groups: list[RankedStudies], metric: str) -> tuple[list[list[Law]], list[str]]:
+    """Return for each quantity the forms of its law that the records allow, and why no others.
+
+    Of several budgets there is a law in the size of their training sets alone.
+    """
+    from nas_t2i.results.laws.pairs import pairs_law
     from nas_t2i.results.laws.scaling import QUANTITIES, scaling
 
+    kinds: list[Callable[..., Law]] = [partial(pairs_law, groups, metric)]
+    if len(groups) == 1:
+        kinds = [partial(scaling, groups[0], quantity, metric) for quantity in QUANTITIES] + kinds
     laws, missing = [], []
-    for quantity in QUANTITIES:
-        forms = []
+    for fit in kinds:
+        forms: list[Law] = []
         for floor in (False, True):
             try:
-                forms.append(scaling(found, quantity, metric, floor=floor))
+                forms.append(fit(floor=floor))
             except RecordError as error:
-                missing.append(f"{error}{' (with a floor)' if floor else ''}")
+                missing.append(f"{error}{' (with a floor)' if floor and forms else ''}")
                 break  # what is too little for two numbers is too little for three
         if forms:
             laws.append(forms)
@@ -209,12 +228,10 @@ def _faster(
 
 
 def _print_law(forms: list[Law], say: Say) -> None:
-    from nas_t2i.results.laws.scaling import QUANTITIES
-
     plain = forms[0]
     low, high = plain.range
     say(
-        f"{display_name(plain.metric)} against {QUANTITIES[plain.quantity].title}, "
+        f"{display_name(plain.metric)} against {_titles()[plain.quantity]}, "
         f"{low:.3g} to {high:.3g}: {plain.points} points on the front of "
         f"{number_of(plain.architectures, 'architecture')}"
     )

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from nas_t2i.errors import RecordError
+from nas_t2i.errors import RecordError, number_of
 from nas_t2i.protocol.signals import SIGNALS
 from nas_t2i.records import CurvePoint
 from nas_t2i.results.entries import BROKEN, Entry
@@ -19,13 +19,18 @@ from nas_t2i.statistics import FloatArray
 from nas_t2i.streams import derive_seed
 
 SAMPLES = 200
+FEWEST_ARCHITECTURES = 3
+"""Of fewer a bootstrap over architectures says nothing."""
 FEWEST_ON_FRONT = 4
 """Points on the front; of fewer no law is fitted."""
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """What a law is in: its name, and its value at a point of an architecture's curve."""
+    """What a law is in: its name, and its value at a point of an architecture's curve.
+
+    NaN: the point has none on record.
+    """
 
     title: str
     of: Callable[[Entry, CurvePoint], float]
@@ -43,6 +48,9 @@ QUANTITIES: Mapping[str, Quantity] = MappingProxyType(
             "GMACs of the full architecture", lambda e, _: e.first.profile.gmacs, False
         ),
         "images": Quantity("training images seen", lambda _, p: float(p.images), True),
+        "seen": Quantity(
+            "image-noun pairs seen", lambda _, p: float(p.image_noun_pairs_seen or math.nan), True
+        ),
     }
 )
 
@@ -91,7 +99,7 @@ class Law:
 
 
 @dataclass(frozen=True)
-class _Points:
+class Points:
     """All that was measured of one architecture."""
 
     x: FloatArray
@@ -108,12 +116,30 @@ def scaling(found: RankedStudies, quantity: str, metric: str = "", *, floor: boo
         MissingExtraError: SciPy is not installed.
     """
     metric = metric or found.metric
-    measured, sign = _points(found, QUANTITIES[quantity], metric)
-    x, y = front_of(measured, sign)
+    measured, sign = points_of(found, QUANTITIES[quantity], metric)
     where = f"{found.title}: {metric} against {quantity}"
+    return law_of(list(measured.values()), sign, quantity, metric, where, floor=floor)
+
+
+def law_of(
+    measured: Sequence[Points], sign: int, quantity: str, metric: str, where: str, *, floor: bool
+) -> Law:
+    """Fit a law on the front of what was measured, an item an architecture.
+
+    `where` is for messages. Raises as `scaling`.
+    """
+    x, y = front_of(measured, sign)
+    if not len(x):
+        raise RecordError(f"{where}: the records don't support this: it is not on record")
     if len(x) < FEWEST_ON_FRONT:
         raise RecordError(
-            f"{where}: {len(x)} points on the Pareto front; expected {FEWEST_ON_FRONT} or more"
+            f"{where}: {number_of(len(x), 'point')} on the Pareto front; expected "
+            f"{FEWEST_ON_FRONT} or more"
+        )
+    if len(measured) < FEWEST_ARCHITECTURES:
+        raise RecordError(
+            f"{where}: {number_of(len(measured), 'architecture')}; expected "
+            f"{FEWEST_ARCHITECTURES} or more to say how sure a law is"
         )
     if y.min() <= 0:
         raise RecordError(
@@ -143,7 +169,7 @@ def scaling(found: RankedStudies, quantity: str, metric: str = "", *, floor: boo
     )
 
 
-def front_of(measured: Sequence[_Points], sign: int) -> tuple[FloatArray, FloatArray]:
+def front_of(measured: Sequence[Points], sign: int) -> tuple[FloatArray, FloatArray]:
     """Return the points that none as cheap is better than, cheapest first.
 
     `sign` is 1 where larger scores are better, -1 where smaller ones are.
@@ -159,26 +185,33 @@ def front_of(measured: Sequence[_Points], sign: int) -> tuple[FloatArray, FloatA
     return x[kept], y[kept]
 
 
-def _points(found: RankedStudies, quantity: Quantity, metric: str) -> tuple[list[_Points], int]:
-    measured = []
+def points_of(
+    found: RankedStudies, quantity: Quantity, metric: str
+) -> tuple[dict[str, Points], int]:
+    """Return by architecture what was measured, and the sign that makes larger scores better."""
+    measured = {}
     smaller = False
     entries = [e for e in found.entries(metric).values() if not e.first.control]
     entries = [entry for entry in entries if entry.state not in BROKEN]
     last = max((entry.step for entry in entries), default=0)
     for entry in entries:
         steps = entry.steps if quantity.every_rung else [s for s in entry.steps if s == last]
-        if not steps:
+        x = [_mean([quantity.of(entry, p) for p in entry.points(step)]) for step in steps]
+        known = [place for place, value in enumerate(x) if not math.isnan(value)]
+        if not known:
             continue
         smaller = entry.scores(steps[0])[0].better == "smaller"
-        x = [_mean([quantity.of(entry, p) for p in entry.points(step)]) for step in steps]
-        measured.append(_Points(np.array(x), np.array([entry.mean(step)[0] for step in steps])))
+        measured[entry.first.arch_id] = Points(
+            np.array([x[place] for place in known]),
+            np.array([entry.mean(steps[place])[0] for place in known]),
+        )
     if metric in SIGNALS:
         smaller = SIGNALS[metric].better == "smaller"
     return measured, -1 if smaller else 1
 
 
 def _resampled(
-    measured: Sequence[_Points], sign: int, fitted: PowerLaw, floor: bool
+    measured: Sequence[Points], sign: int, fitted: PowerLaw, floor: bool
 ) -> list[PowerLaw]:
     generator = np.random.default_rng(derive_seed(0, "scaling/bootstrap"))
     laws = []

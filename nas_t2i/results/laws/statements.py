@@ -7,53 +7,29 @@ Diffusion-based Text-to-Image Generation", 2024 (arXiv 2404.02883).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from itertools import permutations
 
 from nas_t2i.errors import number_of
 from nas_t2i.results.entries import Entry
 from nas_t2i.results.figures.ranked import RankedStudies
+from nas_t2i.results.laws.between import between
 from nas_t2i.results.laws.contrasts import Candidates, Contrast, Pair, candidates
+from nas_t2i.results.laws.finding import FEW, Difference, Statement
 from nas_t2i.results.metrics import display_name
 
 ALIKE = 0.10
 """Equal compute or size: within this share of each other."""
 MARGIN = 0.02
 """An equal score: no worse by more, of a score between 0 and 1."""
-FEW = 3
-"""Pairs; of fewer an answer says so."""
 _UNETS, _TRANSFORMERS = ("unet", "if_unet"), ("pixart",)
 
 
-@dataclass(frozen=True)
-class Difference:
-    """What was compared: a mean difference of scores with its 95 % interval."""
-
-    what: str
-    value: float
-    low: float
-    high: float
-    basis: str
-
-
-@dataclass(frozen=True)
-class Statement:
-    """One question, what these records answer, and what the paper says."""
-
-    key: str
-    question: str
-    answer: str
-    supported: bool
-    """Whether the records allow an answer, if only that nothing can be told."""
-    difference: Difference | None
-    records: tuple[str, ...]
-    """The architectures that it rests on."""
-    paper: str
-
-
-def statements(found: RankedStudies) -> list[Statement]:
+def statements(found: RankedStudies, others: Sequence[RankedStudies] = ()) -> list[Statement]:
     """Return an answer, or why there is none, to each question.
+
+    Questions of architectures are asked of `found`; those of what a budget holds fixed, such as its
+    data, of `found` and rankings under other budgets.
 
     Raises:
         IncomparableError: scores over different numbers of prompts among them.
@@ -97,17 +73,7 @@ def statements(found: RankedStudies) -> list[Statement]:
             "Tables 1 and 2 have UNets and transformers of like size; `results/paper` has them",
         ),
         _smaller(found, known),
-        Statement(
-            "data",
-            "Latent codec, captions or more data?",
-            "The records don't support this: a ranking is of one budget, and a budget holds data, "
-            "captions and codec fixed. Search under several budgets and compare "
-            "(nas-t2i results compare).",
-            False,
-            None,
-            (),
-            "quality and diversity of the training set matter more than simply dataset size",
-        ),
+        *between(found, others),
     ]
 
 

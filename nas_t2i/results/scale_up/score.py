@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from nas_t2i.errors import MissingExtraError, RecordError, named
 from nas_t2i.protocol.budget import Budget
+from nas_t2i.protocol.differences import EXECUTION, differing
 from nas_t2i.results.figures.ranked import RankedStudies
 from nas_t2i.results.laws.scaling import Law, scaling
 from nas_t2i.results.metrics import display_name
 
-# What may differ between the study and the run: how long and how large, and how it is executed.
-_FREE = (
-    ("name",),
-    ("search",),
-    ("execution",),
-    ("proxy",),
-    ("rungs",),
-    ("training", "steps"),
-    ("training", "device"),
-    ("training", "precision"),
-    ("training", "zero_stage"),
-    ("training", "threads"),
-    ("data", "cache"),
-    ("evaluation", "sampler", "batch"),
-)
+_FREE = (*EXECUTION, ("proxy",), ("rungs",), ("training", "steps"), ("training", "precision"))
+"""What may differ between the study and the run: how long, how large and how it is executed."""
 
 
 def predicted_score(found: RankedStudies, studied: Budget, run: Budget, flops: float) -> list[str]:
@@ -36,7 +22,7 @@ def predicted_score(found: RankedStudies, studied: Budget, run: Budget, flops: f
         run: the full-scale budget.
         flops: training compute of the full-scale run.
     """
-    others = differing(studied, run)
+    others = differing(studied, run, _FREE)
     if others:
         return [
             f"No score is predicted: the study differs from this run in {named(others)}, and a "
@@ -58,37 +44,6 @@ def predicted_score(found: RankedStudies, studied: Budget, run: Budget, flops: f
     if studied.proxy is not None:
         lines.append("Warning: the law is of proxies, which the run does not train.")
     return lines
-
-
-def differing(one: Budget, other: Budget) -> list[str]:
-    """Return the key paths, two deep, in which two budgets differ, but for length and execution."""
-    first, second = _fixed(one), _fixed(other)
-    return sorted(
-        f"{section}.{key}" if key else section
-        for section in first.keys() | second.keys()
-        for key in _unlike(first.get(section), second.get(section))
-    )
-
-
-def _unlike(one: Any, other: Any) -> list[str]:
-    if not (isinstance(one, dict) and isinstance(other, dict)):
-        return [] if one == other else [""]
-    if any(name in one and one.get(name) != other.get(name) for name in _KINDS):
-        return [""]
-    return [key for key in one.keys() | other.keys() if one.get(key) != other.get(key)]
-
-
-_KINDS = ("source", "encoder", "codec")  # of another kind no key means the same
-
-
-def _fixed(budget: Budget) -> dict[str, Any]:
-    data: dict[str, Any] = budget.model_dump(mode="json")
-    for *parents, last in _FREE:
-        inner = data
-        for key in parents:
-            inner = inner[key]
-        inner.pop(last, None)
-    return data
 
 
 def _said(law: Law, flops: float) -> str:
