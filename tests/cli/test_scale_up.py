@@ -10,6 +10,7 @@ import pytest
 
 from nas_t2i.arch.resolve import resolve_arch
 from nas_t2i.arch.space import load_space
+from nas_t2i.cli.export import _full_scale
 from nas_t2i.cli.main import main
 from nas_t2i.protocol.budget import load_budget
 from nas_t2i.records import BudgetUsed
@@ -176,3 +177,8 @@ def test_a_name_on_record_is_no_path_and_no_command(capsys, tmp_path):
     script = (written / "train.sh").read_text().splitlines()
     assert [line for line in script if "touch" in line and not line.startswith("#")] == []
     assert f"--study {arch.arch_id}-full" in script[-1]
+    # An export of one of its trials points there.
+    (file,) = (folder / "trials").iterdir()
+    assert _full_scale(file, made) == f"scale-up/{arch.arch_id}"
+    (written / "budget.yaml").unlink()
+    assert _full_scale(file, made) == ""

@@ -17,6 +17,7 @@ from nas_t2i.errors import IncomparableError, RecordError
 from nas_t2i.protocol.budget import recorded_budget
 from nas_t2i.protocol.data import ShapesData
 from nas_t2i.protocol.differences import differing
+from nas_t2i.protocol.signals import SIGNALS
 from nas_t2i.records import CurvePoint
 from nas_t2i.results.entries import Entry
 from nas_t2i.results.figures.ranked import RankedStudies, ranked
@@ -133,10 +134,17 @@ def differences(groups: Sequence[RankedStudies]) -> set[str]:
 
 
 def one_signature(groups: Sequence[RankedStudies], metric: str) -> None:
-    """Raise IncomparableError where scores of a metric mean different things."""
+    """Raise IncomparableError where scores of a metric mean different things.
+
+    A signal does under every budget: held-out pairs are each data set's own.
+    """
+    if len(groups) > 1 and metric in SIGNALS:
+        raise IncomparableError(
+            f"{metric}: is of each budget's own held-out pairs; expected a metric of prompts, "
+            "which budgets of other data share"
+        )
     points = [p for group in groups for trial in group.trials for p in trial.curve]
     signatures = {p.scores[metric].signature for p in points if metric in p.scores}
-    signatures |= {p.signals[metric].signature for p in points if metric in p.signals}
     if len(signatures) > 1:
         one, other = sorted(signatures)[:2]
         raise IncomparableError(

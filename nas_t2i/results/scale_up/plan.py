@@ -128,6 +128,11 @@ def plan(request: Request, found: RankedStudies, chosen: Chosen, folder: Path) -
         "comment names no option.",
         *recipe.heading,
         *_data_lines(recipe, budget),
+        *(
+            f"Needs {origin.name} of {origin.text}: copy it beside the budget."
+            for origin in record.plugins
+            if origin.file
+        ),
         *_cost_lines(work, budget, throughput),
         *predicted_score(found, studied, budget, work.training_flops),
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nas_t2i.cli.main import main
+from tests.results.laws.test_pairs import grown
 from tests.results.record_factory import study, trial, write_records
 
 MEASURED = Path(__file__).parents[3] / "results" / "measured" / "v2"
@@ -92,6 +93,27 @@ def test_scaling_prints_laws_predictions_and_a_warning_outside(
     data = json.loads(file.read_text())
     assert {p["outside"] for p in data["predictions"]} == {True, False}
     assert [law["quantity"] for law in data["laws"]][:2] == ["compute", "compute"]
+
+
+def test_budgets_of_several_sizes_of_data_have_a_law_in_pairs(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("scipy")
+    monkeypatch.setattr("nas_t2i.results.laws.scaling.SAMPLES", 30)
+    names = []
+    for group in grown(0.12):
+        (made,) = group.studies
+        names.append(made.record.study)
+        write_records(tmp_path / names[-1], made.record, made.trials)
+    at = ("--results-dir", str(tmp_path))
+    said = run("scaling", *names, *at, "--predict", "pairs=1e9", "--predict", "compute=1e12")
+    assert "TIFA against image-noun pairs of the training set, 1e+06 to 2e+08: 5 points on" in said
+    assert "b = 0.1" in said and "compute = 1e+12: no law in compute, so no prediction" in said
+    assert "Warning: 1e+09 is outside of 1e+06 to 2e+08" in said
+    said = run("scaling", *names[:1], *at, status=2)
+    assert said.count("\n") == 1 and "1 point on the Pareto front" in said
+    said = run("statements", names[0], names[4], *at)
+    assert "Here of-200000000 (200,000,000 image-noun pairs) scores better." in said
 
 
 def test_faster_is_one_sentence(run) -> None:

@@ -106,6 +106,11 @@ def test_budgets_that_differ_in_more_than_data_are_no_law() -> None:
         pairs_law([one, other])
 
 
+def test_held_out_pairs_of_other_data_are_other_pairs() -> None:
+    with pytest.raises(IncomparableError, match="heldout_loss: is of each budget's own held-out"):
+        pairs_law(grown(0.1), "heldout_loss")
+
+
 def test_embedded_records_of_earlier_releases_have_their_size_by_construction() -> None:
     older = group("a", {"A": 0.4}, None, EMBEDDED)
     data = Budget.model_validate(EMBEDDED, strict=False).data
