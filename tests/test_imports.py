@@ -128,7 +128,6 @@ def test_no_module_and_no_folder_grows_out_of_hand():
         "nas_t2i.ranking.posterior",
         "nas_t2i.results.leaderboard",
         "nas_t2i.results.exports",
-        "nas_t2i.results.plots",
         "nas_t2i.results.power",
         "nas_t2i.benchmark.build",
         "nas_t2i.benchmark.table",

@@ -1,4 +1,4 @@
-"""``nas-t2i results``: rankings and curves of what was measured. Imports no torch."""
+"""``nas-t2i results leaderboard``: rankings of what was measured. Imports no torch."""
 
 from __future__ import annotations
 
@@ -154,31 +154,15 @@ def leaderboard(
         raise RecordError(problems[0] + more)
 
 
-@results_app.command()
-def curves(
-    studies: StudiesArgument = None,
-    results_dir: ResultsDirOption = Path("results"),
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="The image to write (.png .svg .pdf).")
-    ] = Path("curves.png"),
-    metric: Annotated[
-        str,
-        typer.Option(help="Another metric, or a signal; default: the one ranked by."),
-    ] = "",
-) -> None:
-    """Draw scores against steps and training compute (needs the extra `plots`).
-
-    Without names the newest study is drawn; several must share their budget.
-    """
-    from nas_t2i.results.plots import plot_curves
-
-    folders = study_folders(studies, results_dir)
-    contents = [read_contents(folder) for folder in (folders if studies else folders[-1:])]
-    names = ", ".join(study.record.study for study in contents)
-    trials = [trial for study in contents for trial in study.trials]
-    plot_curves(trials, output, title=f"Study {names}", metric=metric)
-    if problems := torn_tails(contents):
-        raise RecordError(problems[0])
+@results_app.command(
+    hidden=True, context_settings={"ignore_unknown_options": True, "allow_extra_args": True}
+)
+def curves() -> None:
+    """Name the command that took its place."""
+    raise UserError(
+        "results curves: got a command that is gone; expected `nas-t2i results plot curves`, or "
+        "`results plot METRIC`"
+    )
 
 
 def study_folders(studies: Sequence[str] | None, results_dir: Path) -> list[Path]:

@@ -75,6 +75,7 @@ def plot_command(
     \b
     Examples:
       nas-t2i results plot gmacs sdxl-embedded -o gmacs.pdf
+      nas-t2i results plot curves sdxl-embedded -o curves.png
       nas-t2i results plot heldout_loss sdxl-embedded --by-compute -o loss.svg
     """
     from nas_t2i.results.figures.curves import curve
@@ -94,6 +95,8 @@ def plot_command(
         raise RecordError(f"{found.title}: not enough on record for the figure {kind!r}")
     draw(chart, output, by_compute=by_compute)
     print(f"{output}: {chart.title}")
+    if problems := torn_tails(found.studies):
+        raise RecordError(problems[0])
 
 
 def watch_command(

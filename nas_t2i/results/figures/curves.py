@@ -24,6 +24,8 @@ def curve(found: RankedStudies, quantity: str) -> Chart | None:
     name, over = display_name(quantity), "prompts"
     if quantity in SIGNALS:
         name, over = f"{name} ({SIGNALS[quantity].unit})", "pairs"
+    if _is_smaller_better(quantity):
+        name += ", smaller is better"
     chances = {row.chance for row in found.rows if row.chance is not None}
     if quantity == found.metric and len(chances) == 1:
         series.append(_chance(chances.pop(), series))
@@ -33,7 +35,7 @@ def curve(found: RankedStudies, quantity: str) -> Chart | None:
         caption=(
             "A line is one architecture, the mean over those of its seeds that went furthest; "
             f"intervals are two standard errors over {over} to either side, without seed noise. "
-            f"{_direction(quantity)}"
+            f"{'Smaller' if _is_smaller_better(quantity) else 'Larger'} is better."
         ),
         x_title="training steps",
         y_title=name,
@@ -50,9 +52,8 @@ def _furthest(entry: Entry) -> Entry:
     return Entry(tuple(t for t in entry.trials if last_step(t) == last), entry.metric)
 
 
-def _direction(quantity: str) -> str:
-    smaller = SIGNALS[quantity].better == "smaller" if quantity in SIGNALS else quantity == "fid"
-    return f"{'Smaller' if smaller else 'Larger'} is better."
+def _is_smaller_better(quantity: str) -> bool:
+    return SIGNALS[quantity].better == "smaller" if quantity in SIGNALS else quantity == "fid"
 
 
 def _line(found: RankedStudies, row: LeaderboardRow, entry: Entry, quantity: str) -> Series:

@@ -21,7 +21,7 @@ from nas_t2i.results.figures.rung_ranks import rung_rankings
 from nas_t2i.results.figures.tradeoff import pareto_front, tradeoff
 from nas_t2i.results.figures.wording import duration, number, percent, scaled
 from nas_t2i.store import Study
-from tests.results.record_factory import signals_of, study, trial
+from tests.results.record_factory import beside, score, signals_of, study, trial
 
 MEASURED = Path(__file__).parents[3] / "results" / "measured" / "v2"
 
@@ -94,6 +94,18 @@ def test_a_curve_goes_as_far_as_the_seed_that_went_furthest() -> None:
     assert chart is not None
     assert chart.series[0].x == (100, 200, 300)
     assert chart.series[0].y == pytest.approx((1 / 100, 1 / 200, 1 / 300))
+
+
+def test_curves_are_of_whoever_was_measured_and_say_what_is_better() -> None:
+    fid = score([0.0, 0.0], metric="fid", value=123.0, stderr=2.0, per_prompt=[])
+    found = of(beside(trial("A"), fid, step=200), trial("B", {100: 0.3}, number=1))
+    chart = curve(found, "fid")
+    assert chart is not None and chart.y_title == "FID, smaller is better"
+    assert [(s.name, s.x, s.y) for s in chart.series] == [("A", (200.0,), (123.0,))]
+    ranked_by = curve(found, "tifa")
+    assert ranked_by is not None and ranked_by.y_title == "TIFA"
+    assert [s.name for s in ranked_by.series] == ["A", "B", "chance 0.350"]
+    assert curve(found, "clip_score") is None
 
 
 def test_what_came_later_changes_no_earlier_rank() -> None:
