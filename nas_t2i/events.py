@@ -75,7 +75,8 @@ class EventTail:
 
     def __init__(self, file: str | Path) -> None:
         self.file = Path(file)
-        self._offset = 0
+        self.offset = 0
+        """Bytes of the file that were read as whole events."""
         self._line = 0
         self._sum = RunningSum()
 
@@ -83,7 +84,7 @@ class EventTail:
         """Return the whole events since the last call, in order. Raises RecordError."""
         try:
             with self.file.open("rb") as stream:
-                stream.seek(self._offset)
+                stream.seek(self.offset)
                 content = stream.read()
         except FileNotFoundError:
             return []
@@ -93,7 +94,7 @@ class EventTail:
         events = []
         for line in whole.split(b"\n")[:-1]:
             self._line += 1
-            self._offset += len(line) + 1
+            self.offset += len(line) + 1
             events += _events(line, self._sum, self.file, self._line)
         return events
 

@@ -75,17 +75,10 @@ class FolderLock(Closing):
                 return
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    raise StorageError(f"{self._held} by {self._owner()}") from None
+                    raise StorageError(f"{self._held} by {_owner(self.file)}") from None
                 time.sleep(0.05)
             except OSError as error:
                 raise StorageError(f"{self.file}: can't be locked: {error.strerror}") from None
-
-    def _owner(self) -> str:
-        try:
-            owner = parse_json(read_regular(self.file, MEGABYTE))
-            return f"process {owner['pid']} on host {owner['host']}"
-        except (OSError, ValueError, KeyError, TypeError):
-            return "another process"
 
 
 class StudyLock(FolderLock):
@@ -107,6 +100,11 @@ def is_locked(folder: str | Path) -> bool:
     return False
 
 
+def searcher(folder: str | Path) -> str:
+    """Return "process N on host H", which searches this study right now; "" for nobody."""
+    return _owner(Path(folder) / LOCK_FILE) if is_locked(folder) else ""
+
+
 def is_held(file: Path) -> bool:
     """Say whether a process holds a FolderLock on this file right now.
 
@@ -123,3 +121,11 @@ def is_held(file: Path) -> bool:
         except BlockingIOError:
             return True
     return False
+
+
+def _owner(file: Path) -> str:
+    try:
+        owner = parse_json(read_regular(file, MEGABYTE))
+        return f"process {owner['pid']} on host {owner['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"

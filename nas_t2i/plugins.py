@@ -45,6 +45,7 @@ class Kind:
     word: str  # for people
     home: str  # the package of the built-in ones
     base: str  # ``module:Class`` that every plug-in of the kind derives from
+    recorded: bool = True  # whether scores depend on it: else it is no part of records
 
     @property
     def group(self) -> str:
@@ -84,6 +85,13 @@ KINDS = {
             "stopping rule",
             "nas_t2i.search.stopping",
             "nas_t2i.protocol.search:StoppingRule",
+        ),
+        Kind(
+            "trackers",
+            "tracker",
+            "nas_t2i.tracking.trackers",
+            "nas_t2i.tracking.tracker:Tracker",
+            recorded=False,
         ),
     )
 }
@@ -198,8 +206,15 @@ def unknown(kind: str, name: object) -> str:
 
 
 def used() -> list[Origin]:
-    """Return the origins of what came from outside and was looked up by this process."""
-    return [plugin.origin for _, plugin in sorted(_used.items()) if plugin.origin is not None]
+    """Return the origins of what came from outside and was looked up by this process.
+
+    Kinds that no score depends on are left out.
+    """
+    return [
+        plugin.origin
+        for _, plugin in sorted(_used.items())
+        if plugin.origin is not None and plugin.kind.recorded
+    ]
 
 
 def restore(origins: Iterable[Origin]) -> None:

@@ -16,6 +16,7 @@ NEED_FILES = {
     "codecs": {"autoencoder_kl"},
     "vqa": {"blip", "blip2", "git", "recorded", "vilt"},
     "metrics": {"clip", "fid", "hps", "image_reward", "tifa"},
+    "trackers": {"mlflow", "tensorboard", "wandb"},  # tests/tracking/test_trackers.py checks them
 }
 BUILT_IN = [
     (kind, name)

@@ -45,6 +45,7 @@ LAYERS = (
     {"evaluation"},
     {"search"},
     {"results"},
+    {"tracking"},
     {"contracts"},
     {"benchmark"},
     {"api"},

@@ -22,6 +22,7 @@ from nas_t2i.cli.results.leaderboard import results_app
 from nas_t2i.cli.results.power import power_command
 from nas_t2i.cli.results.reliability import reliability_command
 from nas_t2i.cli.results.report import plot_command, report_command, watch_command
+from nas_t2i.cli.results.track import track_command
 from nas_t2i.cli.scale_up import scale_up_command
 from nas_t2i.cli.schema import schema_command
 from nas_t2i.cli.search import search_command
@@ -43,6 +44,7 @@ app.command("profile", short_help="Count parameters and GMACs; train nothing.")(
 results_app.command("report", short_help="One page with all of it.")(report_command)
 results_app.command("plot", short_help="A figure of the report as a file.")(plot_command)
 results_app.command("watch", short_help="A search under way, on a terminal.")(watch_command)
+results_app.command("track", short_help="To TensorBoard, W&B, MLflow.")(track_command)
 results_app.command("scaling", short_help="Power laws, and what is sooner.")(scaling_command)
 results_app.command("statements", short_help="The paper's questions.")(statements_command)
 results_app.command("compare", short_help="One result against another.")(compare_command)

@@ -33,7 +33,7 @@ def plugins_command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List families, sources, encoders, codecs, VQA models, metrics and stopping rules.
+    """List families, sources, encoders, codecs, VQA models, metrics, stopping rules and trackers.
 
     Each is named in a search space or a budget; those that do not come with nas-t2i are shown with
     their distribution. --check runs what every plug-in of its kind must keep to; the exit status is

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nas_t2i.cli.output.console import Console
+from nas_t2i.cli.results.track import (
+    MlflowOption,
+    TensorBoardOption,
+    TrackOption,
+    WandBOption,
+    chosen_trackers,
+)
 from nas_t2i.errors import UserError
 from nas_t2i.shipped import find_file
 
 if TYPE_CHECKING:
     from nas_t2i.results.fronts.front import FrontCost
     from nas_t2i.search.session import SearchRequest
+
+
+_TRACKING_SECONDS = 600.0  # what is left to be sent at the end may take, before it is left alone
+_TRACKING_SECONDS_INTERRUPTED = 10.0
 
 
 def search_command(
@@ -75,6 +87,10 @@ def search_command(
     results_dir: Annotated[Path, typer.Option(help="The folder that holds the studies.")] = Path(
         "results"
     ),
+    tensorboard: TensorBoardOption = False,
+    wandb: WandBOption = "",
+    mlflow: MlflowOption = "",
+    track: TrackOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check, count, profile and predict; train nothing.")
     ] = False,
@@ -91,6 +107,7 @@ def search_command(
       nas-t2i search sdxl --sampler grid --seeds 2 --no-early-stopping
       nas-t2i search sdxl --objectives tifa,-gmacs --study sdxl-front
       nas-t2i search comparison --seeds 3 --controls --no-early-stopping
+      nas-t2i search sdxl --tensorboard --mlflow sqlite:///mlflow.db
       nas-t2i search sdxl --storage postgresql+psycopg://user:password@host/optuna
     """
     from nas_t2i.arch.space import load_space
@@ -127,10 +144,11 @@ def search_command(
         controls=controls,
         retry_failed=retry_failed,
     )
+    chosen = chosen_trackers(request.folder, tensorboard, wandb, mlflow, track)
     if dry_run:
         _dry_run(request)
     else:
-        raise typer.Exit(_search(request))
+        raise typer.Exit(_search(request, [(name, tracker.where) for name, tracker in chosen]))
 
 
 def _dry_run(request: SearchRequest) -> None:
@@ -140,8 +158,8 @@ def _dry_run(request: SearchRequest) -> None:
     print_plan(request, plan_search(request), Console())
 
 
-def _search(request: SearchRequest) -> int:
-    """Run the search with a display; return the exit status."""
+def _search(request: SearchRequest, trackers: Sequence[tuple[str, str]]) -> int:
+    """Run the search with a display, trackers beside it; return the exit status."""
     from nas_t2i.cli.output.progress import Progress
     from nas_t2i.records import TrialState
     from nas_t2i.results.exports import render_leaderboard, write_leaderboard
@@ -152,12 +170,16 @@ def _search(request: SearchRequest) -> int:
     from nas_t2i.search.driver import Listener
     from nas_t2i.search.session import TerminatedError, run_search
     from nas_t2i.store import read_study, read_trials
+    from nas_t2i.tracking.beside import Beside
 
     console, errors = Console(), Console(stderr=True, soft_wrap=True)
     progress: Progress | None = None
+    tracking: Beside | None = None
 
     def listener(candidates: list[Candidate], _factory: CandidateFactory) -> Listener:
-        nonlocal progress
+        nonlocal progress, tracking
+        if trackers:  # not before the study is there
+            tracking = Beside(request.folder, trackers, say)
         progress = Progress(request, candidates, console)
         progress.begin()
         return progress
@@ -173,6 +195,8 @@ def _search(request: SearchRequest) -> int:
         if progress is not None:
             progress.end()
         errors.print("nas-t2i: interrupted; the same command carries on", markup=False)
+        if tracking is not None:
+            tracking.finish(_TRACKING_SECONDS_INTERRUPTED)
         return 143 if isinstance(interrupt, TerminatedError) else 130
     finally:
         if progress is not None:
@@ -188,6 +212,8 @@ def _search(request: SearchRequest) -> int:
     _write_report(request.folder, console)
     assert progress is not None
     console.print(progress.summary(), highlight=False, markup=False, soft_wrap=True)
+    if tracking is not None:
+        tracking.finish(_TRACKING_SECONDS)
     states = [end.state for candidate in candidates for end in candidate.ends.values()]
     return 0 if TrialState.COMPLETE in states or TrialState.STOPPED in states else 1
 

@@ -24,6 +24,8 @@ KEYS = {
     "metrics": "metric",
     "stopping": "rule",
 }
+# Kinds that have no settings but what stands behind their name, and what that is called here.
+ARGUMENTS = {"vqa": "argument", "trackers": "where"}
 
 
 class Check(NamedTuple):
@@ -56,8 +58,8 @@ def make(plugin: Plugin, settings: Mapping[str, Any]) -> Any:
     Raises:
         UserError: as `check`.
     """
-    if plugin.kind.name == "vqa":
-        return _vqa(plugin, settings)
+    if plugin.kind.name in ARGUMENTS:
+        return _by_argument(plugin, settings, ARGUMENTS[plugin.kind.name])
     data = dict(settings)
     if plugin.kind.name in KEYS:
         data[KEYS[plugin.kind.name]] = plugin.name
@@ -68,15 +70,15 @@ def make(plugin: Plugin, settings: Mapping[str, Any]) -> Any:
         raise _readable(plugin, data, error) from None
 
 
-def _vqa(plugin: Plugin, settings: Mapping[str, Any]) -> Any:
+def _by_argument(plugin: Plugin, settings: Mapping[str, Any], argument: str) -> Any:
     takes = plugin.cls.TAKES
     for key in settings:
-        if key != "argument" or not takes:
-            expected = f"argument={takes}" if takes else "no setting"
+        if key != argument or not takes:
+            expected = f"{argument}={takes}" if takes else "no setting"
             raise ConfigError(_named(plugin), f"got the key {key!r}", expected=expected)
-    if takes and "argument" not in settings:
-        raise _missing(plugin, {"argument": takes})
-    return plugin.cls(str(settings.get("argument", "")))
+    if takes and argument not in settings:
+        raise _missing(plugin, {argument: takes})
+    return plugin.cls(str(settings.get(argument, "")))
 
 
 def _readable(plugin: Plugin, data: dict[str, Any], error: ValidationError) -> UserError:

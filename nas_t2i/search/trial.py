@@ -33,6 +33,7 @@ from nas_t2i.environment import cache_dir, describe_environment
 from nas_t2i.errors import UserError
 from nas_t2i.evaluation.at_rung import AtRung, RungEvaluator, open_log
 from nas_t2i.evaluation.sampling.contact_sheet import save_sheet
+from nas_t2i.evaluation.sampling.sheet_layout import sheet_name
 from nas_t2i.evaluation.signals import Signals
 from nas_t2i.events import EVENTS_FILE, EventLog, read_events
 from nas_t2i.locks import FolderLock
@@ -229,7 +230,7 @@ class Trial:
         if not all(math.isfinite(v) for v in (*values, *_ranked_score(at_rung))):
             raise DivergedError(rung, loss)
         if at_rung is not None and self._ranks.is_first and len(at_rung.measured.images):
-            path = self._folder / f"pictures-{rung:06d}.png"
+            path = self._folder / sheet_name(rung)
             save_sheet(path, at_rung.measured.images, at_rung.measured.captions)
         self._evaluation_seconds += time.perf_counter() - begin
         images = rung * self._budget.training.batch

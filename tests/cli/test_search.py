@@ -1,3 +1,4 @@
+import json
 import signal
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from nas_t2i.cli.main import main
+from tests.tracking.written import LINES
 
 ROOT = Path(__file__).parents[2]
 SDXL = str(ROOT / "search_spaces/sdxl.yaml")
@@ -46,6 +48,9 @@ def test_a_dry_run_counts_profiles_predicts_and_writes_nothing(capsys, tmp_path,
         ([SDXL, "--objectives", "tifa,-gmac"], "got '-gmac'; expected some of tifa, "),
         ([SDXL, "--objectives", "tifa"], "--objectives: search.objectives: got tifa; expected two"),
         ([SDXL, "--sampler", "nsga3"], "search.sampler: got 'nsga3', which is for several"),
+        ([SDXL, "--track", "tensorbord=x"], "tracker: got 'tensorbord'; expected one of mlflow, t"),
+        ([SDXL, "--track", "mlflow"], "--track: got 'mlflow'; expected mlflow=URI"),
+        ([SDXL, "--track", "own:Tracker=x"], "own.py: no such file"),
         ([SDXL, "--storage", "study.db"], "storage 'study.db': not a URL"),
         (
             [SDXL, "--storage", "sqlite:////no/such/study.db"],
@@ -62,6 +67,19 @@ def test_bad_input_is_one_line_and_status_2(capsys, tmp_path, monkeypatch, argum
     assert not (tmp_path / "results").exists()  # nothing half-made stays behind
 
 
+@pytest.mark.parametrize("name", ["tensorboard", "wandb", "mlflow"])
+def test_a_tracker_that_is_not_installed_is_told_before_anything_begins(
+    capsys, tmp_path, monkeypatch, name
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, name, None)
+    option = [f"--{name}"] if name == "tensorboard" else [f"--{name}", "x"]
+    code, _, err = run(capsys, SDXL, *option)
+    assert code == 2 and err.count("\n") == 1
+    assert f"pip install 'nas-t2i[{name}]'" in err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_options_that_do_not_exist_or_fit_are_told_like_any_bad_input(capsys):
     code, _, err = run(capsys, SDXL, "--trails", "3")
     assert code == 2 and "--trials" in err and err.count("\n") == 1
@@ -75,6 +93,7 @@ def test_options_that_do_not_exist_or_fit_are_told_like_any_bad_input(capsys):
 def test_a_signal_saves_the_trials_and_has_its_own_status(tmp_path, number, status):
     budget = (ROOT / "budgets/embedded_v1.yaml").read_text()
     (tmp_path / "b.yaml").write_text(budget.replace("scenes: 20000", "scenes: 500"))
+    (tmp_path / "own.py").write_text(LINES)
     search = subprocess.Popen(
         [
             sys.executable,
@@ -85,6 +104,7 @@ def test_a_signal_saves_the_trials_and_has_its_own_status(tmp_path, number, stat
             "--budget",
             "b.yaml",
             "--parallel=1",
+            "--track=own:Lines=lines",
         ],
         cwd=tmp_path,
         stderr=subprocess.PIPE,
@@ -101,3 +121,9 @@ def test_a_signal_saves_the_trials_and_has_its_own_status(tmp_path, number, stat
     assert "the running trials saved where they stood" in errors
     assert "interrupted; the same command carries on" in errors
     assert list(trials.glob("*/checkpoints/step-*/rank-0.pt"))
+    deadline = time.monotonic() + 60
+    while "null" not in (tmp_path / "lines").read_text():  # what is left to be sent comes behind
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    told = [json.loads(line) for line in (tmp_path / "lines").read_text().splitlines()]
+    assert told[0][2]["training/loss"] > 0 and told[-1][1:] == [None, "interrupted"]

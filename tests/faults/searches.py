@@ -111,12 +111,16 @@ class Plan:
         return self.root / "results" / "s"
 
 
+def quick_runner():
+    """A runner of trials that take no time."""
+    return functools.partial(ProcessRunner, module="tests.faults.quick_trial")
+
+
 def search(plan: Plan, said: list[str] | None = None) -> list[str]:
     """Search in this process; return what was said."""
     notes: list[str] = [] if said is None else said
     if not plan.real:
-        quick = functools.partial(ProcessRunner, module="tests.faults.quick_trial")
-        session.ProcessRunner, session.WallClock = quick, _Hurry
+        session.ProcessRunner, session.WallClock = quick_runner(), _Hurry
     try:
         run_search(plan.request(), lambda *_: Silence(), notes.append)
     finally:

@@ -8,3 +8,8 @@ GAP = 8
 COLUMNS = 8
 CAPTIONS_KEY = "captions"
 """The PNG's text chunk with the whole captions, a JSON list."""
+
+
+def sheet_name(step: int) -> str:
+    """Return the name of the file of a trial's sheet at a rung."""
+    return f"pictures-{step:06d}.png"

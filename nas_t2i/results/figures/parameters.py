@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,7 +39,7 @@ def varied(rows: Sequence[LeaderboardRow]) -> list[Parameter]:
 
     Parameters whose values are always the same two by two can't be told apart: they are one.
     """
-    tables = [_flat({"family": row.family, **row.arch}) for row in rows]
+    tables = [flat_parameters({"family": row.family, **row.arch}) for row in rows]
     names = list(dict.fromkeys(name for table in tables for name in table))
     together: dict[tuple[int, ...], list[tuple[str, list[object]]]] = {}
     for name in names:
@@ -50,7 +50,8 @@ def varied(rows: Sequence[LeaderboardRow]) -> list[Parameter]:
     return [_parameter(group) for group in together.values()]
 
 
-def _flat(arch: dict[str, object]) -> dict[str, object]:
+def flat_parameters(arch: Mapping[str, object]) -> dict[str, object]:
+    """Return parameters with lists taken apart: a value a level, such as `transformer_depth[2]`."""
     found: dict[str, object] = {}
     for name, value in arch.items():
         if isinstance(value, list) and all(isinstance(item, (int, float)) for item in value):

@@ -82,7 +82,7 @@ def pictures(found: RankedStudies) -> Pictures | None:
     rows = []
     prompts: list[Prompt] = []
     for row, trial, step, file in (alike[i] for i in places):
-        sheet = _open(file)
+        sheet = open_sheet(file)
         if sheet is None:
             continue
         scores = _scores(trial, step, found.metric)
@@ -118,7 +118,7 @@ def _folders(study: Path) -> Mapping[str, Path]:
     return {folder.name: folder for folder in place.iterdir()} if place.is_dir() else {}
 
 
-def _open(file: Path) -> Image.Image | None:
+def open_sheet(file: Path) -> Image.Image | None:
     """Return a sheet, None for a file that is none: a page is read for its numbers first."""
     try:
         with warnings.catch_warnings():
