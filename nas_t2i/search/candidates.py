@@ -62,6 +62,18 @@ class Candidate:
         return self.arch.arch_id + (f"-{self.control}" if self.control else "")
 
     @property
+    def sizes(self) -> dict[str, float]:
+        """Size and compute by name: of the architecture, and of what is trained."""
+        full, trained = self.profile, self.trained_profile
+        return {
+            "params": full.params,
+            "gmacs": full.gmacs,
+            "attention_share": full.attention_share,
+            "trained_params": trained.params,
+            "trained_gmacs": trained.gmacs,
+        }
+
+    @property
     def finished(self) -> bool:
         """Whether every seed has its end event."""
         return all(
@@ -231,7 +243,9 @@ class Proposals:
 
     def _keep(self, draft: Draft, candidate: Candidate) -> Candidate:
         arch = candidate.arch.canonical()
-        candidate.optuna_number = self._study.keep(draft, name=candidate.name, arch=arch)
+        candidate.optuna_number = self._study.keep(
+            draft, name=candidate.name, arch=arch, **candidate.sizes
+        )
         return candidate
 
     def _from_sampler(self) -> Candidate | None:

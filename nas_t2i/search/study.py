@@ -6,7 +6,7 @@ import copy
 import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
 
@@ -40,6 +40,7 @@ _STATES = {
     "failed": OptunaState.FAIL,
 }
 _OWNER = "nas_t2i"  # the study's attribute that says whose it is
+_ARCHITECTURE = "architecture"  # how the study's attributes of architectures begin
 _REJECTED = "rejected"  # the trial's attribute that says why it was not tried
 _GENERATION = ":generation"  # how what a genetic sampler notes on a trial ends
 _INSTEAD_OF = "instead_of"  # the trial's attribute that names the one it stands for
@@ -56,6 +57,8 @@ class Outcome:
     """Mean over the seeds at each rung that all of them have reached."""
     values: tuple[float, ...] = ()
     """One for each of several objectives, in their order; then `value` is None."""
+    attributes: Mapping[str, float | str] = field(default_factory=dict)
+    """What else is known of a finished one, by name, for people; no sampler reads it."""
 
     @property
     def told(self) -> list[float] | None:
@@ -250,6 +253,9 @@ class OptunaStudy:
                 if held.get(step) != value:
                     self._storage.set_trial_intermediate_value(trial._trial_id, step, value)
             if outcome.state != "running":
+                for name, said in outcome.attributes.items():  # a finished one takes none
+                    if trial.user_attrs.get(name) != said:
+                        self._storage.set_trial_user_attr(trial._trial_id, name, said)
                 self._study.tell(number, outcome.told, state=_STATES[outcome.state])
             return number
         # One that is measured again may come to hold the same: that shows at its end.
@@ -262,10 +268,13 @@ class OptunaStudy:
         place.system_attrs = {
             k: v for k, v in trial.system_attrs.items() if k.endswith(_GENERATION)
         }
-        kept = {k: v for k, v in trial.user_attrs.items() if k in {"name", "arch"}}
-        return self._create(
-            place, _STATES[outcome.state], kept | {_INSTEAD_OF: number}, outcome=outcome
-        )
+        told = trial.user_attrs | dict(outcome.attributes) | {_INSTEAD_OF: number}
+        return self._create(place, _STATES[outcome.state], told, outcome=outcome)
+
+    def note(self, name: str, attributes: Mapping[str, float | str]) -> None:
+        """Put on record what became of an architecture whose trial was finished before that."""
+        said = dict(attributes)
+        self._patiently(lambda: self._study.set_user_attr(f"{_ARCHITECTURE} {name}", said))
 
     def known_trials(self) -> list[KnownTrial]:
         """Return all trials but those for which another one stands."""

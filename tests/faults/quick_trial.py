@@ -33,6 +33,7 @@ def point(config: TrialConfig, rung: int, *, full: bool) -> CurvePoint:
     scores = (quality + rung / 100 + noise.normal(0, 0.02, PROMPTS)).tolist()
     mean, common = sum(scores) / PROMPTS, {"stderr": 0.01, "n": PROMPTS, "signature": "quick"}
     score = Score(metric="tifa", value=mean, per_prompt=scores, **common)
+    clip = Score(metric="clip_score", value=rung / 10, **common)
     loss = [1 - score for score in scores]
     signal = Signal(name="heldout_loss", value=1 - mean, per_pair=loss, **common)
     return CurvePoint(
@@ -42,8 +43,8 @@ def point(config: TrialConfig, rung: int, *, full: bool) -> CurvePoint:
         loss=1.0,
         seconds=1.0,
         evaluation_seconds=1.0,
-        scores={"tifa": score} if full else {},
-        signals={} if full else {"heldout_loss": signal},
+        scores={"tifa": score, "clip_score": clip} if full else {},
+        signals={"heldout_loss": signal},
     )
 
 

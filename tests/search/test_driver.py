@@ -167,6 +167,10 @@ class Told:
     """Keeps what Optuna would hold."""
 
     held: dict = dataclasses.field(default_factory=dict)
+    notes: dict = dataclasses.field(default_factory=dict)
+
+    def note(self, name, attributes) -> None:
+        self.notes[name] = attributes
 
     def agree(self, number, outcome) -> int:
         self.held[number] = outcome

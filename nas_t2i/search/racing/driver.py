@@ -23,7 +23,13 @@ from nas_t2i.search.objectives.values import exact_costs, values_of
 from nas_t2i.search.racing.belief import draws, first_value
 from nas_t2i.search.racing.known import Entry, is_done, known_entries
 from nas_t2i.search.racing.ledger import RACE_FILE, Ledger, Piece, Standing
+from nas_t2i.search.resume.outcome import attributes_of, measured
 from nas_t2i.search.study import Outcome
+
+_VALUE_IS = (
+    "how well it did at the first rung, larger is better; what became of it stands in the study's "
+    "attributes"
+)
 
 
 @dataclass(kw_only=True)
@@ -124,7 +130,12 @@ class RaceDriver(Driver):
         """Nothing: waiting trials are answered when the next piece is known."""
 
     def _tell(self, candidate: Candidate) -> None:
-        """Nothing: what the sampler learns, and when, is a matter of decisions: `_tell_sampler`."""
+        """Note what is known by now; what the sampler learns, and when: `_tell_sampler`."""
+        try:
+            self.optuna.note(candidate.name, candidate.sizes | attributes_of(candidate))
+        except StorageError:
+            if not self._leaving:
+                raise
 
     def _number_of(self, candidate: Candidate, seed: int) -> int:
         """Return the number of a trial's first piece, whoever was started first."""
@@ -272,5 +283,9 @@ class RaceDriver(Driver):
             state: Literal["failed", "complete"] = (
                 "failed" if value is None and values is None else "complete"
             )
-            outcome = Outcome(state, value, {}, values or ())
+            told = attributes_of(candidate)
+            if point is not None:
+                told = measured({piece.step: {piece.seed: point}})
+                told["value_is"] = _VALUE_IS
+            outcome = Outcome(state, value, {}, values or (), told)
             candidate.optuna_number = self.optuna.agree(candidate.optuna_number, outcome)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from nas_t2i.protocol.budget import Budget
-from nas_t2i.records import TrialState
+from nas_t2i.records import CurvePoint, TrialState
 from nas_t2i.search.candidates import Candidate
 from nas_t2i.search.objectives.values import values_of
 from nas_t2i.search.study import Outcome
@@ -14,9 +15,17 @@ _BROKEN = (TrialState.FAILED, TrialState.DIVERGED)
 
 
 def outcome_under(budget: Budget, candidate: Candidate) -> Outcome:
-    """Return what the sampler is to know of a candidate: of `outcome_of`, or of objectives.
+    """Return what the sampler is to know of a candidate, and people of a finished one."""
+    outcome = _outcome_under(budget, candidate)
+    if outcome.state == "running":
+        return outcome
+    return replace(outcome, attributes=attributes_of(candidate))
 
-    With several objectives Optuna has no values at rungs: what did not complete has failed.
+
+def _outcome_under(budget: Budget, candidate: Candidate) -> Outcome:
+    """Return what `outcome_of` says, or what there is of several objectives.
+
+    With those Optuna has no values at rungs: what did not complete has failed.
     """
     outcome = outcome_of(candidate, budget.full_rungs, budget.evaluation.metric)
     if not budget.objectives:
@@ -53,3 +62,41 @@ def outcome_of(candidate: Candidate, rungs: Sequence[int], metric: str) -> Outco
     if TrialState.COMPLETE in states and not candidate.stopped:
         return Outcome("complete", mean(rungs[-1]), at_rungs)
     return Outcome("stopped" if TrialState.STOPPED in states else "failed", None, at_rungs)
+
+
+def attributes_of(candidate: Candidate) -> dict[str, float | str]:
+    """Return what people want to know of a candidate: state, reason, and what was measured."""
+    ends = {seed: candidate.ends[seed] for seed in sorted(candidate.ends)}
+    found: dict[str, float | str] = {
+        "state": _by_seed({seed: end.state.value for seed, end in ends.items()}) or "running"
+    }
+    if any(end.reason for end in ends.values()):
+        found["reason"] = _by_seed({seed: end.reason for seed, end in ends.items()})
+    return found | measured(candidate.points)
+
+
+def measured(points: Mapping[int, Mapping[int, CurvePoint]]) -> dict[str, float | str]:
+    """Return the last step, the training compute, and every score and signal, by name.
+
+    `points` are by step and seed. A score is of the last step at which any seed has one, the mean
+    over those that do.
+    """
+    found: dict[str, float | str] = {}
+    spent: dict[int, float] = {}
+    for step in sorted(points):
+        values: dict[str, list[float]] = {}
+        for seed, point in sorted(points[step].items()):
+            spent[seed] = point.training_flops
+            here = {name: score.value for name, score in point.scores.items()}
+            here |= {name: signal.value for name, signal in point.signals.items()}
+            for name, value in here.items():
+                values.setdefault(name, []).append(value)
+        found |= {"step": step, "training_flops": sum(spent.values())}
+        found |= {name: sum(seen) / len(seen) for name, seen in values.items()}
+    return found
+
+
+def _by_seed(texts: Mapping[int, str]) -> str:
+    if len(set(texts.values())) == 1:
+        return next(iter(texts.values()))
+    return "; ".join(f"seed {seed}: {text}" for seed, text in texts.items() if text)
