@@ -123,6 +123,7 @@ def search(
     storage: str = "",
     controls: bool = False,
     retry_failed: bool = False,
+    runner: str = "",
     say: Say = _silent,
     **plan: Any,
 ) -> Results:
@@ -137,16 +138,20 @@ def search(
         storage: URL of the Optuna storage; default: a journal in the study's folder.
         controls: also train the controls that must stay at chance.
         retry_failed: run trials again that failed earlier.
+        runner: what starts trials, "local", "ray" or "ray:HOST:PORT"; default: as the budget says.
         say: takes what is to be known while it runs, a line at a time.
         plan: keys of the budget's ``search`` to set otherwise, such as ``trials=4``.
 
     Raises:
         UserError: whatever ``nas-t2i search`` would say in one line.
     """
+    from nas_t2i.search.launch import with_runner
     from nas_t2i.search.session import SearchRequest, run_search, with_plan
 
     loaded = space if isinstance(space, Space) else load_space(space)
     whole = budget if isinstance(budget, Budget) else load_budget(budget)
+    if runner:
+        whole = with_runner(whole, runner)
     request = SearchRequest(
         space=loaded,
         budget=with_plan(whole, plan),

@@ -62,9 +62,13 @@ class EventLog(SealedLog):
 
     def append(self, event: TrialEvent) -> None:
         """Write one event as one line, in one write. Raises StorageError."""
-        exclude = {"record": {"curve"}} if isinstance(event, StartEvent) else None
-        line = event.model_dump_json(exclude=exclude).encode()
-        self.append_line(line, durable=isinstance(event, RungEvent | EndEvent))
+        self.append_line(event_line(event), durable=isinstance(event, RungEvent | EndEvent))
+
+
+def event_line(event: TrialEvent) -> bytes:
+    """Return an event as one line of JSON, without a checksum and without a line feed."""
+    exclude = {"record": {"curve"}} if isinstance(event, StartEvent) else None
+    return event.model_dump_json(exclude=exclude).encode()
 
 
 class EventTail:
@@ -116,7 +120,7 @@ def read_events(
         is_progress = [body.startswith(_PROGRESS) for body in bodies]
         superseded = [now and later for now, later in pairwise([*is_progress, False])]
         return [
-            _event(body, file, number)
+            parse_event(body, file, number)
             for number, body in enumerate(bodies, start=1)
             if not superseded[number - 1]
         ], None
@@ -137,7 +141,7 @@ def read_events(
 def _events(line: bytes, running: RunningSum, file: Path, number: int) -> list[TrialEvent]:
     """Parse the one event of a line, none of an empty one. Raises RecordError."""
     body, right = running.check(line)
-    events = [_event(body, file, number)] if body else []
+    events = [parse_event(body, file, number)] if body else []
     if not right:
         raise record_error(
             Where(str(file), number),
@@ -147,8 +151,8 @@ def _events(line: bytes, running: RunningSum, file: Path, number: int) -> list[T
     return events
 
 
-def _event(content: bytes, file: Path, line: int) -> TrialEvent:
-    """Parse one line of an events.jsonl; `line` is its number."""
+def parse_event(content: bytes, file: Path, line: int) -> TrialEvent:
+    """Parse one line of an events.jsonl; `line` is its number. Raises RecordError."""
     return _sound_event(content) or _located_event(content, file, line)
 
 

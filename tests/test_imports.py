@@ -162,6 +162,13 @@ def test_optuna_is_imported_by_what_stores_a_study_alone():
     assert users == ["nas_t2i.search.storage", "nas_t2i.search.study"]
 
 
+def test_ray_is_imported_by_the_runner_on_it_alone():
+    users = {module for module in FILES if "ray" in imported_packages(module)}
+    assert users == {
+        f"nas_t2i.search.on_ray.{name}" for name in ("cluster", "ears", "rank", "runner")
+    }
+
+
 def started_as_processes(module: str) -> set[str]:
     """Modules of this package that `module` names as a whole string, to run them as processes."""
     nodes = ast.walk(ast.parse(FILES[module].read_text()))

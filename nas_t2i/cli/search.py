@@ -78,6 +78,14 @@ def search_command(
     early_stopping: Annotated[
         bool, typer.Option("--early-stopping/--no-early-stopping", help="As the budget says.")
     ] = True,
+    runner: Annotated[
+        str,
+        typer.Option(
+            metavar="local|ray[:HOST:PORT]",
+            help="What starts trials: this machine, or a Ray cluster (docs/cluster.md), instead "
+            "of the budget's.",
+        ),
+    ] = "",
     controls: Annotated[
         bool, typer.Option("--controls", help="Also train the controls that must stay at chance.")
     ] = False,
@@ -108,14 +116,18 @@ def search_command(
       nas-t2i search sdxl --objectives tifa,-gmacs --study sdxl-front
       nas-t2i search comparison --seeds 3 --controls --no-early-stopping
       nas-t2i search sdxl --tensorboard --mlflow sqlite:///mlflow.db
+      nas-t2i search sdxl --runner ray
       nas-t2i search sdxl --storage postgresql+psycopg://user:password@host/optuna
     """
     from nas_t2i.arch.space import load_space
     from nas_t2i.protocol.budget import load_budget
+    from nas_t2i.search.launch import with_runner
     from nas_t2i.search.session import SearchRequest, with_plan
 
     loaded_space = load_space(find_file(space, "search_spaces"))
     loaded_budget = load_budget(find_file(budget, "budgets"))
+    if runner:
+        loaded_budget = with_runner(loaded_budget, runner)
     changes: dict[str, Any] = {}
     if trials is not None:
         changes["trials"] = trials
@@ -168,7 +180,8 @@ def _search(request: SearchRequest, trackers: Sequence[tuple[str, str]]) -> int:
     from nas_t2i.results.leaderboard import rank_trials
     from nas_t2i.search.candidates import Candidate, CandidateFactory
     from nas_t2i.search.driver import Listener
-    from nas_t2i.search.session import TerminatedError, run_search
+    from nas_t2i.search.leaving import TerminatedError
+    from nas_t2i.search.session import run_search
     from nas_t2i.store import read_study, read_trials
     from nas_t2i.tracking.beside import Beside
 

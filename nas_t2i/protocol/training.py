@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from nas_t2i.protocol.part import Part
 
@@ -52,6 +52,12 @@ class Training(Part):
 class Execution(Part):
     """How a trial runs: speed, memory and rounding, not what is computed. Not part of the id."""
 
+    runner: str = Field(
+        default="local",
+        pattern=r"^(local|ray(:[^\s]+)?)$",
+        description="what starts trials: local (this machine, or the hostfile's), ray or "
+        "ray:HOST:PORT (a Ray cluster)",
+    )
     ranks: int = Field(default=1, ge=1, description="processes (one a device) that train a trial")
     hostfile: str | None = Field(
         default=None, description="DeepSpeed hostfile of a trial's nodes; null: this machine"
@@ -82,3 +88,12 @@ class Execution(Part):
         default=10.0, gt=0, description="between two checkpoints; rungs are always saved"
     )
     keep_checkpoints: int = Field(default=2, ge=1, description="older ones are removed")
+
+    @model_validator(mode="after")
+    def _a_cluster_has_its_own_hosts(self) -> Self:
+        if self.runner != "local" and (self.hostfile or self.include):
+            raise ValueError(
+                f"execution: got the runner {self.runner!r} with a hostfile or include; expected "
+                "neither: a Ray cluster knows its nodes"
+            )
+        return self

@@ -21,6 +21,7 @@ import signal
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -152,6 +153,10 @@ class Decisions:
         if lines and lines[0] != f"start {self._start}":
             self._leave("another driver took over")
             return
+        self._take(lines)
+
+    def _take(self, lines: Sequence[str]) -> None:
+        """Take in all that was said so far."""
         found = (_DECISION.fullmatch(line) for line in reversed(lines))
         # The first decision on a rung is final.
         self._said = {int(match[2]): match[1] == "go" for match in found if match}

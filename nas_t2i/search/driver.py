@@ -87,6 +87,7 @@ class Driver:
     clock: Clock
     listener: Listener
     candidates: list[Candidate]  # those known from an earlier process, in their order
+    room: Callable[[], int] | None = None  # instead of `parallel`, where it changes
     rung_log: RungLog = field(default_factory=RungLog)
     faults: Faults = field(default_factory=lambda: Faults(retries=0, folder=Path()))
     asked_to_leave: Callable[[], bool] = lambda: False
@@ -127,7 +128,7 @@ class Driver:
     def _start_what_fits(self) -> bool:
         """Fill the free places; return whether anything was started."""
         started = False
-        while len(self._running) < self.parallel and not self._hopeless():
+        while len(self._running) < self._places and not self._hopeless():
             if not self._queue and not self._propose():
                 break
             candidate, seed = self._queue.popleft()
@@ -135,6 +136,10 @@ class Driver:
             started = True
             self._repeat_decisions(run)
         return started
+
+    @property
+    def _places(self) -> int:
+        return self.parallel if self.room is None else self.room()
 
     def _repeat_decisions(self, run: Run) -> None:
         """Tell a trial that was started what is decided already.

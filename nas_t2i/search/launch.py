@@ -18,10 +18,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nas_t2i.errors import ConfigError, Where, did_you_mean
+from pydantic import ValidationError
+
+from nas_t2i.errors import ConfigError, UserError, Where, did_you_mean
 from nas_t2i.files import expand_path, write_atomically
 from nas_t2i.protocol.budget import Budget
-from nas_t2i.protocol.training import Training
+from nas_t2i.protocol.training import Execution, Training
 
 ENVIRONMENT_FILE = "rank_environment"
 _HOSTFILE_LINE = re.compile(r"(\S+)\s+slots=(\d+)(\s.*)?")
@@ -137,9 +139,7 @@ def make_launch(
     environment = _environment(budget.training, devices)
     if machines.nodes:
         command = _runner_command(budget, module, arguments)
-        passed_on = _settings(budget.training) | {
-            name: os.environ[name] for name in _PASSED_ON if name in os.environ
-        }
+        passed_on = passed_environment(budget.training)
         _check_safe([str(Path.cwd()), sys.executable, *arguments, *passed_on.values()])
         file = folder.absolute() / ENVIRONMENT_FILE
         write_atomically(file, _environment_lines(passed_on))
@@ -156,6 +156,20 @@ def make_launch(
         *("--log_level=error", "--no_local_rank", "--module", module, *arguments),
     ]
     return Launch(command, environment)
+
+
+def with_runner(budget: Budget, runner: str) -> Budget:
+    """Return the budget with another runner, checked like a file's. Raises UserError."""
+    try:
+        execution = Execution.model_validate(budget.execution.model_dump() | {"runner": runner})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise UserError(
+            f"--runner: got {runner!r}; expected local, ray or ray:HOST:PORT"
+            if first["loc"]
+            else f"--runner: {first['msg'].removeprefix('Value error, ')}"
+        ) from None
+    return budget.model_copy(update={"execution": execution})
 
 
 def read_hostfile(path: Path) -> dict[str, tuple[int, ...]]:
@@ -251,6 +265,13 @@ def _environment(training: Training, devices: Iterable[str]) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if name not in _OF_A_LAUNCHER}
     visible = ",".join(devices) if training.device == "cuda" else ""
     return inherited | _settings(training) | {"CUDA_VISIBLE_DEVICES": visible}
+
+
+def passed_environment(training: Training) -> dict[str, str]:
+    """Return what a rank on another node gets of this process's environment, and its threads."""
+    return _settings(training) | {
+        name: os.environ[name] for name in _PASSED_ON if name in os.environ
+    }
 
 
 def _settings(training: Training) -> dict[str, str]:

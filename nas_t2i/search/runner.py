@@ -13,10 +13,10 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Literal, Protocol
 
 from nas_t2i.errors import ConfigError, StorageError
 from nas_t2i.events import EventLog, EventTail
@@ -32,8 +32,8 @@ from nas_t2i.search.starter import Process, Starter
 from nas_t2i.search.trial_config import TrialConfig
 
 TRIAL_MODULE = "nas_t2i.search.trial"  # what each of a trial's processes runs
-_LEAVE_SECONDS = 90.0  # between asking a trial to save and leave, and SIGTERM
-_TERM_SECONDS = 20.0  # between SIGTERM, or its end event, and killing it
+LEAVE_SECONDS = 90.0  # between asking a trial to save and leave, and SIGTERM
+TERM_SECONDS = 20.0  # between SIGTERM, or its end event, and killing it
 # What DeepSpeed's launcher says of itself is not why a trial died.
 _LAUNCHER_LINE = re.compile(r"(\S+: )?\[\d{4}-.*\[(launch|runner)\.py:")
 _RANK_PREFIX = re.compile(r"^(\S+: )?\[rank\d+\]: ?")  # torch's, after pdsh's host
@@ -88,11 +88,8 @@ class ProcessRunner:
         Raises:
             UserError: no devices for it, or another driver runs the trial.
         """
-        folder = self._trials / config.key
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "config.json"
-        if not path.exists():
-            write_atomically(path, config.model_dump_json(indent=1) + "\n")
+        path = write_config(self._trials, config)
+        folder = path.parent
         budget = Budget.model_validate(config.budget, strict=False)
         self._machines = self._machines or find_machines(budget)
         devices = self._free_devices(budget, self._machines)
@@ -126,6 +123,74 @@ class ProcessRunner:
         return tuple(free[:ranks])
 
 
+def write_config(trials: Path, config: TrialConfig) -> Path:
+    """Write a trial's config.json into its folder, if it has none; return its path."""
+    folder = trials / config.key
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "config.json"
+    if not path.exists():
+        write_atomically(path, config.model_dump_json(indent=1) + "\n")
+    return path
+
+
+class Patience:
+    """Follows what one start of a trial says, and tells when it is to be ended by force."""
+
+    def __init__(self, stall_seconds: float, budget: Budget) -> None:
+        self.killed_because = ""
+        self.leaving = False
+        self._stall_seconds, self._decided_rungs = stall_seconds, budget.rungs[:-1]
+        self._heard_at = time.monotonic()
+        self._leave_by = 0.0
+        self._sent_away = self._has_ended = self._waits_for_word = False
+        self._told: set[int] = set()  # rungs of which the trial knows whether it goes on
+
+    def hear(self, events: Iterable[TrialEvent]) -> None:
+        """Take note of what a trial said."""
+        for event in events:
+            self._heard_at = time.monotonic()
+            # Silent because the driver says nothing: its other seeds may be slower.
+            step = event.point.step if isinstance(event, RungEvent) else 0
+            self._waits_for_word = step in self._decided_rungs and step not in self._told
+            self._has_ended |= isinstance(event, EndEvent)
+
+    def tell(self, rung: int) -> None:
+        """Take note that the trial was told whether it goes on after a rung."""
+        self._told.add(rung)
+        self._waits_for_word, self._heard_at = False, time.monotonic()
+
+    def restart(self) -> None:
+        """Count silence from now on: what was before was not the trial's."""
+        self._heard_at = time.monotonic()
+
+    def ask_to_leave(self) -> bool:
+        """Take note that the trial is asked to leave; return whether that is new."""
+        if self.leaving:
+            return False
+        self.leaving, self._leave_by = True, time.monotonic() + LEAVE_SECONDS
+        return True
+
+    def terminate(self) -> None:
+        """Take note that the trial gets SIGTERM."""
+        self._sent_away, self._leave_by = True, time.monotonic() + TERM_SECONDS
+
+    def due(self) -> Literal["", "terminate", "kill"]:
+        """Return what is to be done with the trial now; why it is killed is in `killed_because`."""
+        now = time.monotonic()
+        silent = now - self._heard_at
+        if self._has_ended:
+            return "kill" if silent > TERM_SECONDS else ""
+        if self.leaving and now > self._leave_by:
+            if not self._sent_away:
+                return "terminate"
+            self.killed_because = "did not leave when asked to"
+            return "kill"
+        if silent > self._stall_seconds and not self._waits_for_word:
+            self.killed_because = f"silent for {self._stall_seconds / 60:g} minutes, killed"
+            return "kill"
+        return ""
+
+
 class TrialProcess:
     """A trial in a process group of its own; it outlives neither its driver nor its silence."""
 
@@ -142,21 +207,15 @@ class TrialProcess:
         self.config, self.devices = config, devices
         self.ended = False
         self._folder, self._log = folder, log
-        self._stall_seconds = stall_seconds
         self._tail = EventTail(folder / "events.jsonl")
         # Ends from before this start are end events of earlier processes.
         self._past = [event for event in self._tail.read() if not isinstance(event, EndEvent)]
         self._on_record = bool(self._past)  # whether any process of this trial recorded its start
         self._started = False
         self._own_end: EndEvent | None = None
-        self._leave_by: float | None = None
-        self._sent_away = False
-        self._killed_because = ""
-        self._heard = time.monotonic()
+        budget = Budget.model_validate(config.budget, strict=False)
+        self._patience = Patience(stall_seconds, budget)
         self._killed_for_memory = kills_for_memory()
-        self._decided_rungs = Budget.model_validate(config.budget, strict=False).rungs[:-1]
-        self._told: set[int] = set()  # rungs of which the trial knows whether it goes on
-        self._waits_for_word = False
         self._stderr = (folder / "stderr.log").open("ab")
         self._said_before = self._stderr.tell()
         try:
@@ -176,11 +235,8 @@ class TrialProcess:
         status = self._process.poll()
         new = self._after_own_start(self._tail.read())
         events, self._past = self._past + new, []
-        if events:
-            self._heard = time.monotonic()
+        self._patience.hear(events)
         for event in events:
-            # Silent because the driver says nothing: its other seeds may be slower.
-            self._waits_for_word = self._waits_after(event)
             if isinstance(event, EndEvent):
                 self._own_end = event
         events = [event for event in events if not isinstance(event, EndEvent)]
@@ -188,20 +244,22 @@ class TrialProcess:
             end = self._own_end or self._end_event(status)
             self._close()
             return [*events, end]
-        self._kill_if_overdue()
+        match self._patience.due():
+            case "terminate":
+                self._terminate()
+            case "kill":
+                self._signal(signal.SIGKILL)
         return events
 
     def decide(self, rung: int, go: bool) -> None:
         """Tell the trial to go on after a rung, or to stop there. Raises StorageError."""
         self._log.say(f"{'go' if go else 'stop'} {rung}")
-        self._told.add(rung)
-        self._waits_for_word, self._heard = False, time.monotonic()
+        self._patience.tell(rung)
 
     def leave(self) -> None:
         """Ask the trial to save and leave; one that doesn't leave in time is killed."""
-        if self._leave_by is not None or self.ended:
+        if self.ended or not self._patience.ask_to_leave():
             return
-        self._leave_by = time.monotonic() + _LEAVE_SECONDS
         try:
             self._log.say("leave")
         except StorageError:  # a full disk must not keep the others from being asked
@@ -219,30 +277,8 @@ class TrialProcess:
                 kept.append(event)
         return kept
 
-    def _kill_if_overdue(self) -> None:
-        now = time.monotonic()
-        if self._own_end is not None:
-            if now - self._heard > _TERM_SECONDS:
-                self._signal(signal.SIGKILL)
-            return
-        if self._leave_by is not None and now > self._leave_by:
-            if not self._sent_away:
-                self._terminate()
-                return
-            self._killed_because = "did not leave when asked to"
-        elif now - self._heard > self._stall_seconds and not self._waits_for_word:
-            self._killed_because = f"silent for {self._stall_seconds / 60:g} minutes, killed"
-        else:
-            return
-        self._signal(signal.SIGKILL)
-
-    def _waits_after(self, event: TrialEvent) -> bool:
-        step = event.point.step if isinstance(event, RungEvent) else 0
-        return step in self._decided_rungs and step not in self._told
-
     def _terminate(self) -> None:
-        self._sent_away = True
-        self._leave_by = time.monotonic() + _TERM_SECONDS
+        self._patience.terminate()
         self._signal(signal.SIGTERM)
 
     def _end_event(self, status: int | None) -> EndEvent:
@@ -250,13 +286,12 @@ class TrialProcess:
             stream.seek(self._said_before)
             said = stream.read().decode(errors="replace")
         for_memory = kills_for_memory() > self._killed_for_memory
-        reason = self._killed_because or _describe_death(status, said, for_memory=for_memory)
-        end = failed(reason)
-        if self._leave_by is not None:
-            reason = f"asked to leave: {reason}"
-            end = EndEvent(state=TrialState.INTERRUPTED, reason=reason)
+        reason = self._patience.killed_because or describe_death(
+            status, said, for_memory=for_memory
+        )
+        end = end_of(reason, leaving=self._patience.leaving)
         # A process of an earlier driver may still be writing: it is waited for.
-        lock = FolderLock(self._folder / ".lock", wait_seconds=_TERM_SECONDS)
+        lock = FolderLock(self._folder / ".lock", wait_seconds=TERM_SECONDS)
         # What can't be written, a resumed search finds interrupted.
         with contextlib.suppress(StorageError), lock:
             self._write_end(end)
@@ -279,7 +314,14 @@ class TrialProcess:
         self._log.close()
 
 
-def _describe_death(status: int | None, said: str, *, for_memory: bool = False) -> str:
+def end_of(reason: str, *, leaving: bool) -> EndEvent:
+    """Return the end of a trial that recorded none; `leaving`: it was asked to leave."""
+    if leaving:
+        return EndEvent(state=TrialState.INTERRUPTED, reason=f"asked to leave: {reason}")
+    return failed(reason)
+
+
+def describe_death(status: int | None, said: str, *, for_memory: bool = False) -> str:
     """Say in one line how a trial ended that left no end event; `said` is its output.
 
     `for_memory`: meanwhile the kernel killed a process of this machine for its memory.

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -33,6 +30,7 @@ from nas_t2i.records import (
 from nas_t2i.search.candidates import Candidate, CandidateFactory, Proposals, count_trainable
 from nas_t2i.search.driver import Driver, Listener, WallClock
 from nas_t2i.search.launch import find_machines, trials_at_once
+from nas_t2i.search.leaving import listening_to_signals
 from nas_t2i.search.objectives.values import directions
 from nas_t2i.search.racing.driver import RaceDriver
 from nas_t2i.search.racing.ledger import Ledger
@@ -40,11 +38,14 @@ from nas_t2i.search.resume.faults import Faults
 from nas_t2i.search.resume.known import known_candidates, mend_records
 from nas_t2i.search.resume.owner import own
 from nas_t2i.search.resume.rung_log import RungLog
-from nas_t2i.search.runner import ProcessRunner
+from nas_t2i.search.runner import ProcessRunner, Runner
 from nas_t2i.search.study import OptunaStudy, check_sampler
 from nas_t2i.store import STUDY_FILE, read_contents, read_study, write_study
 from nas_t2i.training.feeds.inputs import check_inputs, latent_geometry
 from nas_t2i.untrusted.redact import redacted
+
+if TYPE_CHECKING:
+    from nas_t2i.search.on_ray.cluster import Cluster
 
 _GRID = 20_000  # architectures that `sampler: grid` lists: it takes seconds
 _COUNTED = 200  # architectures that are profiled beforehand, to count those within the limits
@@ -100,8 +101,26 @@ class SearchRequest:
         return min(wanted, count)
 
     @cached_property
+    def cluster(self) -> Cluster | None:
+        """The Ray cluster that trials run on, if they do; a first look connects to it."""
+        name, _, address = self.budget.execution.runner.partition(":")
+        if name != "ray":
+            return None
+        from nas_t2i.search.on_ray.cluster import Cluster
+
+        cluster = Cluster(address)
+        try:
+            cluster.check_room(self.budget)
+        except BaseException:
+            cluster.close()
+            raise
+        return cluster
+
+    @cached_property
     def parallel(self) -> int:
-        """How many trials run side by side."""
+        """How many trials run side by side; on a cluster without a plan: as it begins."""
+        if self.cluster is not None:
+            return self.budget.search.parallel or self.cluster.room(self.budget)
         return trials_at_once(self.budget, find_machines(self.budget), self.cores)
 
 
@@ -154,6 +173,18 @@ def run_search(
     Raises:
         UserError: limits nobody meets, a storage that can't be used, a study of other settings.
     """
+    with contextlib.ExitStack() as connected:
+        if request.cluster is not None:
+            connected.callback(request.cluster.close)
+            request.cluster.check_nodes(request.folder)
+        return _search(request, make_listener, say)
+
+
+def _search(
+    request: SearchRequest,
+    make_listener: Callable[[list[Candidate], CandidateFactory], Listener],
+    say: Callable[[str], None],
+) -> list[Candidate]:
     factory = request.factory
     if warning := check_reachable(request.space, factory.profile):
         say(warning)
@@ -169,7 +200,7 @@ def run_search(
     optuna = _open_optuna(request, say) if request.storage else None
     if optuna is not None:
         own(optuna, request.folder, _shared_settings(request), shared=True)
-    with StudyLock(request.folder):
+    with StudyLock(request.folder), _runner(request, say) as runner:
         mend_records(request.folder, say)
         _check_same_content(request)
         if not (request.folder / STUDY_FILE).exists():
@@ -210,11 +241,8 @@ def run_search(
             parallel=request.parallel,
             proposals=proposals,
             optuna=optuna,
-            runner=ProcessRunner(
-                request.folder / "trials",
-                stall_seconds=60 * request.budget.search.stall_minutes,
-                say=say,
-            ),
+            room=_room(request),
+            runner=runner,
             clock=WallClock(),
             listener=make_listener(candidates, factory),
             candidates=candidates,
@@ -224,10 +252,32 @@ def run_search(
         )
         if compiles_first(request.budget.training.device):
             say("the first trial here compiles an operator of DeepSpeed, once, in about 20 seconds")
-        with rungs, _signals(say) as driver.asked_to_leave:
+        with rungs, listening_to_signals(say) as driver.asked_to_leave:
             optuna.patience.leave = driver.asked_to_leave
             driver.run()
     return candidates
+
+
+@contextlib.contextmanager
+def _runner(request: SearchRequest, say: Callable[[str], None]) -> Iterator[Runner]:
+    """Yield what starts the trials; on a cluster, be the only one who does for this study."""
+    trials, stall_seconds = request.folder / "trials", 60 * request.budget.search.stall_minutes
+    if request.cluster is None:
+        yield ProcessRunner(trials, stall_seconds=stall_seconds, say=say)
+        return
+    from nas_t2i.search.on_ray.runner import RayRunner
+
+    request.cluster.hold(request.folder)
+    runner = RayRunner(trials, request.cluster, stall_seconds=stall_seconds, say=say)
+    with contextlib.closing(runner):
+        yield runner
+
+
+def _room(request: SearchRequest) -> Callable[[], int] | None:
+    """Return what tells how many trials there is room for, where that is planned by nobody."""
+    if request.cluster is None or request.budget.search.parallel:
+        return None
+    return partial(request.cluster.room, request.budget)
 
 
 def _shared_settings(request: SearchRequest) -> dict[str, str]:
@@ -237,43 +287,6 @@ def _shared_settings(request: SearchRequest) -> dict[str, str]:
         "budget": request.budget.budget_id,
         "seed": str(request.seed),
     }
-
-
-class TerminatedError(KeyboardInterrupt):
-    """SIGTERM, as a scheduler sends it before it takes the machine away; all trials saved."""
-
-
-@contextlib.contextmanager
-def _signals(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
-    """Yield "was SIGINT or SIGTERM sent?", so that the search leaves between two events.
-
-    A second one acts as if nobody listened; the trials then save by themselves.
-    """
-    leave = threading.Event()
-    received: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def on_signal(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
-        leave.set()
-        restore()
-
-    for number in before:
-        signal.signal(number, on_signal)
-    try:
-        yield leave.is_set
-    except KeyboardInterrupt:
-        if received[:1] == [signal.SIGTERM]:
-            raise TerminatedError from None
-        raise
-    finally:
-        restore()
-        if leave.is_set():
-            say("asked to leave: the running trials saved where they stood")
 
 
 def _open_optuna(request: SearchRequest, say: Callable[[str], None]) -> OptunaStudy:

@@ -23,7 +23,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
@@ -46,9 +46,11 @@ from nas_t2i.records import (
     RungEvent,
     Signal,
     StartEvent,
+    TrialEvent,
     TrialState,
 )
 from nas_t2i.search.decisions import Decisions, InterruptedTrialError
+from nas_t2i.search.on_ray.pipes import PipedDecisions, Pipes
 from nas_t2i.search.resume.faults import failed
 from nas_t2i.search.trial_config import TrialConfig, load_trial_config
 from nas_t2i.training.checkpoint import CheckpointError, Checkpoints
@@ -64,6 +66,20 @@ from nas_t2i.untrusted.redact import print_traceback, redacted
 
 PREEMPTED = 75  # exit status of a trial that saved and left (EX_TEMPFAIL: try again)
 _REPORT_SECONDS = 1.0  # between two progress events
+
+
+class Events(Protocol):
+    """Where a trial's events go."""
+
+    def append(self, event: TrialEvent) -> None:
+        """Put one on record."""
+
+
+class Link(NamedTuple):
+    """How a trial's first rank hears from its driver, and is heard."""
+
+    decisions: Decisions
+    events: Events
 
 
 @dataclass(frozen=True)
@@ -86,15 +102,16 @@ class Trial:
         config: TrialConfig,
         folder: Path,
         ranks: Ranks,
-        decisions: Decisions | None,
+        link: Link | None,
         shared: Shared | None = None,
     ) -> None:
         self._config, self._folder, self._ranks = config, folder, ranks
-        self._decisions, self._shared = decisions, shared
+        self._decisions = None if link is None else link.decisions
+        self._events = None if link is None else link.events
+        self._shared = shared
         plugins.restore(config.plugins)
         self._budget = recorded_budget(config.budget, folder / "config.json")
         file = folder / EVENTS_FILE
-        self._events = EventLog(file) if ranks.is_first else None
         told = ranks.agree(_told(file) if ranks.is_first else None)
         self._on_record: list[int] = told[0]
         self._out_of_memory: int = told[1]
@@ -342,29 +359,35 @@ def main(arguments: list[str], shared: Shared | None = None) -> int:
     path = Path(arguments[0])
     config = load_trial_config(path)
     ranks = join_ranks(config.budget["training"]["device"])
-    with _driver(path.parent, arguments[1], ranks) as decisions:
-        gone = decisions is not None and decisions.gone.is_set()
+    with _driver(path.parent, arguments[1], ranks) as link:
+        gone = link is not None and link.decisions.gone.is_set()
         if ranks.agree(gone):  # nobody listens, or a later start of this trial took over
             return 0
-        end = Trial(config, path.parent, ranks, decisions, shared).run()
-        if ranks.is_first:
-            EventLog(path.parent / "events.jsonl").append(end)
+        end = Trial(config, path.parent, ranks, link, shared).run()
+        if link is not None:
+            link.events.append(end)
         ranks.wait()  # a launcher ends all ranks when one leaves with another status than 0
     ranks.leave()
     return PREEMPTED if end.state is TrialState.INTERRUPTED else 0
 
 
 @contextlib.contextmanager
-def _driver(folder: Path, start: str, ranks: Ranks) -> Iterator[Decisions | None]:
-    """Yield the first rank's reader of the driver's decisions; None on the others."""
+def _driver(folder: Path, start: str, ranks: Ranks) -> Iterator[Link | None]:
+    """Yield the first rank's way to and from the driver; None on the others."""
+    pipes = Pipes.of(start)
     if not ranks.is_first:
         # A scheduler may send SIGTERM to every process: the first rank decides for all.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         yield None
-        return
-    # A process of an earlier, killed driver may still be saving: wait for it to leave.
-    with FolderLock(folder / ".lock", wait_seconds=60):
-        yield Decisions(folder, start, launched=ranks.size > 1)
+    elif pipes is not None:
+        yield Link(PipedDecisions(pipes), pipes)
+    else:
+        # A process of an earlier, killed driver may still be saving: wait for it to leave.
+        with (
+            FolderLock(folder / ".lock", wait_seconds=60),
+            EventLog(folder / EVENTS_FILE) as events,
+        ):
+            yield Link(Decisions(folder, start, launched=ranks.size > 1), events)
 
 
 if __name__ == "__main__":

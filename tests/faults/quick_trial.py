@@ -15,6 +15,7 @@ from nas_t2i.files import write_json
 from nas_t2i.locks import FolderLock
 from nas_t2i.records import CurvePoint, EndEvent, RungEvent, Score, Signal, StartEvent, TrialState
 from nas_t2i.search.decisions import Decisions, InterruptedTrialError
+from nas_t2i.search.on_ray.pipes import PipedDecisions, Pipes
 from nas_t2i.search.trial_config import TrialConfig, load_trial_config
 from nas_t2i.streams import derive_seed
 from tests.faults.killing import take_order
@@ -81,6 +82,11 @@ def main(arguments: list[str], shared: None = None) -> int:
     path = Path(arguments[0])
     folder = path.parent
     config = load_trial_config(path)
+    pipes = Pipes.of(arguments[1])
+    if pipes is not None:
+        take_order(folder.parent.parent / ORDER)
+        pipes.append(train(config, folder, PipedDecisions(pipes), pipes))
+        return 0
     with FolderLock(folder / ".lock", wait_seconds=60):
         decisions = Decisions(folder, arguments[1])
         if decisions.gone.is_set():

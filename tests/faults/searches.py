@@ -17,7 +17,7 @@ from nas_t2i.search import session
 from nas_t2i.search.driver import WallClock
 from nas_t2i.search.racing.ledger import RACE_FILE, read_pieces
 from nas_t2i.search.resume.rung_log import RUNGS_FILE, read_rungs
-from nas_t2i.search.runner import ProcessRunner
+from nas_t2i.search.runner import TRIAL_MODULE, ProcessRunner
 from nas_t2i.search.session import SearchRequest, run_search
 from nas_t2i.search.stopping.asha import Asha
 from nas_t2i.search.stopping.best_share import BestShare
@@ -38,6 +38,7 @@ include:
   - {name: base, family: unet, channels: 128, channel_mult: [1, 2], res_blocks: 1,
      transformer_depth: {2: 1}}
 """
+RAY_LEASE_SECONDS = 10.0
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(["tests.faults.searches"])
 
@@ -69,13 +70,17 @@ class Plan:
     by_signal: bool = False
     retry_failed: bool = False
     wait_minutes: float = 10.0
+    runner: str = "local"
+    ranks: int = 1
+    batch: int = 4
 
     def request(self) -> SearchRequest:
         self.root.mkdir(exist_ok=True)
         space = self.root / "space.yaml"
         if not space.exists():
             space.write_text(SPACE)
-        budget = tiny_budget(6)
+        execution = {"runner": self.runner, "ranks": self.ranks, "micro_batch": "auto"}
+        budget = tiny_budget(6, execution, batch=self.batch)
         rule = BestShare(keep=(0.6, 0.5), margin=0.5, min_peers=2)
         if self.race:
             rule = Race(rule="race", compute=self.trials * 0.8, ahead=3, sure=0.999)
@@ -116,11 +121,23 @@ def quick_runner():
     return functools.partial(ProcessRunner, module="tests.faults.quick_trial")
 
 
+def _hurry_on_ray(plan: Plan) -> None:
+    from nas_t2i.search.on_ray import runner
+
+    module = TRIAL_MODULE if plan.real else "tests.faults.quick_trial"
+    if isinstance(runner.RayRunner, type):  # once a process
+        runner.RayRunner = functools.partial(
+            runner.RayRunner, module=module, lease_seconds=RAY_LEASE_SECONDS
+        )
+
+
 def search(plan: Plan, said: list[str] | None = None) -> list[str]:
     """Search in this process; return what was said."""
     notes: list[str] = [] if said is None else said
     if not plan.real:
         session.ProcessRunner, session.WallClock = quick_runner(), _Hurry
+    if plan.runner != "local":
+        _hurry_on_ray(plan)
     try:
         run_search(plan.request(), lambda *_: Silence(), notes.append)
     finally:
@@ -201,5 +218,5 @@ def states(plan: Plan) -> list[tuple]:
 
 
 def on(plan: Plan, root: Path) -> Plan:
-    """The same search elsewhere, left alone, with its own journal."""
-    return replace(plan, root=root, storage="")
+    """The same search elsewhere, left alone, with its own journal, on this machine."""
+    return replace(plan, root=root, storage="", runner="local")

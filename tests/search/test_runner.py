@@ -13,7 +13,7 @@ from nas_t2i.events import read_events
 from nas_t2i.records import EndEvent, RungEvent, StartEvent, TrialState
 from nas_t2i.search import runner as runner_module
 from nas_t2i.search.launch import Machines
-from nas_t2i.search.runner import ProcessRunner, _cause, _describe_death
+from nas_t2i.search.runner import ProcessRunner, _cause, describe_death
 from nas_t2i.store import assemble_trial
 from tests.search.processes import follow, rank, runs, wait_until
 from tests.search.tiny_trials import ROOT, quick_config
@@ -145,8 +145,8 @@ def test_a_rank_whose_launcher_is_killed_leaves_though_nobody_kills_it(start, tm
 
 
 def test_a_trial_that_does_not_leave_is_sent_sigterm_then_killed(start, tmp_path, monkeypatch):
-    monkeypatch.setattr(runner_module, "_LEAVE_SECONDS", 0.3)
-    monkeypatch.setattr(runner_module, "_TERM_SECONDS", 0.3)
+    monkeypatch.setattr(runner_module, "LEAVE_SECONDS", 0.3)
+    monkeypatch.setattr(runner_module, "TERM_SECONDS", 0.3)
     config = quick_config("silent")
     trial = start(tmp_path, config)
     wait_until(lambda: any(isinstance(event, StartEvent) for event in trial.poll()))
@@ -180,11 +180,11 @@ def test_a_silent_trial_is_killed_and_named(start, tmp_path):
 def test_a_trial_that_waits_for_a_decision_is_not_silent(cheap, start, tmp_path):
     trial = start(tmp_path, quick_config(cheap=cheap))
     wait_until(lambda: any(isinstance(event, RungEvent) for event in trial.poll()))
-    trial._stall_seconds = 0.1
+    trial._patience._stall_seconds = 0.1
     time.sleep(0.3)
     trial.poll()
-    assert not trial._killed_because
-    trial._stall_seconds = 60.0
+    assert not trial._patience.killed_because
+    trial._patience._stall_seconds = 60.0
     trial.decide(1, True)
     assert follow(trial)[-1].state is TrialState.COMPLETE
 
@@ -194,7 +194,11 @@ def test_a_trial_that_was_told_beforehand_waits_for_nothing_and_may_be_silent(st
     trial.decide(1, True)
     trial.decide(2, True)
     waited = []
-    wait_until(lambda: trial.poll() is None or waited.append(trial._waits_for_word) or trial.ended)
+    wait_until(
+        lambda: (
+            trial.poll() is None or waited.append(trial._patience._waits_for_word) or trial.ended
+        )
+    )
     assert len(waited) > 1 and not any(waited)
 
 
@@ -239,11 +243,11 @@ def test_each_trial_gets_devices_of_its_own(tmp_path):
 )
 def test_a_death_is_told_in_one_line(status, reason):
     said = 'Traceback (most recent call last):\n  File "a.py"\nValueError: that\nnot this\n'
-    assert _describe_death(status, said) == reason
+    assert describe_death(status, said) == reason
 
 
 def test_a_lost_connection_means_another_rank_was_lost():
-    end = _describe_death(1, "RuntimeError: Connection closed by peer [127.0.0.1]:1234")
+    end = describe_death(1, "RuntimeError: Connection closed by peer [127.0.0.1]:1234")
     assert end.startswith("exit status 1: another rank was lost (out of memory?): RuntimeError")
 
 

@@ -22,6 +22,7 @@ from nas_t2i.protocol.budget import load_budget
 from nas_t2i.protocol.rungs import Rungs
 from nas_t2i.records import CurvePoint, EndEvent, Profile, RungEvent, StartEvent, TrialState
 from nas_t2i.search.decisions import Decisions, InterruptedTrialError
+from nas_t2i.search.on_ray.pipes import PipedDecisions, Pipes
 from nas_t2i.search.trial_config import TrialConfig
 from tests.search.processes import rank, runs
 
@@ -138,8 +139,15 @@ def main(arguments: list[str], shared: str = "nothing") -> int:
         folder / f"rank{number}.json",
         {"pid": os.getpid(), "environment": dict(os.environ), "shared": shared},
     )
+    pipes = Pipes.of(arguments[1])
     if number:
         follow(config, folder)
+        return 0
+    if pipes is not None:
+        (folder / "over").unlink(missing_ok=True)
+        pipes.append(StartEvent(record=config.new_record(), pid=os.getpid()))
+        pipes.append(lead(config, folder, PipedDecisions(pipes), pipes))
+        (folder / "over").touch()
         return 0
     with FolderLock(folder / ".lock", wait_seconds=30):
         (folder / "over").unlink(missing_ok=True)

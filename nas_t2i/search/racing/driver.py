@@ -67,14 +67,14 @@ class RaceDriver(Driver):
 
     def _start_what_fits(self) -> bool:
         """Decide on as many pieces as there are places; hand them out; return whether any was."""
-        while len(self._under_way) + len(self._queued) < self.parallel:
+        while len(self._under_way) + len(self._queued) < self._places:
             if self._hopeless() or (piece := self._decide_next()) is None:
                 break
             self.ledger.append(piece)
             self.listener.decided(piece)
             self._queued.append(piece)
         given = sum([self._hand_out(piece) for piece in list(self._queued)])
-        self._dismiss(len(self._running) + len(self._queued) - self.parallel)
+        self._dismiss(len(self._running) + len(self._queued) - self._places)
         return given > 0
 
     def _hand_out(self, piece: Piece) -> bool:
@@ -85,7 +85,7 @@ class RaceDriver(Driver):
             if run.waits_at is None:  # on its way out: it is started again when it has gone
                 return False
             first, run.waits_at = run.waits_at, None
-        elif len(self._running) < self.parallel:
+        elif len(self._running) < self._places:
             first, run = 0, self._start(candidate, piece.seed)
         else:
             return False

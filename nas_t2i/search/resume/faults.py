@@ -14,9 +14,11 @@ _FAULTS = (
     ("disk", r"no space left|disk quota|read-only file system|input/output error|can't be written"),
     ("memory", r"out of memory: |out of memory(?!\?)|(can't|cannot) allocate memory|MemoryError"),
     ("device", r"CUDA error|no CUDA-capable device|uncorrectable ECC|NCCL error"),
-    ("lost", r"silent for|another rank was lost"),
+    ("node", r"node \S+ was lost"),
+    ("lost", r"silent for|rank (\d+ )?was lost"),
     ("killed", r"killed by SIG"),
 )
+_LOST_NODES = 20  # that a trial outlives, whatever `retries` says: it has no part in that
 # Of these, a second one in a row says that the machine is at fault, and the next trials with it.
 _ADVICE = {
     "disk": "make room on the disk of {folder} ({free:.1f} GB free)",
@@ -70,7 +72,8 @@ class Faults:
             )
         self._last = end.fault
         smaller = end.fault != "memory" or micro_batch is None or micro_batch > 1
-        return bool(end.fault) and smaller and failures <= self.retries
+        retries = max(self.retries, _LOST_NODES) if end.fault == "node" else self.retries
+        return bool(end.fault) and smaller and failures <= retries
 
     def measured(self) -> None:
         """Note that a trial reached a rung: the machine works."""
@@ -80,5 +83,5 @@ class Faults:
 def is_to_be_tried(state: TrialState, fault: str, attempt: int, retries: int) -> bool:
     """Whether a resumed search starts a trial of an earlier process, as it is on record, again."""
     if state is TrialState.FAILED:
-        return fault in _ADVICE or (bool(fault) and attempt <= retries)
+        return fault in {*_ADVICE, "node"} or (bool(fault) and attempt <= retries)
     return state in {TrialState.RUNNING, TrialState.INTERRUPTED}

@@ -1,0 +1,1 @@
+"""Trials as actors of a Ray cluster: nothing outside of this folder knows of Ray."""

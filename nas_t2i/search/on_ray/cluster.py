@@ -1,0 +1,265 @@
+"""The Ray cluster that a search runs on: reached, enough, still there, and room for how many."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nas_t2i.errors import ConfigError, MissingExtraError, PausedError, StorageError, UserError
+from nas_t2i.protocol.budget import Budget
+from nas_t2i.version import __version__
+
+try:
+    import ray
+    from ray._private.services import canonicalize_bootstrap_address_or_die
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+except ImportError:
+    raise MissingExtraError("--runner ray", "ray") from None
+
+_NAMESPACE = "nas-t2i"
+_CONNECT_SECONDS = 10.0
+_LOOK_SECONDS = 3.0  # between two looks at the nodes
+_GONE_SECONDS = 20.0  # without an answer of the head, until the search leaves
+_NODE_SECONDS = 120.0  # that a node may take to start a worker and look at its folders
+_HELD_SECONDS = 20.0  # until Ray has noticed that an earlier driver is dead
+# Ray ends this process when the head is gone for that long: later than the search leaves by itself.
+os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "180")
+_EPSILON = 1e-6  # thirds of a GPU make one
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one trial needs: a bundle of resources for each of its ranks."""
+
+    ranks: int
+    bundle: Mapping[str, float]
+
+    @classmethod
+    def of(cls, budget: Budget) -> Need:
+        """Return a budget's: a GPU or a share of one for each rank, or its threads of a CPU."""
+        training, execution = budget.training, budget.execution
+        if training.device == "cpu":
+            return cls(execution.ranks, {"CPU": float(training.threads)})
+        return cls(execution.ranks, {"GPU": 1 / execution.trials_per_device})
+
+    def ranks_on(self, resources: Mapping[str, float]) -> int:
+        """Return how many ranks there is room for in these resources."""
+        return int(min(resources.get(name, 0) / n + _EPSILON for name, n in self.bundle.items()))
+
+    def is_packed(self, nodes: Sequence[Mapping[str, float]]) -> bool:
+        """Whether all ranks fit on one of the nodes, empty."""
+        return any(self.ranks_on(node) >= self.ranks for node in nodes)
+
+    def trials_on(self, nodes: Sequence[Mapping[str, float]]) -> int:
+        """Return how many trials the nodes hold: each on one node, unless none is large enough."""
+        rooms = [self.ranks_on(node) for node in nodes]
+        if self.is_packed(nodes):
+            return sum(room // self.ranks for room in rooms)
+        return sum(rooms) // self.ranks
+
+    def __str__(self) -> str:
+        each = ", ".join(f"{amount:g} {name}" for name, amount in self.bundle.items())
+        return each if self.ranks == 1 else f"{self.ranks} times {each}"
+
+
+class Cluster:
+    """A connection to a running cluster, and a thread that looks at its nodes.
+
+    Raises:
+        UserError: no cluster there, or one of another Ray or Python.
+    """
+
+    def __init__(self, address: str) -> None:
+        """`address` is HOST:PORT of the head; "": $RAY_ADDRESS, else the one of this machine."""
+        self.address = address or os.environ.get("RAY_ADDRESS") or "auto"
+        self._is_ours = not ray.is_initialized()
+        if self._is_ours:
+            _connect(self.address)
+        elif address not in {"", ray.get_runtime_context().gcs_address}:
+            raise UserError(
+                f"--runner ray: this process is connected to the Ray cluster "
+                f"{ray.get_runtime_context().gcs_address} already; expected it, not {address}"
+            )
+        self._told_gone = False
+        self._holder: Any = None
+        self._closed = threading.Event()
+        self._look()
+        threading.Thread(target=self._watch, name="nodes", daemon=True).start()
+
+    def close(self) -> None:
+        """Leave the cluster: what is left of this driver's trials ends."""
+        self._closed.set()
+        if self._is_ours and not self.is_gone:
+            ray.shutdown()
+
+    @property
+    def nodes(self) -> list[dict[str, float]]:
+        """What each living node has, used or not."""
+        return [node["Resources"] for node in self._nodes if node["Alive"]]
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the head has not answered for long."""
+        return time.monotonic() - self._answered > _GONE_SECONDS
+
+    def is_alive(self, node_id: str) -> bool:
+        """Whether a node is there, as far as the head knows."""
+        return any(node["NodeID"] == node_id and node["Alive"] for node in self._nodes)
+
+    def check(self) -> None:
+        """Raise PausedError, once, when the head is gone: trials can still be asked to leave."""
+        if self.is_gone and not self._told_gone:
+            self._told_gone = True
+            raise PausedError(
+                f"the head of the Ray cluster {self.address} has not answered for "
+                f"{_GONE_SECONDS:g} s: the running trials were asked to save; the same command "
+                "carries on when there is a cluster"
+            )
+
+    def described(self) -> str:
+        """Return what there is and what of it is free, in words."""
+        names = sorted({name for node in self.nodes for name in node} & {"CPU", "GPU"})
+        parts = [
+            f"{sum(node.get(name, 0) for node in self.nodes):g} {name} (at most "
+            f"{max(node.get(name, 0) for node in self.nodes):g} on a node, "
+            f"{self._free.get(name, 0):g} free)"
+            for name in names
+        ]
+        return f"{', '.join(parts) or 'no CPU, no GPU'} on {len(self.nodes)} nodes"
+
+    def room(self, budget: Budget) -> int:
+        """Return how many trials of a budget the nodes hold; 1 at least: it waits for a place."""
+        return max(1, Need.of(budget).trials_on(self.nodes))
+
+    def check_room(self, budget: Budget) -> None:
+        """Raise ConfigError when a trial of the budget fits nowhere."""
+        need = Need.of(budget)
+        if not need.trials_on(self.nodes):
+            raise ConfigError(
+                f"budget {budget.name}: execution.ranks",
+                f"a trial needs {need}; the Ray cluster {self.address} has {self.described()}",
+                expected="a cluster that holds one trial at least when the search begins",
+            )
+
+    def check_nodes(self, folder: Path) -> None:
+        """Let every node look whether it has nas-t2i, and sees the folders that it must.
+
+        Raises:
+            UserError: one does not, or does not answer.
+        """
+        shared = [str(_nearest(folder.absolute())), str(Path.cwd())]
+        answers = []
+        for entry in self._nodes:
+            if entry["Alive"]:
+                there = NodeAffinitySchedulingStrategy(entry["NodeID"], soft=False)
+                look = ray.remote(_look_around).options(
+                    num_cpus=0, max_retries=0, scheduling_strategy=there
+                )
+                answers.append((entry["NodeManagerAddress"], look.remote(shared)))
+        for node, answer in answers:
+            try:
+                version, missing = ray.get(answer, timeout=_NODE_SECONDS)
+            except ray.exceptions.RayError as error:
+                raise UserError(f"node {node} of the Ray cluster: {one_line(error)}") from None
+            if version != __version__:
+                raise UserError(f"node {node} has nas-t2i {version}, this driver {__version__}")
+            if missing:
+                raise UserError(
+                    f"node {node} does not see {missing[0]}: the results folder, and the one the "
+                    "search is started in, must be shared by all nodes under one path"
+                )
+
+    def hold(self, folder: Path) -> None:
+        """Be the one driver of a study in this cluster. Raises StorageError: there is another."""
+        me = f"process {os.getpid()} on host {socket.gethostname()}"
+        holder = ray.remote(_Holder).options(
+            name=f"driver of {folder.absolute()}", num_cpus=0, max_restarts=-1
+        )
+        deadline = time.monotonic() + _HELD_SECONDS
+        while True:
+            try:
+                self._holder = holder.remote(me)
+                return
+            except ValueError:  # the name is taken
+                if time.monotonic() > deadline:
+                    raise StorageError(
+                        f"study {folder.name} is being searched by another driver on the Ray "
+                        f"cluster {self.address}"
+                    ) from None
+                time.sleep(0.5)
+
+    def _look(self) -> None:
+        self._nodes = ray.nodes()
+        self._free = ray.available_resources()
+        self._answered = time.monotonic()
+
+    def _watch(self) -> None:
+        while not self._closed.wait(_LOOK_SECONDS):
+            try:
+                self._look()
+            except Exception:  # noqa: S112  a head that is gone answers in many ways
+                continue
+
+
+class _Holder:
+    """Who searches a study. Its name in the cluster is what counts."""
+
+    def __init__(self, driver: str) -> None:
+        self.driver = driver
+
+
+def one_line(error: BaseException) -> str:
+    """Return what an error of Ray's comes down to: the last line of what it says."""
+    cause = getattr(error, "cause", None)
+    text = str(cause if isinstance(cause, Exception) else error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(error).__name__
+
+
+def _connect(address: str) -> None:
+    if "://" in address:
+        raise UserError(
+            f"--runner ray: got the address {address!r}; expected HOST:PORT of the cluster's head, "
+            "from a machine that is a node of the cluster"
+        )
+    try:
+        # Ray itself would try a cluster that is gone for minutes.
+        _check_reachable(canonicalize_bootstrap_address_or_die(address), address)
+        ray.init(
+            address=address,
+            namespace=_NAMESPACE,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError, AssertionError) as error:
+        text = " ".join(str(error).split())
+        hint = "; `ray start --head` starts one here" if address == "auto" else ""
+        raise UserError(f"Ray cluster {address}: {text[:400]}{hint}") from None
+
+
+def _check_reachable(address: str, shown: str) -> None:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(f"Ray cluster {shown}: can't be reached: {error}") from None
+
+
+def _look_around(folders: list[str]) -> tuple[str, list[str]]:
+    """Return this node's nas-t2i, and which of the folders it lacks."""
+    import nas_t2i.search.on_ray.rank  # noqa: F401  what ranks need must be there
+    from nas_t2i.version import __version__ as version
+
+    return version, [folder for folder in folders if not Path(folder).is_dir()]
+
+
+def _nearest(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that is there."""
+    return next(place for place in (folder, *folder.parents) if place.is_dir())

@@ -1,0 +1,206 @@
+"""Trials on a Ray cluster, and what becomes of them when parts of it are lost."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from nas_t2i.errors import PausedError
+from nas_t2i.events import read_events
+from nas_t2i.records import EndEvent, RungEvent, TrialState
+from nas_t2i.search.runner import TRIAL_MODULE, ProcessRunner
+from nas_t2i.store import assemble_trial
+from tests.search.on_ray.conftest import add_node, end_cluster, start_cluster, wait_for
+from tests.search.processes import follow, rank, runs
+from tests.search.test_trial import curve, tiny_config
+from tests.search.tiny_trials import ROOT, quick_config
+
+pytestmark = pytest.mark.ray
+LEASE_SECONDS = 10.0
+
+
+@pytest.fixture
+def start(cluster, tmp_path):
+    """Start trials that train nothing on the cluster; `start.said` holds what was said."""
+    from nas_t2i.search.on_ray.cluster import Cluster
+    from nas_t2i.search.on_ray.runner import RayRunner
+
+    connected = Cluster(cluster.address)
+
+    def start(config, module="tests.search.tiny_trials"):
+        start.runner = RayRunner(
+            tmp_path,
+            connected,
+            stall_seconds=300,
+            module=module,
+            lease_seconds=LEASE_SECONDS,
+            say=start.said.append,
+        )
+        start.trials.append(start.runner.start(config))
+        return start.trials[-1]
+
+    start.said, start.trials = [], []
+    yield start
+    for trial in start.trials:
+        trial._kill()
+        wait_for(lambda trial=trial: trial.poll() is None or trial.ended)
+    connected.close()
+
+
+def until_rung(trial, step: int) -> None:
+    """Poll until the trial waits at a rung, and say nothing there."""
+    wait_for(lambda: any(isinstance(e, RungEvent) and e.point.step == step for e in trial.poll()))
+
+
+def end_of(trial) -> EndEvent:
+    ends = []
+    wait_for(lambda: ends.extend(e for e in trial.poll() if isinstance(e, EndEvent)) or ends)
+    return ends[0]
+
+
+def test_two_ranks_train_as_they_do_without_ray(start, tmp_path, cluster):
+    config = tiny_config(execution={"ranks": 2, "micro_batch": 2})
+    assert follow(start(config, TRIAL_MODULE))[-1].state is TrialState.COMPLETE
+    local = ProcessRunner(tmp_path / "local", stall_seconds=300).start(config)
+    assert follow(local)[-1].state is TrialState.COMPLETE
+    assert curve(tmp_path, config) == curve(tmp_path / "local", config)
+
+
+def test_a_trial_leaves_and_goes_on_where_it_left(start):
+    trial = start(quick_config())
+    until_rung(trial, 1)
+    trial.leave()
+    end = end_of(trial)
+    assert (end.state, end.reason) == (TrialState.INTERRUPTED, "asked to leave")
+    events = follow(start(quick_config()))
+    assert [e.point.step for e in events if isinstance(e, RungEvent)] == [1, 2, 3]
+    assert events[-1].state is TrialState.COMPLETE
+
+
+def test_a_stopped_trial_ends_at_its_rung(start):
+    trial = start(quick_config())
+    trial.decide(1, False)
+    end = end_of(trial)
+    assert (end.state, end.reason) == (TrialState.STOPPED, "stopped early at step 1")
+
+
+def test_when_one_rank_of_several_dies_all_do_and_it_is_named(start):
+    end = end_of(start(quick_config("a rank is killed", ranks=2)))
+    assert (end.state, end.fault) == (TrialState.FAILED, "killed")
+    assert end.reason.startswith("killed by SIGKILL")
+    end = end_of(start(quick_config("a rank fails", ranks=2, seed=1)))
+    assert end.reason == "exit status 1: ValueError: one rank is wrong"
+
+
+def test_a_trial_whose_node_dies_goes_on_elsewhere(start, cluster, tmp_path):
+    config = quick_config()
+    trial = start(config)
+    until_rung(trial, 1)
+    trial.decide(1, True)
+    until_rung(trial, 2)
+    (node,) = (n for n in cluster.worker_nodes if n.node_id == trial._ranks[0].node_id)
+    cluster.remove_node(node, allow_graceful=False)
+    end = end_of(trial)
+    assert (end.state, end.fault) == (TrialState.FAILED, "node")
+    assert end.reason.startswith("node ") and end.reason.endswith(" was lost")
+
+    again = start(config)
+    events = follow(again)
+    add_node(cluster, 2)
+    assert again._ranks[0].node_id != node.node_id
+    assert [e.point.step for e in events if isinstance(e, RungEvent)] == [1, 2, 3]
+    on_disk, _ = read_events(tmp_path / config.key / "events.jsonl")
+    record = assemble_trial(on_disk, running=False)
+    assert (record.state, record.attempt) == (TrialState.COMPLETE, 2)
+    assert record.last_failure == end.reason
+    assert [point.step for point in record.curve] == [1, 2, 3]
+
+
+def test_a_driver_that_asks_no_more_loses_its_trials_within_the_lease(start, tmp_path):
+    config = quick_config()
+    trial = start(config)
+    until_rung(trial, 1)
+    pid = rank(tmp_path / config.key, 0)["pid"]
+    start.runner.close()  # as if the driver, or its network, hung
+    wait_for(lambda: not runs(pid), 2 * LEASE_SECONDS + 30)
+
+
+def test_a_trial_without_a_place_says_so_once_with_what_it_needs_and_what_there_is(
+    start, monkeypatch
+):
+    from nas_t2i.search.on_ray import runner
+
+    monkeypatch.setattr(runner, "_ROOM_SECONDS", 0.5)
+    trials = [start(quick_config(seed=seed, ranks=2)) for seed in range(3)]
+    wait_for(lambda: [t.poll() for t in trials] and start.said)
+    (line,) = start.said
+    assert "waits for a place on the Ray cluster: it needs 2 times 1 CPU; there is 4 CPU" in line
+    assert " free) on 3 nodes" in line
+
+
+def test_objects_that_fill_the_store_do_not_matter(start):
+    import ray
+
+    held = [ray.put(bytes(60 << 20)) for _ in range(4)]  # three stores of 80 MB
+    assert follow(start(quick_config()))[-1].state is TrialState.COMPLETE
+    del held
+
+
+def test_when_the_head_dies_trials_save_and_the_search_pauses(tmp_path, monkeypatch):
+    from nas_t2i.search.on_ray import cluster as module
+    from nas_t2i.search.on_ray.runner import RayRunner
+
+    monkeypatch.setattr(module, "_GONE_SECONDS", 5.0)
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 1.0)
+    own = start_cluster(1)
+    connected = module.Cluster(own.address)
+    runner = RayRunner(
+        tmp_path,
+        connected,
+        stall_seconds=300,
+        module="tests.search.tiny_trials",
+        lease_seconds=60,
+        say=print,
+    )
+    trial = runner.start(quick_config())
+    until_rung(trial, 1)
+    own.head_node.kill_gcs_server()
+    with pytest.raises(PausedError, match=r"the head of the Ray cluster .* has not answered"):
+        wait_for(trial.poll)
+    trial.leave()
+    end = end_of(trial)
+    assert (end.state, end.reason) == (TrialState.INTERRUPTED, "asked to leave")
+    connected.close()
+    end_cluster(own)
+
+
+_DRIVER = """
+import sys, time
+from pathlib import Path
+from nas_t2i.search.on_ray.cluster import Cluster
+from nas_t2i.search.on_ray.runner import RayRunner
+from tests.search.tiny_trials import ROOT, quick_config
+runner = RayRunner(Path(sys.argv[2]), Cluster(sys.argv[1]), stall_seconds=300,
+                   module="tests.search.tiny_trials", lease_seconds=10, say=print)
+trial = runner.start(quick_config(ranks=2))
+while True:
+    trial.poll()
+    time.sleep(0.1)
+"""
+
+
+def test_a_killed_drivers_trials_end_and_are_not_begun_again_before(start, cluster, tmp_path):
+    config = quick_config(ranks=2)
+    driver = subprocess.Popen([sys.executable, "-c", _DRIVER, cluster.address, tmp_path], cwd=ROOT)
+    log = tmp_path / config.key / "events.jsonl"
+    wait_for(lambda: log.exists() and any(isinstance(e, RungEvent) for e in read_events(log)[0]))
+    left = [rank(tmp_path / config.key, number)["pid"] for number in range(2)]
+    driver.kill()
+    driver.wait()
+    killed_at = time.monotonic()
+    wait_for(lambda: not any(map(runs, left)), 2 * LEASE_SECONDS)
+    events = follow(start(config))
+    assert time.monotonic() - killed_at > LEASE_SECONDS
+    assert [e.point.step for e in events if isinstance(e, RungEvent)] == [1, 2, 3]
+    assert events[-1].state is TrialState.COMPLETE

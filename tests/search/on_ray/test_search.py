@@ -1,0 +1,89 @@
+"""Whole searches on a Ray cluster, compared with those of this machine's own processes."""
+
+import re
+import sys
+from dataclasses import replace
+
+import pytest
+
+from nas_t2i.errors import MissingExtraError, StorageError, UserError
+from tests.faults.searches import Plan, on, records, search, states, told
+
+ray_test = pytest.mark.ray
+
+
+def on_cluster(root, cluster, **changes) -> Plan:
+    return Plan(root, **({"trials": 3, "runner": f"ray:{cluster.address}"} | changes))
+
+
+@ray_test
+def test_a_search_on_a_cluster_leaves_what_a_local_one_leaves(cluster, tmp_path):
+    plan = on_cluster(tmp_path / "ray", cluster)
+    search(plan)
+    local = on(plan, tmp_path / "local")
+    search(local)
+    assert records(plan) == records(local)
+    assert told(plan) == told(local)
+    assert states(plan) == states(local)
+    # Decisions went another way, and nobody asked the file system for a lock on a trial.
+    assert list(local.folder.glob("trials/*/decisions"))
+    assert not list(plan.folder.glob("trials/*/decisions"))
+    assert not list(plan.folder.glob("trials/*/.*"))
+
+
+@ray_test
+def test_a_driver_that_is_not_the_only_one_of_its_study_is_refused(cluster, tmp_path, monkeypatch):
+    from nas_t2i.search.on_ray import cluster as module
+
+    monkeypatch.setattr(module, "_HELD_SECONDS", 1.0)
+    plan = on_cluster(tmp_path, cluster)
+    first = module.Cluster(cluster.address)
+    first.hold(plan.folder)
+    with pytest.raises(StorageError, match="study s is being searched by another driver on the R"):
+        search(plan)
+    first.close()
+
+
+def refused(plan: Plan) -> str:
+    """The one line that a search ends with before anything is begun."""
+    with pytest.raises(UserError) as error:
+        search(plan)
+    assert error.value.status == 2 and "\n" not in str(error.value)
+    assert not plan.folder.exists()
+    return str(error.value)
+
+
+@ray_test
+def test_a_trial_that_is_larger_than_the_cluster_is_refused(cluster, tmp_path):
+    said = refused(on_cluster(tmp_path, cluster, ranks=8, batch=8))
+    assert "a trial needs 8 times 1 CPU; the Ray cluster" in said, said
+    assert "has 4 CPU (at most 2 on a node, 4 free) on 3 nodes" in said, said
+
+
+@ray_test
+def test_a_cluster_of_another_ray_or_python_is_refused(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_utils(), "compute_version_info", lambda: ("2.40.0", "3.10.4"))
+    said = refused(on_cluster(tmp_path, cluster))
+    assert "Version mismatch: The cluster was started with: Ray: " in said
+    assert said.endswith("was started with: Ray: 2.40.0 Python: 3.10.4")
+
+
+def ray_utils():
+    from ray._private import utils
+
+    return utils
+
+
+def test_where_nobody_is_at_the_address_a_line_says_so(tmp_path):
+    assert re.search(
+        "Ray cluster 127.0.0.1:1: .*refused", refused(Plan(tmp_path, runner="ray:127.0.0.1:1"))
+    )
+    assert "expected HOST:PORT" in refused(Plan(tmp_path, runner="ray:ray://there:10001"))
+
+
+def test_without_ray_the_command_that_installs_it_is_told(tmp_path, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("nas_t2i.search.on_ray")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'nas-t2i\[ray\]'"):
+        replace(Plan(tmp_path), runner="ray").request().cluster  # noqa: B018
