@@ -14,7 +14,7 @@ from nas_t2i.tracking.follow import Feed, send
 from nas_t2i.tracking.rows import trial_run
 from tests.results.record_factory import beside, score, signals_of, study, trial
 from tests.tracking import readers
-from tests.tracking.written import WrittenStudy, start
+from tests.tracking.written import LINES, WrittenStudy, start
 
 ARCH = {"family": "unet", "channels": 320, "transformer_depth": [0, 2, 10]}
 FID = score([0.0, 0.0], metric="fid", value=123.5, stderr=2.0, by_type={}, better="smaller")
@@ -133,6 +133,13 @@ def test_built_in_trackers_keep_their_contract(name: str, where: dict[str, str])
     found = check(plugins.find("trackers", name), {"where": where[name]})
     assert len(found) == 5
     assert [f"{what}: {problem}" for what, problem in found if problem] == []
+
+
+def test_a_tracker_is_no_part_of_records(tmp_path: Path) -> None:
+    """Else a study would not go on without the one it began with."""
+    (tmp_path / "own.py").write_text(LINES)
+    plugin = plugins.find("trackers", "own:Lines", tmp_path)
+    assert plugin.origin is not None and plugins.used() == []
 
 
 def test_two_studies_of_one_name_are_two() -> None:
