@@ -160,7 +160,8 @@ def run(
         str,
         typer.Option(
             metavar="LIST",
-            help="random, tpe, gp, nsga2, nsga3, qmc, grid; NAME[KEY=VALUE] sets an option of it.",
+            help="random, tpe, gp, nsga2, nsga3, front, qmc, grid; NAME[KEY=VALUE] sets an "
+            "option of it.",
         ),
     ] = "random,tpe",
     stoppers: Annotated[

@@ -57,7 +57,8 @@ def search_command(
     sampler: Annotated[
         str | None,
         typer.Option(
-            help="tpe, random, gp, nsga2, nsga3, qmc or grid (all of it), instead of the budget's."
+            help="tpe, random, gp, nsga2, nsga3, qmc, front (knows costs; with --objectives) or "
+            "grid (all of it), instead of the budget's."
         ),
     ] = None,
     sampler_option: Annotated[

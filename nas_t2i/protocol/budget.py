@@ -23,6 +23,8 @@ from nas_t2i.protocol.signals import SignalSettings
 from nas_t2i.protocol.training import Execution, Objective, Training
 from nas_t2i.yaml_files import Document, config_error, load_document, parse_model
 
+_ONE_EACH = ([True, False], [False, True])  # of two objectives: whether they are exact
+
 
 class Budget(Part):
     """A budget file (budgets/*.yaml)."""
@@ -100,12 +102,18 @@ class Budget(Part):
         plan, sought = self.search, self.objectives
         rule = plan.early_stopping
         if not sought:
-            if plan.sampler == "nsga3":
+            if plan.sampler in ("nsga3", "front"):
                 raise ValueError(
-                    "search.sampler: got 'nsga3', which is for several objectives; expected "
-                    "search.objectives beside it, or nsga2"
+                    f"search.sampler: got {plan.sampler!r}, which is for several objectives; "
+                    "expected search.objectives beside it, or another sampler"
                 )
             return
+        if plan.sampler == "front" and [one.exact for one in sought] not in _ONE_EACH:
+            raise ValueError(
+                f"search.sampler: got 'front' for {', '.join(plan.objectives)}; expected one "
+                f"measured and one exact objective, as {self.evaluation.metric}, -gmacs, or "
+                "another sampler"
+            )
         if rule is not None and not (isinstance(rule, RacingRule) and rule.FRONTS):
             raise ValueError(
                 f"search.objectives: got {', '.join(plan.objectives)} with early_stopping "

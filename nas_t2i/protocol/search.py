@@ -128,8 +128,9 @@ class SearchPlan(Part):
         ge=1, description="trials per architecture; scores are means; in a race, at most so many"
     )
     parallel: int = Field(ge=0, description="trials side by side; 0: one per `threads` cores")
-    sampler: Literal["tpe", "random", "gp", "nsga2", "nsga3", "qmc", "grid"] = Field(
-        description="one of Optuna's, or grid: every architecture of the space, in random order"
+    sampler: Literal["tpe", "random", "gp", "nsga2", "nsga3", "qmc", "front", "grid"] = Field(
+        description="one of Optuna's; front, which knows costs exactly, for objectives; or grid: "
+        "every architecture of the space, in random order"
     )
     sampler_options: dict[str, Any] = Field(description="keyword arguments of Optuna's sampler")
     objectives: Annotated[tuple[str, ...], Field(strict=False)] = Field(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Protocol
@@ -29,6 +29,7 @@ FloatArray = npt.NDArray[np.float64]
 
 _ASKS = 30  # proposals in a row that may be unusable before the sampler is passed over
 _DRAWS = 2000  # uniform draws before the space counts as used up
+_POOL = 96  # architectures that one is chosen among where it is not Optuna that chooses
 
 
 @dataclass
@@ -182,6 +183,18 @@ class CandidateFactory:
         )
 
 
+class Chooser(Protocol):
+    """Chooses among architectures by what was told of others: a sampler that is not Optuna's."""
+
+    def choose(
+        self,
+        tried: Sequence[Candidate],
+        told: Mapping[int, tuple[float, ...] | None],
+        pool: Sequence[Candidate],
+    ) -> int:
+        """Return the index of the one of `pool` to try; `told` by a tried one's Optuna number."""
+
+
 class Proposals:
     """An endless-looking supply of new candidates, until the space is used up."""
 
@@ -196,12 +209,18 @@ class Proposals:
         exhaustive: bool,
         known: dict[tuple[str, str], Candidate],
         say: Callable[[str], None],
+        chooser: Chooser | None = None,
     ) -> None:
-        """`exhaustive`: every architecture of the space is proposed, in random order."""
+        """`exhaustive`: every architecture of the space is proposed, in random order.
+
+        `chooser` proposes instead of Optuna's sampler.
+        """
         self._space, self._factory, self._study = space, factory, study
         self._seed, self._say = seed, say
         self._known = known
         self._proxies = {c.trained.arch_id: c.name for c in known.values() if not c.control}
+        self._chooser = chooser
+        self._made: dict[str, Candidate] = {}  # those that `chooser` was shown
         self._planned = self._plan(controls)
         self._grid = self._list() if exhaustive else None
         self._used_up = False  # the space: nothing new was found in it
@@ -212,6 +231,8 @@ class Proposals:
         if candidate is None and not planned_only and not self._used_up:
             if self._grid is not None:
                 candidate = next(self._grid, None)
+            elif self._chooser is not None:
+                candidate = self._chosen(self._chooser)
             else:
                 candidate = self._from_sampler() or self._from_uniform()
             self._used_up = candidate is None
@@ -270,6 +291,30 @@ class Proposals:
             if not self._why_not(arch):
                 return self._enqueue(self._factory.make(arch))
         return None
+
+    def _chosen(self, chooser: Chooser) -> Candidate | None:
+        """Let the chooser have one of a pool: always the first draws that are not tried yet."""
+        if not self._space.parameters:
+            return None
+        rng = random.Random(derive_seed(self._seed, "pool of proposals"))  # noqa: S311
+        pool: dict[str, Candidate] = {}
+        for _ in range(_DRAWS):
+            arch = self._space.sample(rng)
+            if arch.arch_id in pool or self._why_not(arch):
+                continue
+            if arch.arch_id not in self._made:
+                self._made[arch.arch_id] = self._factory.make(arch)
+            pool[arch.arch_id] = self._made[arch.arch_id]
+            if len(pool) == _POOL:
+                break
+        if not pool:
+            return None
+        tried = [c for c in self._known.values() if c.optuna_number is not None]
+        tried.sort(key=lambda candidate: candidate.optuna_number or 0)
+        told = self._study.values()
+        tried = [candidate for candidate in tried if candidate.optuna_number in told]
+        options = list(pool.values())
+        return self._enqueue(options[chooser.choose(tried, told, options)])
 
     def _list(self) -> Iterator[Candidate]:
         architectures = list(self._space.enumerate())

@@ -31,6 +31,7 @@ from nas_t2i.search.candidates import Candidate, CandidateFactory, Proposals, co
 from nas_t2i.search.driver import Driver, Listener, WallClock
 from nas_t2i.search.launch import find_machines, trials_at_once
 from nas_t2i.search.leaving import listening_to_signals
+from nas_t2i.search.objectives.chooser import chooser_of
 from nas_t2i.search.objectives.values import directions
 from nas_t2i.search.racing.driver import RaceDriver
 from nas_t2i.search.racing.ledger import Ledger
@@ -226,6 +227,7 @@ def _search(
             seed=request.seed,
             controls=request.controls,
             exhaustive=request.budget.search.sampler == "grid",
+            chooser=chooser_of(request.budget),
             known={candidate.key: candidate for candidate in candidates},
             say=say,
         )

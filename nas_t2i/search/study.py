@@ -32,6 +32,7 @@ _SAMPLERS: dict[str, Callable[..., BaseSampler]] = {
     "nsga3": optuna.samplers.NSGAIIISampler,
     "qmc": optuna.samplers.QMCSampler,
     "grid": optuna.samplers.RandomSampler,  # never asked: all that is proposed is named
+    "front": optuna.samplers.RandomSampler,  # nor here
 }
 _STATES = {
     "running": OptunaState.RUNNING,
@@ -285,6 +286,14 @@ class OptunaStudy:
             for trial in trials
             if trial.number not in passed
         ]
+
+    def values(self) -> dict[int, tuple[float, ...] | None]:
+        """Return by number what was told of those that completed; None of open ones."""
+        return {
+            trial.number: tuple(trial.values) if trial.values else None
+            for trial in self._patiently(self._trials)
+            if trial.state in (OptunaState.COMPLETE, OptunaState.RUNNING)
+        }
 
     def place_of(self, number: int) -> int | None:
         """Return the number under which a trial is held now, None where it is not known."""

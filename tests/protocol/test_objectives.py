@@ -73,3 +73,9 @@ def test_a_sampler_for_several_is_refused_for_one(tmp_path: Path) -> None:
     (tmp_path / "b.yaml").write_text(text)
     with pytest.raises(ConfigError, match="got 'nsga3', which is for several objectives"):
         load_budget(tmp_path / "b.yaml")
+    sought = budget(tmp_path, "[tifa, -gmacs]")
+    plan = sought.search.model_copy(update={"sampler": "front"})
+    sought.model_copy(update={"search": plan}).check_objectives()
+    plan = plan.model_copy(update={"objectives": ("tifa", "-gmacs", "-params")})
+    with pytest.raises(ValueError, match="got 'front' for tifa, -gmacs, -params; expected one mea"):
+        sought.model_copy(update={"search": plan}).check_objectives()

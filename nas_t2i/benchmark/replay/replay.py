@@ -22,6 +22,7 @@ from nas_t2i.protocol.search import RacingRule
 from nas_t2i.records import CurvePoint, EndEvent, ProgressEvent
 from nas_t2i.search.candidates import Candidate, Proposals
 from nas_t2i.search.driver import Driver
+from nas_t2i.search.objectives.chooser import chooser_of
 from nas_t2i.search.objectives.values import directions
 from nas_t2i.search.racing.driver import RaceDriver
 from nas_t2i.search.racing.ledger import Ledger, Piece
@@ -132,6 +133,7 @@ class Replays:
             seed=study_seed,
             controls=False,
             exhaustive=budget.search.sampler == "grid",
+            chooser=chooser_of(budget),
             known={},
             say=say,
         )

@@ -109,7 +109,7 @@ def test_a_plan_that_can_not_be_run_is_refused_first(table, changes, message):
 def test_searches_for_a_front_are_compared_by_its_hypervolume(table, tmp_path, workers):
     chosen = plan(
         table,
-        sampler="tpe,nsga3[population_size=4]",
+        sampler="front,nsga3[population_size=4]",
         stopper="none,racing",
         workers=(workers,),
         repeats=2,
