@@ -55,6 +55,7 @@ from nas_t2i.search.resume.faults import failed
 from nas_t2i.search.trial_config import TrialConfig, load_trial_config
 from nas_t2i.training.checkpoint import CheckpointError, Checkpoints
 from nas_t2i.training.denoiser import build_denoiser
+from nas_t2i.training.engine import import_deepspeed
 from nas_t2i.training.feeds.inputs import Inputs
 from nas_t2i.training.flops import training_flops
 from nas_t2i.training.initial import load_initial_weights
@@ -333,7 +334,7 @@ def share(path: Path) -> Shared | None:
     For a process that trials are forked from (nas_t2i.search.fork_server): it starts no thread.
     Returns None where each trial makes its own, and tells why if it can't.
     """
-    import deepspeed  # noqa: F401
+    import_deepspeed()
     from diffusers import UNet2DConditionModel  # noqa: F401  it brings what the others need
 
     try:

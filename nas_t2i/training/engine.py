@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -46,9 +47,8 @@ class Engine(Generic[ModelT]):
         self, model: ModelT, training: Training, execution: Execution, ranks: Ranks, micro: int
     ) -> None:
         logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+        deepspeed = import_deepspeed()
         _build_operator(ranks.device.type)
-        import deepspeed
-
         self._model, self._ranks, self._stage = model, ranks, training.zero_stage
         self._shell = _hollow(model) if self._stage == 3 else model
         self._weights = list(model.parameters())
@@ -209,6 +209,23 @@ class Engine(Generic[ModelT]):
         self._engine.micro_steps = state["micro_steps"]
         for group, rate in zip(self._adam.param_groups, self._schedule.get_last_lr(), strict=True):
             group["lr"] = rate
+
+
+def import_deepspeed() -> ModuleType:
+    """Import DeepSpeed, and not MLflow, which its autotuner takes where it is installed.
+
+    That takes seconds and starts a thread, and from a process with threads no trial is forked.
+    """
+    absent = object()
+    found = sys.modules.get("mlflow", absent)
+    sys.modules["mlflow"] = None  # type: ignore[assignment]  # to import it is an ImportError
+    try:
+        import deepspeed
+    finally:
+        del sys.modules["mlflow"]
+        if isinstance(found, ModuleType):
+            sys.modules["mlflow"] = found
+    return deepspeed  # type: ignore[no-any-return]
 
 
 def _build_operator(device: str) -> None:
