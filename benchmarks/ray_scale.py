@@ -188,7 +188,7 @@ def measure(folder: Path, at_once: int, trials: int, seconds: float, address: st
         controls=False,
         retry_failed=False,
     )
-    pool = ray.remote(ManyRanks).options(num_cpus=0, max_concurrency=3 * at_once + 8)
+    pool = ray.remote(ManyRanks).options(num_cpus=0, max_concurrency=2 * at_once // _ACTORS + 64)
     ManyRanksRunner.actors = tuple(pool.remote(seconds) for _ in range(min(_ACTORS, at_once)))
     counter = Counter()
     with contextlib.ExitStack() as changes:
@@ -240,7 +240,12 @@ def main() -> None:
     options = parser.parse_args()
     most = max(options.at_once)
     context = ray.init(
-        num_cpus=most + _ACTORS, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+        num_cpus=most + _ACTORS,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        # Else Ray starts a process for each CPU that it is told of.
+        _system_config={"prestart_worker_first_driver": False, "enable_worker_prestart": False},
     )
     print("at once finished  events  seconds  ms/trial  ms/event  of a core")
     with tempfile.TemporaryDirectory() as name:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from nas_t2i.errors import ConfigError
+from nas_t2i.errors import ConfigError, UserError
 from nas_t2i.records import EndEvent, TrialState
 from nas_t2i.search import launch
 from nas_t2i.search.launch import (
@@ -17,6 +17,7 @@ from nas_t2i.search.launch import (
     may_be_forked,
     read_hostfile,
     trials_at_once,
+    with_runner,
 )
 from nas_t2i.search.runner import ProcessRunner
 from tests.search.processes import follow, rank
@@ -258,3 +259,12 @@ def test_small_trials_share_devices(tmp_path):
     for trial in trials:
         trial.leave()
         follow(trial)
+
+
+def test_another_runner_is_checked_as_in_a_file():
+    assert with_runner(quick_budget(), "ray:head:6379").execution.runner == "ray:head:6379"
+    with pytest.raises(UserError) as unknown:
+        with_runner(quick_budget(), "rey")
+    assert str(unknown.value) == "--runner: got 'rey'; expected local, ray or ray:HOST:PORT"
+    with pytest.raises(UserError, match="--runner: execution: got the runner 'ray' with a hostf"):
+        with_runner(quick_budget(hostfile="hosts"), "ray")

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 
@@ -14,7 +15,7 @@ from nas_t2i.store import assemble_trial
 from tests.search.on_ray.conftest import add_node, end_cluster, start_cluster, wait_for
 from tests.search.processes import follow, rank, runs
 from tests.search.test_trial import curve, tiny_config
-from tests.search.tiny_trials import ROOT, quick_config
+from tests.search.tiny_trials import ROOT, quick_budget, quick_config
 
 pytestmark = pytest.mark.ray
 LEASE_SECONDS = 10.0
@@ -40,7 +41,7 @@ def start(cluster, tmp_path):
         start.trials.append(start.runner.start(config))
         return start.trials[-1]
 
-    start.said, start.trials = [], []
+    start.said, start.trials, start.cluster = [], [], connected
     yield start
     for trial in start.trials:
         trial._kill()
@@ -59,6 +60,15 @@ def end_of(trial) -> EndEvent:
     return ends[0]
 
 
+def test_as_many_trials_at_once_as_the_cluster_holds_while_it_grows_and_shrinks(start, cluster):
+    room = partial(start.cluster.room, quick_budget(ranks=2))
+    assert room() == 2
+    node = add_node(cluster, 3)
+    wait_for(lambda: room() == 3)
+    cluster.remove_node(node)
+    wait_for(lambda: room() == 2)
+
+
 def test_two_ranks_train_as_they_do_without_ray(start, tmp_path, cluster):
     config = tiny_config(execution={"ranks": 2, "micro_batch": 2})
     assert follow(start(config, TRIAL_MODULE))[-1].state is TrialState.COMPLETE
@@ -74,8 +84,8 @@ def test_a_trial_leaves_and_goes_on_where_it_left(start):
     end = end_of(trial)
     assert (end.state, end.reason) == (TrialState.INTERRUPTED, "asked to leave")
     events = follow(start(quick_config()))
+    assert (events[-1].state, events[-1].reason) == (TrialState.COMPLETE, "")
     assert [e.point.step for e in events if isinstance(e, RungEvent)] == [1, 2, 3]
-    assert events[-1].state is TrialState.COMPLETE
 
 
 def test_a_stopped_trial_ends_at_its_rung(start):
@@ -202,5 +212,5 @@ def test_a_killed_drivers_trials_end_and_are_not_begun_again_before(start, clust
     wait_for(lambda: not any(map(runs, left)), 2 * LEASE_SECONDS)
     events = follow(start(config))
     assert time.monotonic() - killed_at > LEASE_SECONDS
+    assert (events[-1].state, events[-1].reason) == (TrialState.COMPLETE, "")
     assert [e.point.step for e in events if isinstance(e, RungEvent)] == [1, 2, 3]
-    assert events[-1].state is TrialState.COMPLETE

@@ -1,13 +1,14 @@
 """Whole searches on a Ray cluster, compared with those of this machine's own processes."""
 
 import re
+import signal
 import sys
 from dataclasses import replace
 
 import pytest
 
 from nas_t2i.errors import MissingExtraError, StorageError, UserError
-from tests.faults.searches import Plan, on, records, search, states, told
+from tests.faults.searches import Plan, on, records, search, start, states, told
 
 ray_test = pytest.mark.ray
 
@@ -87,3 +88,20 @@ def test_without_ray_the_command_that_installs_it_is_told(tmp_path, monkeypatch)
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'nas-t2i\[ray\]'"):
         replace(Plan(tmp_path), runner="ray").request().cluster  # noqa: B018
+
+
+@ray_test
+def test_a_driver_that_is_killed_in_the_middle_goes_on_to_the_same_end(cluster, tmp_path):
+    plan = on_cluster(tmp_path / "ray", cluster)
+    plan.root.mkdir()
+    process = start(plan, 14, before=True)  # the 14th write that is to be on the disk
+    process.join(200)
+    assert process.exitcode == -signal.SIGKILL
+    search(plan)
+    local = on(plan, tmp_path / "local")
+    search(local)
+    assert (records(plan), told(plan), states(plan)) == (
+        records(local),
+        told(local),
+        states(local),
+    )
