@@ -239,9 +239,13 @@ def _connect(address: str) -> None:
             logging_level=logging.ERROR,
         )
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, AssertionError) as error:
+        if address == "auto" and isinstance(error, ConnectionError):
+            raise UserError(
+                "--runner ray: no Ray cluster runs on this machine; `ray start --head` starts one, "
+                "ray:HOST:PORT names the head of another"
+            ) from None
         text = " ".join(str(error).split())
-        hint = "; `ray start --head` starts one here" if address == "auto" else ""
-        raise UserError(f"Ray cluster {address}: {text[:400]}{hint}") from None
+        raise UserError(f"Ray cluster {address}: {text[:400]}") from None
 
 
 def _check_reachable(address: str, shown: str) -> None:

@@ -100,10 +100,15 @@ class FarRank:
 
     def ask(self) -> None:
         """Ask for what is new."""
-        if not self.ended:
-            self.asked_at = time.monotonic()
+        if self.ended:
+            return
+        self.asked_at = time.monotonic()
+        try:
             answer = self._actor.listen.remote(self._count, self._ears.listen_seconds)
-            answer.future().add_done_callback(partial(self._ears.answered, self))
+        except Exception as error:
+            self.lose(one_line(error))
+            return
+        answer.future().add_done_callback(partial(self._ears.answered, self))
 
     def take(self, future: Any) -> float:
         """Take an answer, and ask on; return after how many seconds to ask again, else 0."""

@@ -131,9 +131,13 @@ def test_a_driver_that_asks_no_more_loses_its_trials_within_the_lease(start, tmp
     config = quick_config()
     trial = start(config)
     until_rung(trial, 1)
+    from ray.util.placement_group import remove_placement_group
+
     pid = rank(tmp_path / config.key, 0)["pid"]
     start.runner.close()  # as if the driver, or its network, hung
     wait_for(lambda: not runs(pid), 2 * LEASE_SECONDS + 30)
+    start.trials.clear()  # nobody would hear of its end
+    remove_placement_group(trial._group)
 
 
 def test_a_trial_without_a_place_says_so_once_with_what_it_needs_and_what_there_is(
