@@ -69,8 +69,9 @@ def test_as_many_trials_at_once_as_the_cluster_holds_while_it_grows_and_shrinks(
     wait_for(lambda: room() == 2)
 
 
-def test_two_ranks_train_as_they_do_without_ray(start, tmp_path, cluster):
-    config = tiny_config(execution={"ranks": 2, "micro_batch": 2})
+@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_ranks_train_as_they_do_without_ray(ranks, start, tmp_path):
+    config = tiny_config(execution={"ranks": ranks, "micro_batch": 2})
     assert follow(start(config, TRIAL_MODULE))[-1].state is TrialState.COMPLETE
     local = ProcessRunner(tmp_path / "local", stall_seconds=300).start(config)
     assert follow(local)[-1].state is TrialState.COMPLETE
