@@ -337,6 +337,11 @@ class StudyRecord(_Record):
     )
     metric: str = Field(description="the score that is ranked by, at the last rung")
     chance: float | None = Field(default=None, description="the metric for uninformed answers")
+    warm_start: str = Field(
+        default="",
+        exclude_if=lambda name: not name,
+        description="the study whose measurements its sampler began with",
+    )
     stop_rule: str = Field(default="", description="how trials are stopped early, in words")
     note: str = Field(default="", description="what was trained and what is shown, in words")
     plugins: list[Origin] = Field(default_factory=list, description="code from outside nas-t2i")

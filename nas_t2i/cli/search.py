@@ -73,6 +73,16 @@ def search_command(
             "the budget measures.",
         ),
     ] = None,
+    warm_start: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            metavar="STUDY",
+            help="Begin with what a study under the same budget measured: the sampler knows it, "
+            "and nobody of it is trained again.",
+            show_default=False,
+        ),
+    ] = "",
     parallel: Annotated[
         int | None, typer.Option(min=1, help="Trials side by side. [default: one a core]")
     ] = None,
@@ -115,6 +125,7 @@ def search_command(
       nas-t2i search sdxl --trials 24 --seed 1 --study sdxl-wide
       nas-t2i search sdxl --sampler grid --seeds 2 --no-early-stopping
       nas-t2i search sdxl --objectives tifa,-gmacs --study sdxl-front
+      nas-t2i search sdxl --from sdxl-embedded --study sdxl-more
       nas-t2i search comparison --seeds 3 --controls --no-early-stopping
       nas-t2i search sdxl --tensorboard --mlflow sqlite:///mlflow.db
       nas-t2i search sdxl --runner ray
@@ -156,6 +167,7 @@ def search_command(
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1,
         controls=controls,
         retry_failed=retry_failed,
+        warm_start=warm_start,
     )
     chosen = chosen_trackers(request.folder, tensorboard, wandb, mlflow, track)
     if dry_run:

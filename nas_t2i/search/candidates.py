@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from nas_t2i.arch.spec import Arch
 from nas_t2i.errors import ArchError
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.records import CurvePoint, EndEvent, Profile, TrialState
-from nas_t2i.search.study import Draft, OptunaStudy
+from nas_t2i.search.study import MEASURED_IN, Draft, OptunaStudy
 from nas_t2i.search.trial_config import Control, TrialConfig
 from nas_t2i.streams import derive_seed
 from nas_t2i.training.feeds.inputs import Geometry
@@ -189,10 +189,10 @@ class Chooser(Protocol):
     def choose(
         self,
         tried: Sequence[Candidate],
-        told: Mapping[int, tuple[float, ...] | None],
+        told: Sequence[tuple[float, ...] | None],
         pool: Sequence[Candidate],
     ) -> int:
-        """Return the index of the one of `pool` to try; `told` by a tried one's Optuna number."""
+        """Return the index of the one of `pool` to try; `told` is of each that was tried."""
 
 
 class Proposals:
@@ -219,6 +219,12 @@ class Proposals:
         self._seed, self._say = seed, say
         self._known = known
         self._proxies = {c.trained.arch_id: c.name for c in known.values() if not c.control}
+        self._elsewhere: dict[str, str] = {}  # arch_id -> the study it was measured in
+        for trial in study.known_trials():
+            if MEASURED_IN in trial.attributes:
+                arch = arch_from_dict(dict(trial.attributes["arch"]))
+                self._elsewhere[arch.arch_id] = trial.attributes[MEASURED_IN]
+                self._proxies.setdefault(factory.trained(arch).arch_id, trial.attributes["name"])
         self._chooser = chooser
         self._made: dict[str, Candidate] = {}  # those that `chooser` was shown
         self._planned = self._plan(controls)
@@ -248,7 +254,7 @@ class Proposals:
 
     def _plan(self, controls: bool) -> Iterator[Candidate]:
         for name, arch in self._space.included:
-            if (arch.arch_id, "") not in self._known:
+            if (arch.arch_id, "") not in self._known and arch.arch_id not in self._elsewhere:
                 yield self._enqueue(self._factory.make(arch, name=name))
         if controls:
             for candidate in control_candidates(self._space, self._factory):
@@ -263,10 +269,9 @@ class Proposals:
         return candidate
 
     def _keep(self, draft: Draft, candidate: Candidate) -> Candidate:
-        arch = candidate.arch.canonical()
-        candidate.optuna_number = self._study.keep(
-            draft, name=candidate.name, arch=arch, **candidate.sizes
-        )
+        known: dict[str, Any] = {"name": candidate.name, "arch": candidate.arch.canonical()}
+        known |= candidate.sizes
+        candidate.optuna_number = self._study.keep(draft, **known)
         return candidate
 
     def _from_sampler(self) -> Candidate | None:
@@ -302,19 +307,25 @@ class Proposals:
             arch = self._space.sample(rng)
             if arch.arch_id in pool or self._why_not(arch):
                 continue
-            if arch.arch_id not in self._made:
-                self._made[arch.arch_id] = self._factory.make(arch)
-            pool[arch.arch_id] = self._made[arch.arch_id]
+            pool[arch.arch_id] = self._make(arch)
             if len(pool) == _POOL:
                 break
         if not pool:
             return None
-        tried = [c for c in self._known.values() if c.optuna_number is not None]
-        tried.sort(key=lambda candidate: candidate.optuna_number or 0)
         told = self._study.values()
-        tried = [candidate for candidate in tried if candidate.optuna_number in told]
+        tried = {
+            trial.number: self._make(arch_from_dict(dict(trial.attributes["arch"])))
+            for trial in self._study.known_trials()
+            if trial.number in told and "arch" in trial.attributes
+        }
         options = list(pool.values())
-        return self._enqueue(options[chooser.choose(tried, told, options)])
+        values = [told[number] for number in tried]
+        return self._enqueue(options[chooser.choose(list(tried.values()), values, options)])
+
+    def _make(self, arch: Arch) -> Candidate:
+        if arch.arch_id not in self._made:
+            self._made[arch.arch_id] = self._factory.make(arch)
+        return self._made[arch.arch_id]
 
     def _list(self) -> Iterator[Candidate]:
         architectures = list(self._space.enumerate())
@@ -327,6 +338,8 @@ class Proposals:
     def _why_not(self, arch: Arch) -> str:
         if (arch.arch_id, "") in self._known:
             return "already in the study"
+        if arch.arch_id in self._elsewhere:
+            return f"measured in study {self._elsewhere[arch.arch_id]}"
         try:
             proxy = self._factory.trained(arch).arch_id
         except ArchError as error:

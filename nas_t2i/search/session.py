@@ -39,6 +39,7 @@ from nas_t2i.search.resume.faults import Faults
 from nas_t2i.search.resume.known import known_candidates, mend_records
 from nas_t2i.search.resume.owner import own
 from nas_t2i.search.resume.rung_log import RungLog
+from nas_t2i.search.resume.warm_start import begin_from, read_source
 from nas_t2i.search.runner import ProcessRunner, Runner
 from nas_t2i.search.study import OptunaStudy, check_sampler
 from nas_t2i.store import STUDY_FILE, read_contents, read_study, write_study
@@ -65,6 +66,7 @@ class SearchRequest:
     cores: int
     controls: bool
     retry_failed: bool
+    warm_start: str = ""  # the study whose measurements the sampler begins with
 
     @property
     def folder(self) -> Path:
@@ -191,6 +193,7 @@ def _search(
         say(warning)
     check_grid(request)
     _check_same_settings(request)
+    source = read_source(request.warm_start, request.results_dir, request.folder, request.budget)
     # Once, before trials that all need it, and before anything is made that they would fail in.
     check_inputs(request.budget, cache_dir(), say)
     if request.budget.signals is not None and not request.budget.signal_pairs:
@@ -208,6 +211,7 @@ def _search(
             write_study(request.folder, _study_record(request))
         optuna = optuna or _open_optuna(request, say)
         own(optuna, request.folder, _shared_settings(request), shared=bool(request.storage))
+        begin_from(source, request.space, request.budget, factory, optuna, say)
         rungs = RungLog(request.folder)
         if rungs.note:
             say(f"{rungs.note}; what it decided is decided again, unless a trial's record tells")
@@ -316,6 +320,7 @@ def _check_same_settings(request: SearchRequest) -> None:
             ("space", record.space.space_id, request.space.space_id),
             ("budget", record.budget_id, request.budget.budget_id),
             ("seed", record.seed, request.seed),
+            ("--from", record.warm_start or "none", request.warm_start or "none"),
             (
                 "objectives",
                 ", ".join(record.budget.data["search"].get("objectives", [])) or "none",
@@ -382,6 +387,7 @@ def _study_record(request: SearchRequest) -> StudyRecord:
         rungs=list(budget.rungs),
         metric=budget.evaluation.metric,
         chance=chance_level(budget),
+        warm_start=request.warm_start,
         stop_rule=rule,
         note=(
             "Params, GMACs and attention share are of the full architecture; scores, training "

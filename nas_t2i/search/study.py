@@ -31,8 +31,8 @@ _SAMPLERS: dict[str, Callable[..., BaseSampler]] = {
     "nsga2": optuna.samplers.NSGAIISampler,
     "nsga3": optuna.samplers.NSGAIIISampler,
     "qmc": optuna.samplers.QMCSampler,
-    "grid": optuna.samplers.RandomSampler,  # never asked: all that is proposed is named
-    "front": optuna.samplers.RandomSampler,  # nor here
+    # Never asked: all that is proposed is named.
+    **dict.fromkeys(("grid", "front"), optuna.samplers.RandomSampler),
 }
 _STATES = {
     "running": OptunaState.RUNNING,
@@ -40,6 +40,7 @@ _STATES = {
     "stopped": OptunaState.PRUNED,
     "failed": OptunaState.FAIL,
 }
+MEASURED_IN = "measured_in"  # the trial's attribute that names the study it was measured in
 _OWNER = "nas_t2i"  # the study's attribute that says whose it is
 _ARCHITECTURE = "architecture"  # how the study's attributes of architectures begin
 _REJECTED = "rejected"  # the trial's attribute that says why it was not tried
@@ -220,9 +221,10 @@ class OptunaStudy:
                 draft.problem = str(error)
         return draft
 
-    def keep(self, draft: Draft, **attributes: Any) -> int:
-        """Open a trial for a draft, with what a later process must know of it; its number."""
-        return self._create(draft.trial, OptunaState.RUNNING, attributes)
+    def keep(self, draft: Draft, *, outcome: Outcome | None = None, **attributes: Any) -> int:
+        """Open a trial for a draft (with an `outcome`, a finished one); return its number."""
+        state = _STATES[outcome.state] if outcome else OptunaState.RUNNING
+        return self._create(draft.trial, state, attributes, outcome)
 
     def refuse(self, draft: Draft, why: str) -> None:
         """Put a draft on record as one that was not tried."""

@@ -174,6 +174,20 @@ def test_a_search_for_a_front_tells_optuna_scores_and_costs_and_keeps_to_its_obj
     with pytest.raises(StorageError, match=r"objectives tifa, -gmacs, -compute then, none now"):
         run_search(dataclasses.replace(request_, budget=plain), lambda *_: Watcher(), print)
 
+    # Another study begins with what this one measured.
+    plan = plan.model_copy(update={"trials": 1})
+    budget = budget.model_copy(update={"search": plan})
+    more = dataclasses.replace(request_, budget=budget, study="more", warm_start="tiny")
+    said: list[str] = []
+    (candidate,) = run_search(more, lambda *_: Watcher(), said.append)
+    assert candidate.name not in whole
+    assert any("the sampler knows 2 architectures of study tiny" in line for line in said)
+    assert read_contents(more.folder).record.warm_start == "tiny"
+    watcher = Watcher()
+    assert len(run_search(more, lambda *_: watcher, print)) == 1 and watcher.begun == []
+    with pytest.raises(StorageError, match="--from tiny then, none now"):
+        run_search(dataclasses.replace(more, warm_start=""), lambda *_: Watcher(), print)
+
 
 def test_another_budget_seed_or_space_may_not_enter_a_study(request_):
     from nas_t2i.search.session import _study_record

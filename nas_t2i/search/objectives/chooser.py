@@ -45,12 +45,11 @@ class ForTheFront:
     def choose(
         self,
         tried: Sequence[Candidate],
-        told: Mapping[int, tuple[float, ...] | None],
+        told: Sequence[tuple[float, ...] | None],
         pool: Sequence[Candidate],
     ) -> int:
         """Return the index of the one of `pool` to try next."""
-        values = [told[candidate.optuna_number or 0] for candidate in tried]
-        scores = [None if one is None else self._sign * one[self._place] for one in values]
+        scores = [None if one is None else self._sign * one[self._place] for one in told]
         return choose([self._option(c) for c in tried], scores, [self._option(c) for c in pool])
 
     def _option(self, candidate: Candidate) -> Option:

@@ -13,7 +13,10 @@ from nas_t2i.ranking.observations import Observation
 from nas_t2i.ranking.posterior import believe
 from nas_t2i.ranking.scale import scale_for
 from nas_t2i.records import CurvePoint
+from nas_t2i.search.candidates import Candidate
+from nas_t2i.search.objectives.values import values_of
 from nas_t2i.search.racing.known import Entry
+from nas_t2i.search.study import Outcome
 from nas_t2i.streams import derive_seed
 
 FloatArray = npt.NDArray[np.float64]
@@ -41,6 +44,18 @@ def first_value(budget: Budget, point: CurvePoint) -> float:
         return value
     loss = point.signals["heldout_loss"].value if "heldout_loss" in point.signals else point.loss
     return -math.log(loss) if loss > 0 else -loss
+
+
+def first_outcome(budget: Budget, candidate: Candidate, point: CurvePoint | None) -> Outcome:
+    """Return what the sampler learns of who showed `point` at the first rung; None: it broke."""
+    if point is None:
+        return Outcome("failed", None, {})
+    value = first_value(budget, point)
+    value = value if budget.evaluation.BETTER == "larger" else -value
+    if not budget.objectives:
+        return Outcome("complete", value, {})
+    values = values_of(budget, candidate, score=value)
+    return Outcome("failed" if values is None else "complete", None, {}, values or ())
 
 
 def draws(budget: Budget, entries: Sequence[Entry], seed: int, number: int) -> FloatArray:

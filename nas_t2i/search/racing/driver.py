@@ -8,7 +8,7 @@ piece under way, one more piece has to be known: a place may then be idle for as
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -19,12 +19,11 @@ from nas_t2i.ranking.front import on_front
 from nas_t2i.records import RungEvent, TrialEvent
 from nas_t2i.search.candidates import Candidate
 from nas_t2i.search.driver import Driver, Run
-from nas_t2i.search.objectives.values import exact_costs, values_of
-from nas_t2i.search.racing.belief import draws, first_value
+from nas_t2i.search.objectives.values import exact_costs
+from nas_t2i.search.racing.belief import draws, first_outcome
 from nas_t2i.search.racing.known import Entry, is_done, known_entries
 from nas_t2i.search.racing.ledger import RACE_FILE, Ledger, Piece, Standing
 from nas_t2i.search.resume.outcome import attributes_of, measured
-from nas_t2i.search.study import Outcome
 
 _VALUE_IS = (
     "how well it did at the first rung, larger is better; what became of it stands in the study's "
@@ -273,19 +272,9 @@ class RaceDriver(Driver):
                 continue
             self._told.add(piece.key)
             point = candidate.points.get(piece.step, {}).get(piece.seed)
-            value = None if point is None else first_value(self.budget, point)
-            if value is not None and self.budget.evaluation.BETTER == "smaller":
-                value = -value
-            values = None
-            if value is not None and self.budget.objectives:
-                values = values_of(self.budget, candidate, score=value)
-                value = None
-            state: Literal["failed", "complete"] = (
-                "failed" if value is None and values is None else "complete"
-            )
             told = attributes_of(candidate)
             if point is not None:
                 told = measured({piece.step: {piece.seed: point}})
                 told["value_is"] = _VALUE_IS
-            outcome = Outcome(state, value, {}, values or (), told)
+            outcome = replace(first_outcome(self.budget, candidate, point), attributes=told)
             candidate.optuna_number = self.optuna.agree(candidate.optuna_number, outcome)

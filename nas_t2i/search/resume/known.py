@@ -20,7 +20,7 @@ from nas_t2i.search.candidates import Candidate, CandidateFactory
 from nas_t2i.search.resume.faults import is_to_be_tried
 from nas_t2i.search.resume.outcome import outcome_under
 from nas_t2i.search.resume.rung_log import RungLog
-from nas_t2i.search.study import OptunaStudy
+from nas_t2i.search.study import MEASURED_IN, OptunaStudy
 from nas_t2i.search.trial_config import Control, load_trial_config, trial_key
 from nas_t2i.store import TRIALS_FOLDER, read_contents
 
@@ -152,7 +152,7 @@ def _agree(
                 say(f"Optuna's storage does not know trial {number}: going on without it")
     taken = {candidate.optuna_number for candidate in candidates.values()}
     for trial in optuna.known_trials():
-        if trial.number in taken:
+        if trial.number in taken or MEASURED_IN in trial.attributes:
             continue
         if "arch" in trial.attributes:  # no process of it has started, or its folder is gone
             arch = arch_from_dict(dict(trial.attributes["arch"]))
