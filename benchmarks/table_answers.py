@@ -10,6 +10,7 @@
    variance of architectures x seeds, both random: the architecture, what a seed does to all, what
    it does to one (net of prompts), and the prompts. Intervals as above.
 3. Does the size, or the loss at the first rung, rank as well as the first score?
+4. Do signals rank within a family, where they do not across families?
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from nas_t2i.results.early import early_quantities
 from nas_t2i.statistics import FloatArray
 
 _SETTLED = 0.8
+_FAMILY = 10  # architectures that a family needs for a correlation of its own
 _SAMPLES = 1000
 
 
@@ -135,8 +137,36 @@ def for_free(table: Table) -> None:
         print(f"{name:46} {text(spearman_interval(values.astype(float), final))}")
 
 
+def within_families(table: Table) -> None:
+    """Print Spearman's correlations of signals and sizes with the final score, family by family."""
+    final = table.values(table.metric).mean(axis=1)
+    final = final if table.better == "larger" else -final
+    families = np.array([entry.family for entry in table.manifest.architectures])
+    columns = {"all": np.ones(len(families), dtype=bool)}
+    columns |= {name: families == name for name in np.unique(families)}
+    columns = {name: rows for name, rows in columns.items() if rows.sum() >= _FAMILY}
+    print(
+        "".join(
+            [f"{'':22}", *(f"{n} ({int(rows.sum())})".rjust(24) for n, rows in columns.items())]
+        )
+    )
+    quantities = {
+        f"{name} at {step}": (-1 if name == "heldout_loss" else 1)
+        * table.values(name, step).mean(axis=1)
+        for name in table.manifest.signals
+        for step in table.steps
+    }
+    for part in ("profile", "trained_profile"):
+        entries = table.manifest.architectures
+        values = np.array([getattr(entry, part).gmacs for entry in entries])
+        quantities["GMACs, full" if part == "profile" else "GMACs, trained"] = values
+    for what, values in quantities.items():
+        cells = [text(spearman_interval(values[rows], final[rows])) for rows in columns.values()]
+        print("".join([f"{what:22}", *(cell.rjust(24) for cell in cells)]))
+
+
 def main() -> None:
-    """Print the three answers."""
+    """Print the four answers."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("table", type=Path)
     table = Table.load(parser.parse_args().table)
@@ -146,6 +176,8 @@ def main() -> None:
     made_of(table)
     print("\n3. What ranks for free?")
     for_free(table)
+    print("\n4. Within families")
+    within_families(table)
 
 
 if __name__ == "__main__":

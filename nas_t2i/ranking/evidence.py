@@ -29,6 +29,8 @@ class Evidence:
     """(architectures,): controls, which say nothing about what is searched."""
     owner: IntArray
     """(runs,): the index of a run's architecture."""
+    kind: IntArray
+    """(runs,): the index of the kind of architecture, within which signals compare."""
     seeds: tuple[int, ...]
     seed: IntArray
     """(runs,): the index of a run's seed."""
@@ -95,6 +97,8 @@ def gather(
     place = {name: index for index, name in enumerate(architectures)}
     runs = {key: i for i, key in enumerate(dict.fromkeys(map(_run, observed)))}
     seeds = tuple(sorted({o.seed for o in observed}))
+    kinds = sorted({o.kind for o in observed})
+    kind = {_run(o): kinds.index(o.kind) for o in observed}
     steps = tuple(sorted({o.step for o in observed}))
     rows = {step: index for index, step in enumerate(steps)}
     names = sorted({name for o in observed for name in o.signals})
@@ -133,6 +137,7 @@ def gather(
         architectures=architectures,
         apart=np.array([name in apart for name in architectures], dtype=bool),
         owner=np.array([place[name] for name, _ in runs], dtype=np.intp),
+        kind=np.array([kind[run] for run in runs], dtype=np.intp),
         seeds=seeds,
         seed=np.array([seeds.index(seed) for _, seed in runs], dtype=np.intp),
         steps=steps,

@@ -18,6 +18,8 @@ class Observation:
     `score` is larger for better and None at a rung without one. `per_prompt` are its scores of
     single prompts, (prompts,), in the same order for all; where they are not on record `stderr`,
     the standard error over prompts, takes their place. `signals` are smooth quantities by name.
+    Scores compare between all; signals only within a `kind`, which is the family: a transformer
+    may have the larger loss of a UNet and the better images.
     """
 
     architecture: str
@@ -27,3 +29,4 @@ class Observation:
     stderr: float | None = None
     per_prompt: FloatArray | None = None
     signals: Mapping[str, float] = field(default_factory=dict)
+    kind: str = ""

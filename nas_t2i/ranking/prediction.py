@@ -29,6 +29,9 @@ SIGNAL_SLOPES = {"text_gain": 0.35, "caption_gain": 0.1, "heldout_loss": -0.45}
 # Each prior slope counts as much as this many runs; so does the residual variance.
 PRIOR_RUNS = 2.0
 RESIDUAL_DEVIATION, RESIDUAL_DOF = 0.6, 3.0
+# Prior deviation, on the scale, of what a kind of architecture is better or worse by than its
+# signals say: they compare within a kind alone. Beside an earlier score there is little left of it.
+KIND_DEVIATION, KIND_DEVIATION_SCORED = 1.5, 0.3
 # The share of a prediction's error that the seeds of one architecture have in common; 0.07 to 0.15
 # of the variance there.
 COMMON_SHARE = 0.2
@@ -98,11 +101,11 @@ def complete(evidence: Evidence, count: int, generator: np.random.Generator) -> 
         ended = ~known & (last == row)
         if not ended.any():
             continue
-        features, slopes = _features(evidence, row)
+        features, slopes, weights = _features(evidence, row)
         fitted = known & searched
         if not fitted.any():  # controls alone were measured to the end
             fitted = known
-        fit = _Fit(features[fitted], slopes, evidence.owner[fitted])
+        fit = _Fit(features[fitted], slopes, weights, evidence.owner[fitted])
         mean[ended] = fit.expected(mean[fitted], features[ended])
         draws[:, ended] = fit.drawn(
             draws[:, fitted], features[ended], evidence.owner[ended], generator
@@ -113,25 +116,47 @@ def complete(evidence: Evidence, count: int, generator: np.random.Generator) -> 
     return Finals(measured, np.where(measured, 1.0, shown), mean, draws)
 
 
-def _features(evidence: Evidence, row: int) -> tuple[FloatArray, FloatArray]:
-    """Return what runs show at a rung, (runs, features), standardised, and the prior slopes.
+def _features(evidence: Evidence, row: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return what runs show at a rung, (runs, features), standardised; prior slopes; their weights.
 
     Of each quantity the last one up to the rung counts. What a run lacks is taken as the mean.
+    Signals are those less the mean of their kind, and each of several kinds has a level of its own.
+    A prior slope weighs as so many runs.
     """
     columns, slopes = [], []
     searched = ~evidence.apart[evidence.owner]
+    kinds = np.unique(evidence.kind[searched])
     quantities = [("", evidence.scores), *sorted(evidence.signals.items())]
     for name, table in quantities:
         values = _latest(table[: row + 1])
         # Who ended before this rung shows what it had at another step: it is no yardstick here.
-        seen = values[searched & (evidence.last >= row) & ~np.isnan(values)]
+        there = searched & (evidence.last >= row) & ~np.isnan(values)
+        if name and len(kinds) > 1:
+            values = _within(values, evidence.kind, there)
+        seen = values[there]
         spread = float(seen.std()) if seen.size > 1 else 0.0
         if not spread > 0:
             continue
         columns.append(np.nan_to_num((values - seen.mean()) / spread))
         slopes.append(SIGNAL_SLOPES.get(name, 0.0) if name else SCORE_SLOPE * spread)
+    weights = [PRIOR_RUNS] * len(slopes)
+    if len(kinds) > 1:
+        scored = not np.isnan(evidence.scores[: row + 1]).all()
+        deviation = KIND_DEVIATION_SCORED if scored else KIND_DEVIATION
+        columns += [(evidence.kind == kind).astype(np.float64) for kind in kinds]
+        slopes += [0.0] * len(kinds)
+        weights += [(RESIDUAL_DEVIATION / deviation) ** 2] * len(kinds)
     table = np.stack(columns, axis=1) if columns else np.zeros((len(evidence.owner), 0))
-    return table, np.array(slopes)
+    return table, np.array(slopes), np.array(weights)
+
+
+def _within(values: FloatArray, kind: IntArray, there: BoolArray) -> FloatArray:
+    """Return values (runs,) less the mean of those of their kind that are `there`."""
+    found = values.copy()
+    for one in np.unique(kind):
+        own = kind == one
+        found[own] -= values[own & there].mean() if (own & there).any() else np.nan
+    return found
 
 
 def _latest(table: FloatArray) -> FloatArray:
@@ -145,16 +170,18 @@ def _latest(table: FloatArray) -> FloatArray:
 class _Fit:
     """The regression of one rung. Finals may be many draws: they share the features."""
 
-    def __init__(self, features: FloatArray, slopes: FloatArray, owner: IntArray) -> None:
+    def __init__(
+        self, features: FloatArray, slopes: FloatArray, prior: FloatArray, owner: IntArray
+    ) -> None:
         # Seeds of one architecture are not independent: three count as 2.1.
         seeds = np.bincount(owner)[owner]
         self._weights = 1 / (1 + COMMON_SHARE * (seeds - 1))
         self._total = float(self._weights.sum())
         self._centre = self._weights @ features / self._total
         self._x = features - self._centre
-        self._slopes = slopes
+        self._slopes, self._prior = slopes, prior
         size = len(slopes)
-        self._precision = (self._x.T * self._weights) @ self._x + PRIOR_RUNS * np.eye(size)
+        self._precision = (self._x.T * self._weights) @ self._x + np.diag(prior)
         self._inverse = np.linalg.inv(self._precision) if size else np.zeros((0, 0))
 
     def expected(self, finals: FloatArray, features: FloatArray) -> FloatArray:
@@ -188,12 +215,12 @@ class _Fit:
         """Return level (draws,), slopes (draws, features), dof times residual variance (draws,)."""
         level = finals @ self._weights / self._total
         y = finals - level[:, None]
-        moment = (y * self._weights) @ self._x + PRIOR_RUNS * self._slopes
+        moment = (y * self._weights) @ self._x + self._prior * self._slopes
         slopes = moment @ self._inverse
         squares = (
             RESIDUAL_DOF * RESIDUAL_DEVIATION**2
             + (y * y) @ self._weights
-            + PRIOR_RUNS * float(self._slopes @ self._slopes)
+            + float((self._prior * self._slopes) @ self._slopes)
             - np.einsum("ij,ij->i", slopes, moment)
         )
         return level, slopes, np.maximum(squares, 1e-12)

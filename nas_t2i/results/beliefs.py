@@ -117,6 +117,7 @@ def _observations(entry: Entry, index: int) -> Iterator[Observation]:
                     for name, signal in point.signals.items()
                     if math.isfinite(signal.value)
                 },
+                trial.family,
             )
 
 

@@ -168,6 +168,7 @@ class Picker:
                 None if score is None else score.stderr,
                 single,
                 {name: signal.value for name, signal in point.signals.items()},
+                self._table.architecture(event.arch_id).family,
             )
         return self._known[key]
 

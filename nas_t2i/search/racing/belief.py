@@ -67,7 +67,7 @@ def draws(budget: Budget, entries: Sequence[Entry], seed: int, number: int) -> F
     """
     metric, sign = budget.evaluation.metric, 1 if budget.evaluation.BETTER == "larger" else -1
     observed = [
-        _observation(metric, sign, str(index), seed, point)
+        _observation(metric, sign, str(index), entry.candidate.profile.family, seed, point)
         for index, entry in enumerate(entries)
         for seed, curve in entry.curves().items()
         for point in curve
@@ -89,7 +89,9 @@ def draws(budget: Budget, entries: Sequence[Entry], seed: int, number: int) -> F
     return posterior.draws[:, columns].astype(np.float64)
 
 
-def _observation(metric: str, sign: int, name: str, seed: int, point: CurvePoint) -> Observation:
+def _observation(
+    metric: str, sign: int, name: str, kind: str, seed: int, point: CurvePoint
+) -> Observation:
     score = point.scores.get(metric)
     return Observation(
         architecture=name,
@@ -103,21 +105,31 @@ def _observation(metric: str, sign: int, name: str, seed: int, point: CurvePoint
             else sign * np.asarray(score.per_prompt, dtype=np.float64)
         ),
         signals={name: signal.value for name, signal in point.signals.items()},
+        kind=kind,
     )
 
 
 def _of_signals(budget: Budget, entries: Sequence[Entry], seed: int) -> FloatArray:
-    """Return draws in units of the spread between architectures, from signals at cheap rungs."""
-    runs = [(i, curve) for i, entry in enumerate(entries) for curve in entry.curves().values()]
-    values = _equated(budget, [curve for _, curve in runs])
+    """Return draws in units of the spread between architectures, from signals at cheap rungs.
+
+    Signals compare within a family alone; how far apart families are, nobody knows yet.
+    """
+    kinds, kind = np.unique([e.candidate.profile.family for e in entries], return_inverse=True)
     precision, pull = np.ones(len(entries)), np.zeros(len(entries))
-    for (index, curve), value in zip(runs, values, strict=True):
-        weight = _deviation(budget, curve[-1].step) ** -2
-        precision[index] += weight
-        pull[index] += weight * value
+    for one in range(len(kinds)):
+        own = [i for i in range(len(entries)) if kind[i] == one]
+        runs = [(i, curve) for i in own for curve in entries[i].curves().values()]
+        values = _equated(budget, [curve for _, curve in runs])
+        for (index, curve), value in zip(runs, values, strict=True):
+            weight = _deviation(budget, curve[-1].step) ** -2
+            precision[index] += weight
+            pull[index] += weight * value
     generator = np.random.default_rng(seed)
-    noise = generator.standard_normal((DRAWS, len(entries)))
-    return pull / precision + noise / np.sqrt(precision)
+    found = pull / precision
+    found = found + generator.standard_normal((DRAWS, len(entries))) / np.sqrt(precision)
+    if len(kinds) > 1:
+        found += generator.standard_normal((DRAWS, len(kinds)))[:, kind]
+    return found
 
 
 def _deviation(budget: Budget, step: int) -> float:
