@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import psutil
+
 MOST_SECONDS, MOST_BYTES = 5.0, 10**9  # of processor time: others may be at work here
 _KILL_SECONDS = 120.0  # by the clock
 
@@ -114,7 +116,7 @@ def run(arguments: Sequence[str]) -> Outcome:
     ends = [os.pipe(), os.pipe()]
     sys.stdout.flush()
     sys.stderr.flush()
-    begin = time.monotonic()
+    begin, shared = time.monotonic(), psutil.Process().memory_info().rss
     child = os.fork()
     if not child:
         _child(arguments, ends)
@@ -142,7 +144,7 @@ def run(arguments: Sequence[str]) -> Outcome:
         out,
         err,
         usage.ru_utime + usage.ru_stime if not killed else _KILL_SECONDS,
-        usage.ru_maxrss * 1024,
+        usage.ru_maxrss * 1024 - shared,
     )
 
 

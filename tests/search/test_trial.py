@@ -155,6 +155,7 @@ def test_only_trials_of_the_same_budget_and_captions_share_inputs(tmp_path, monk
     monkeypatch.setattr(plugins, "_used", {})  # with code from outside nothing is shared
     config = tiny_config()
     (tmp_path / "config.json").write_text(config.model_dump_json())
+    (tmp_path / "events.jsonl").touch()
     shared = share(tmp_path / "config.json")
 
     def inputs(**changes):

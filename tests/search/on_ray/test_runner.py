@@ -1,5 +1,6 @@
 """Trials on a Ray cluster, and what becomes of them when parts of it are lost."""
 
+import multiprocessing
 import subprocess
 import sys
 import time
@@ -162,16 +163,23 @@ def test_objects_that_fill_the_store_do_not_matter(start):
     del held
 
 
-def test_when_the_head_dies_trials_save_and_the_search_pauses(tmp_path, monkeypatch):
+def test_when_the_head_dies_trials_save_and_the_search_pauses(tmp_path):
+    """In a process of its own: Ray ends the one that was connected, a minute later."""
+    process = multiprocessing.get_context("spawn").Process(target=head_dies, args=(tmp_path,))
+    process.start()
+    process.join(300)
+    assert process.exitcode == 0
+
+
+def head_dies(folder):
     from nas_t2i.search.on_ray import cluster as module
     from nas_t2i.search.on_ray.runner import RayRunner
 
-    monkeypatch.setattr(module, "_GONE_SECONDS", 5.0)
-    monkeypatch.setattr(module, "_LOOK_SECONDS", 1.0)
+    module._GONE_SECONDS, module._LOOK_SECONDS = 5.0, 1.0
     own = start_cluster(1)
     connected = module.Cluster(own.address)
     runner = RayRunner(
-        tmp_path,
+        folder,
         connected,
         stall_seconds=300,
         module="tests.search.tiny_trials",
