@@ -34,7 +34,8 @@ class StoppingRule(Part, ABC):
 
         `at_rung` holds, for every candidate that has reached the rung so far (this one included),
         its scores (prompts,), the same prompts in the same order; larger is better, whatever the
-        metric. At a rung with signals alone they are of held-out pairs, of the signal `judges_by`.
+        metric. At a rung with signals alone they are of held-out pairs, of the signal `judges_by`,
+        and of the candidates of its own family: signals don't compare over families.
         """
 
     def judges_by(self) -> str | None:

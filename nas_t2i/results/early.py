@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from nas_t2i.protocol.signals import SIGNALS
+from nas_t2i.ranking.evidence import IntArray
 from nas_t2i.records import CurvePoint, TrialRecord
 from nas_t2i.results.correlations import (
     Correlation,
@@ -18,6 +19,9 @@ from nas_t2i.results.correlations import (
 )
 from nas_t2i.results.entries import measured_signals
 from nas_t2i.statistics import FloatArray, better_half, seed_spread, spearman
+
+# Of a family with fewer architectures there is no correlation of its own.
+LEAST_OF_A_FAMILY = 3
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,9 @@ class EarlyQuantity:
     spread: float
     """Between architectures over between seeds of one, standard deviations, on one seed."""
     spread_better_half: float
+    within: dict[str, Correlation] = field(default_factory=dict)
+    """`spearman` within each family that is large enough; empty where all are of one. Signals order
+    within a family alone: `spearman` of all may be far lower."""
 
 
 def early_quantities(
@@ -57,18 +64,33 @@ def early_quantities(
         np.array([float(getattr(next(iter(r.values())).profile, cost)) for r in runs])
         for cost in ("params", "gmacs")
     ]
+    families = _families(runs)
     steps = sorted({point.step for run in runs for point in run[seeds[0]].curve})
     found = []
     for quantity in [metric, *measured_signals(t for run in runs for t in run.values())]:
         for step in steps:
             values = _table(runs, seeds, quantity, step)
             if values is not None:
-                found.append(_row(quantity, step, values, final, sizes))
+                found.append(_row(quantity, step, values, final, sizes, families))
     return found
 
 
+def _families(runs: Sequence[Mapping[int, TrialRecord]]) -> dict[str, IntArray]:
+    """Return the indices of each family's architectures; none where all are of one family."""
+    of = np.array([next(iter(run.values())).family for run in runs])
+    members = {str(name): np.flatnonzero(of == name) for name in np.unique(of)}
+    if len(members) == 1:
+        return {}
+    return {name: rows for name, rows in members.items() if len(rows) >= LEAST_OF_A_FAMILY}
+
+
 def _row(
-    quantity: str, step: int, values: FloatArray, final: FloatArray, sizes: Sequence[FloatArray]
+    quantity: str,
+    step: int,
+    values: FloatArray,
+    final: FloatArray,
+    sizes: Sequence[FloatArray],
+    families: Mapping[str, IntArray],
 ) -> EarlyQuantity:
     means, ends = values.mean(axis=1), final.mean(axis=1)
     half = np.sort(np.argsort(-ends, kind="stable")[: len(better_half(final))])
@@ -83,6 +105,9 @@ def _row(
         given_size=partial(means, ends, sizes),
         spread=seed_spread(values).ratio(),
         spread_better_half=seed_spread(values[half]).ratio() if len(half) > 1 else math.nan,
+        within={
+            name: spearman_interval(means[rows], ends[rows]) for name, rows in families.items()
+        },
     )
 
 

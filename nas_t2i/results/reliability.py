@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -56,6 +57,7 @@ class Reliability:
     worst: float  # mean score of the last architecture
     state_counts: dict[str, int]
     early: list[EarlyQuantity]  # every quantity and rung
+    families: dict[str, int]  # architectures of each
 
 
 def assess(trials: Sequence[TrialRecord]) -> Reliability:
@@ -127,6 +129,7 @@ def assess(trials: Sequence[TrialRecord]) -> Reliability:
         early=early_quantities(
             [{seed: whole[key, seed] for seed in seeds} for key in full], seeds, metric
         ),
+        families=dict(sorted(Counter(runs[seeds[0]].family for runs in full.values()).items())),
     )
 
 

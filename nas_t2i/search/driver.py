@@ -265,7 +265,7 @@ class Driver:
             [sibling.seed for sibling in waiting],
             rung,
             goes_on=not candidate.stopped,
-            peers=sum(rung in other.points and not other.control for other in self.candidates),
+            peers=len(self._peers(candidate, rung)),
         )
         for sibling in waiting:
             sibling.waits_at = None
@@ -282,10 +282,23 @@ class Driver:
         sign = 1 if better == "larger" else -1
         at_rung = {
             str(other.key): sign * other.prompt_scores(rung, name)
-            for other in self.candidates
-            if rung in other.points and not other.control
+            for other in self._peers(candidate, rung)
         }
         return rule.goes_on(str(candidate.key), at_rung, self.budget.decided_rungs.index(rung))
+
+    def _peers(self, candidate: Candidate, rung: int) -> list[Candidate]:
+        """Return those seen at a rung so far that a candidate is compared with there, itself too.
+
+        By a signal it is its own family: only within one does a better signal mean a better score.
+        """
+        scored, family = rung in self.budget.full_rungs, candidate.profile.family
+        return [
+            other
+            for other in self.candidates
+            if rung in other.points
+            and not other.control
+            and (scored or other.profile.family == family)
+        ]
 
     def _tell(self, candidate: Candidate) -> None:
         """Let Optuna know how far a candidate is, unless all is about to end."""

@@ -98,6 +98,56 @@ def test_every_signal_and_rung_is_held_against_the_final_score():
     assert math.isnan(rows["text_gain", 200].given_size)  # four architectures, and it is the size
 
 
+def test_of_several_families_a_signal_is_held_against_the_score_within_each(tmp_path, capsys):
+    """The transformers have the larger losses and the better scores."""
+
+    def with_loss(known, offset):
+        (_, last), final = known.curve, known.curve[-1].scores["tifa"].value
+        loss = signal("heldout_loss", offset - final)
+        cheap = last.model_copy(update={"step": 10, "scores": {}, "signals": {loss.name: loss}})
+        return known.model_copy(update={"curve": [cheap, *known.curve]})
+
+    unets = [with_loss(t, 1) for t in trials() if not t.control]
+    better = {
+        name: [(e + 0.05, f + 0.05) for e, f in seeds]
+        for name, seeds in TABLE.items()
+        if name > "A"
+    }
+    transformers = [
+        with_loss(
+            trial(
+                f"T{name}",
+                {100: flat(early), 200: flat(late)},
+                seed=seed,
+                family="pixart",
+                arch_id=f"pixart-{name}",
+            ),
+            3,
+        )
+        for name, seeds in better.items()
+        for seed, (early, late) in enumerate(seeds)
+    ]
+    found = assess([*unets, *transformers])
+    (loss,) = (row for row in found.early if row.quantity == "heldout_loss")
+    assert found.families == {"pixart": 3, "unet": 4}
+    assert {name: of.value for name, of in loss.within.items()} == {"pixart": 1, "unet": 1}
+    assert loss.spearman.value < 0.6
+    assert assess(unets).early[0].within == {}
+    # A family of two has no correlation, and is counted.
+    few = assess([*unets, *(t for t in transformers if t.name != "TB")])
+    assert set(few.early[0].within) == {"unet"} and few.families["pixart"] == 2
+
+    write_records(tmp_path / "demo", study(), [*unets, *transformers])
+    reliability_command("demo", tmp_path, None)
+    out = capsys.readouterr().out
+    assert "all (7)," in out and "pixart (3)," in out and "unet (4)," in out
+    reliability_command("demo", tmp_path, tmp_path / "r.json")
+    (*_, last) = json.loads((tmp_path / "r.json").read_text())["early"]
+    assert last["within"]["unet"]["value"] == 1
+    assert "| held-out loss | 10 | 0." in (markdown := to_markdown(found, "demo"))
+    assert "all (7), 95 % | pixart (3), 95 % | unet (4), 95 % |" in markdown
+
+
 def test_what_size_says_already_is_taken_out():
     generator = np.random.default_rng(0)
     size, other, own = generator.normal(size=(3, 2000))

@@ -401,8 +401,8 @@ def test_a_full_disk_now_and_then_pauses_nothing(tmp_path):
     assert complete == list(names)
 
 
-def test_a_rule_that_has_a_signal_decides_at_rungs_without_a_score():
-    losses = {"SDXL-C320": 0.1, "SDXL-TD4_4": 0.2, "SD2-C320": 0.3, "SDXL-C128": 0.05}
+def drive_by_signal(losses, candidates, scores=(0.5,) * 4):
+    """Drive one trial at a time, with ASHA by the held-out losses that each shows at step 1."""
 
     class WithSignal(Recorded):
         """Waits at step 1 with a held-out loss, and at no other rung where it isn't asked."""
@@ -418,19 +418,42 @@ def test_a_rule_that_has_a_signal_decides_at_rungs_without_a_score():
                 return [RungEvent(point=cheap)]
             return super().poll()
 
-    outcomes = {(name, 0): (0.5,) * 3 for name in losses}
-    made = [candidate(name, optuna_number=i) for i, name in enumerate(losses)]
+    outcomes = {(name, 0): (score,) * 3 for name, score in zip(losses, scores, strict=True)}
     rule = Asha(rule="asha", eta=2.0, signal="heldout_loss")
-    driver, table, watcher, told = drive(outcomes, made, stopping=rule, parallel=1)
+    driver, table, watcher, told = drive(outcomes, candidates, stopping=rule, parallel=1)
     driver.budget = driver.budget.model_copy(update={"rungs": Rungs(RUNGS, (1,))})
     table.start = lambda config: table.trials.setdefault(
         (config.name, config.seed), WithSignal(config, outcomes[config.name, config.seed])
     )
     driver.run()
+    return table, watcher, told
+
+
+def test_a_rule_that_has_a_signal_decides_at_rungs_without_a_score():
+    losses = {"SDXL-C320": 0.1, "SDXL-TD4_4": 0.2, "SD2-C320": 0.3, "SDXL-C128": 0.05}
+    made = [candidate(name, optuna_number=i) for i, name in enumerate(losses)]
+    table, watcher, told = drive_by_signal(losses, made)
     # By the loss the second is worse than the first, the third than both, the fourth is the best.
     assert [end[2].value for end in watcher.ends] == ["complete", "stopped", "stopped", "complete"]
     assert table.trials["SD2-C320", 0].answered == [(1, False)]
     assert told.held[2].at_rungs == {} and told.held[2].state == "stopped"
+
+
+def test_by_a_signal_a_family_is_compared_with_itself_and_by_scores_with_all():
+    losses = {"SDXL-C320": 0.1, "SDXL-TD4_4": 0.2, "PixArt-h1152-d28": 0.9, "PixArt-h1536-d28": 0.8}
+    made = [candidate(name) for name in losses]
+    made[2:] = [
+        dataclasses.replace(one, profile=one.profile.model_copy(update={"family": "pixart"}))
+        for one in made[2:]
+    ]
+    table, watcher, _ = drive_by_signal(losses, made, (0.6, 0.5, 0.5, 0.9))
+    # Of the transformers the first has nobody to fall short of, and the second is better. By its
+    # score the first one falls short of a UNet.
+    assert [end[2].value for end in watcher.ends] == ["complete", "stopped", "stopped", "complete"]
+    answered = {name: trial.answered for (name, _), trial in table.trials.items()}
+    assert answered["SDXL-TD4_4"] == [(1, False)]
+    assert answered["PixArt-h1152-d28"] == [(1, True), (2, False)]
+    assert answered["PixArt-h1536-d28"] == [(1, True), (2, True), (4, True)]
 
 
 def test_of_several_objectives_optuna_holds_values_and_costs():

@@ -17,6 +17,7 @@ from rich.text import Text
 from nas_t2i.cli.output.console import Console
 from nas_t2i.files import write_atomically
 from nas_t2i.results.correlations import Correlation
+from nas_t2i.results.early import LEAST_OF_A_FAMILY
 from nas_t2i.results.exports import showable
 from nas_t2i.results.metrics import display_name
 from nas_t2i.results.reliability import ControlScore, Reliability, assess
@@ -38,6 +39,9 @@ def reliability_command(
     text gain, caption gain), rung by rung, the rank correlations with the final score (Spearman's
     and Kendall's with 95 % intervals over architectures, Spearman's on one seed, among the better
     half, and given params and GMACs), and the spread between architectures over that between seeds.
+
+    Where architectures are of several families, a third one has Spearman's correlation within each:
+    signals order within a family alone.
 
     Where the metric has no chance level, controls are shown without a verdict.
 
@@ -64,15 +68,16 @@ def to_markdown(found: Reliability, study: str) -> str:
     lines = [f"# How far study {study} can be believed", ""]
     lines += [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     lines += [f"| {' | '.join(row)} |" for row in rows]
-    head, *rows = _early_rows(found)
-    lines += ["", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    lines += [f"| {' | '.join(row)} |" for row in rows]
+    for head, *rows in (_early_rows(found), *_family_rows(found)):
+        lines += ["", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+        lines += [f"| {' | '.join(row)} |" for row in rows]
     lines += ["", *(f"- {sentence}" for sentence in _sentences(found)), ""]
     return "\n".join(lines)
 
 
 def _print(found: Reliability, console: Console) -> None:
-    for rows in (_score_rows(found), _early_rows(found, between="\n")):
+    between = "\n"
+    for rows in (_score_rows(found), _early_rows(found, between), *_family_rows(found, between)):
         _print_table(rows, console)
     for sentence in _sentences(found):
         console.print(Text(showable(f"- {sentence}", console)), soft_wrap=True)
@@ -117,10 +122,6 @@ def _score_rows(found: Reliability) -> list[list[str]]:
 def _early_rows(found: Reliability, between: str = " ") -> list[list[str]]:
     """Return the second table; `between` stands between words that may stand below each other."""
 
-    def interval(correlation: Correlation) -> str:
-        low, high = _number(correlation.low), _number(correlation.high)
-        return f"{_number(correlation.value)}{between}{low}..{high}"
-
     titles = ["quantity", "step", "Spearman,|95 %", "Kendall,|95 %", "one|seed"]
     titles += ["half", "given|size", "spread", "half"]
     return [
@@ -129,8 +130,8 @@ def _early_rows(found: Reliability, between: str = " ") -> list[list[str]]:
             [
                 display_name(row.quantity),
                 str(row.step),
-                interval(row.spearman),
-                interval(row.kendall),
+                _interval(row.spearman, between),
+                _interval(row.kendall, between),
                 _number(row.spearman_one_seed),
                 _number(row.spearman_better_half),
                 _number(row.given_size),
@@ -140,6 +141,30 @@ def _early_rows(found: Reliability, between: str = " ") -> list[list[str]]:
             for row in found.early
         ),
     ]
+
+
+def _family_rows(found: Reliability, between: str = " ") -> list[list[list[str]]]:
+    """Return the third table, if there are several families: Spearman of all, and within each."""
+    if len(found.families) == 1:
+        return []
+    named = [name for name, count in found.families.items() if count >= LEAST_OF_A_FAMILY]
+    titles = [f"all ({len(found.names)}),|95 %"]
+    titles += [f"{name} ({found.families[name]}),|95 %" for name in named]
+    head = ["Spearman with the final score", "step", *(t.replace("|", between) for t in titles)]
+    rows = [
+        [
+            display_name(row.quantity),
+            str(row.step),
+            *(_interval(of, between) for of in (row.spearman, *(row.within[n] for n in named))),
+        ]
+        for row in found.early
+    ]
+    return [[head, *rows]]
+
+
+def _interval(correlation: Correlation, between: str) -> str:
+    low, high = _number(correlation.low), _number(correlation.high)
+    return f"{_number(correlation.value)}{between}{low}..{high}"
 
 
 def _number(value: float) -> str:

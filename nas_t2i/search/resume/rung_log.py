@@ -42,7 +42,7 @@ class Decided(BaseModel):
     candidate: str
     seeds: list[int]
     goes_on: bool
-    peers: int  # candidates in the table, this one included
+    peers: int  # candidates it was compared with, this one included: by a signal, of its family
 
 
 class RungLog(Closing):

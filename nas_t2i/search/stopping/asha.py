@@ -32,7 +32,8 @@ class Asha(StoppingRule):
     )
     signal: SignalName | None = Field(
         default=None,
-        description="decide at rungs with signals alone, too, by this one; null: at full rungs",
+        description="decide at rungs with signals alone, too, by this one, within a family; null: "
+        "at full rungs",
     )
 
     def goes_on(
@@ -57,7 +58,9 @@ class Asha(StoppingRule):
 
     def described(self, rungs: Sequence[int]) -> str:
         """Say the rule in one line."""
-        where = f"; at rungs without a score by {self.signal}" if self.signal else ""
+        where = (
+            f"; at rungs without a score by {self.signal}, within a family" if self.signal else ""
+        )
         return (
             f"asynchronous successive halving: at every rung up to step {rungs[-1]} the best "
             f"1/{self.eta:g} of those seen so far go on{where}"

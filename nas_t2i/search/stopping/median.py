@@ -29,7 +29,8 @@ class Median(StoppingRule):
     )
     signal: SignalName | None = Field(
         default=None,
-        description="decide at rungs with signals alone, too, by this one; null: at full rungs",
+        description="decide at rungs with signals alone, too, by this one, within a family; null: "
+        "at full rungs",
     )
 
     def goes_on(
@@ -54,7 +55,9 @@ class Median(StoppingRule):
 
     def described(self, rungs: Sequence[int]) -> str:
         """Say the rule in one line."""
-        where = f"; at rungs without a score by {self.signal}" if self.signal else ""
+        where = (
+            f"; at rungs without a score by {self.signal}, within a family" if self.signal else ""
+        )
         return (
             f"the median rule: from {self.min_peers} trials on, who is below the median of the "
             f"others at a rung before step {rungs[-1]} stops{where}"
