@@ -14,9 +14,10 @@ from nas_t2i.cli.output.console import Console
 from nas_t2i.errors import RecordError, UserError
 from nas_t2i.files import write_atomically
 from nas_t2i.results.exports import FORMATS, Format, export, render_leaderboard, to_markdown
+from nas_t2i.results.fronts.course import course
 from nas_t2i.results.fronts.front import FrontCost, read_limits, read_reference, with_front
 from nas_t2i.results.fronts.latencies import Latencies, read_latencies
-from nas_t2i.results.fronts.wording import front_notes
+from nas_t2i.results.fronts.wording import course_note, front_notes
 from nas_t2i.results.leaderboard import LeaderboardRow, rank_trials, sort_rows
 from nas_t2i.store import Study, find_studies, find_study, read_contents, without_collection
 
@@ -29,6 +30,8 @@ results_app = typer.Typer(
 
 # A table on its way to a file or another program has no screen to fit.
 _PIPED_WIDTH = 160
+# Shares of the training after which --pareto says what the hypervolume was believed to be.
+_ON_THE_WAY = (0.25, 0.5, 0.75)
 
 StudiesArgument = Annotated[
     list[str] | None,
@@ -214,6 +217,9 @@ def _table(studies: Sequence[Study], sort: str, asked: _Asked | None) -> _Table:
         latencies=asked.latencies,
     )
     notes = front_notes(front)
+    if asked.only_front:
+        known = course(front, studies, _ON_THE_WAY, latencies=asked.latencies)
+        notes += [note] if (note := course_note(front, known)) else []
     if not asked.only_front:
         within = [row for row in front.rows if row.front is not None]
         return _Table(studies, sort_rows(within, sort), notes)

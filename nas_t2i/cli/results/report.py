@@ -55,8 +55,8 @@ def plot_command(
         str,
         typer.Argument(
             metavar="KIND",
-            help="gmacs, params, compute, curves, ranks, types, importance, effects, or the curves "
-            "of a metric or signal by its name (heldout_loss).",
+            help="gmacs, params, compute, hypervolume, curves, ranks, types, importance, effects, "
+            "or the curves of a metric or signal by its name (heldout_loss).",
         ),
     ],
     studies: StudiesArgument = None,
@@ -65,7 +65,10 @@ def plot_command(
         Path, typer.Option("--output", "-o", help="The image to write (.png .svg .pdf).")
     ] = Path("figure.png"),
     by_compute: Annotated[
-        bool, typer.Option("--by-compute", help="Curves against training compute, not steps.")
+        bool,
+        typer.Option(
+            "--by-compute", help="Curves and hypervolume against training compute (FLOPs)."
+        ),
     ] = False,
 ) -> None:
     """Draw a figure of the report into a file (needs the extra `plots`).
@@ -75,6 +78,7 @@ def plot_command(
     \b
     Examples:
       nas-t2i results plot gmacs sdxl-embedded -o gmacs.pdf
+      nas-t2i results plot hypervolume sdxl-embedded -o hypervolume.png
       nas-t2i results plot curves sdxl-embedded -o curves.png
       nas-t2i results plot heldout_loss sdxl-embedded --by-compute -o loss.svg
     """

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from nas_t2i.results.figures.chart import Chart
 from nas_t2i.results.figures.curves import curve
 from nas_t2i.results.figures.element_types import element_types
+from nas_t2i.results.figures.hypervolume import hypervolume_course
 from nas_t2i.results.figures.importance import effects_chart, importance_chart, what_matters
 from nas_t2i.results.figures.ranked import RankedStudies
 from nas_t2i.results.figures.rung_ranks import rung_rank_chart, rung_rankings
@@ -29,6 +30,7 @@ KINDS: Mapping[str, Callable[[RankedStudies], Chart | None]] = MappingProxyType(
         "gmacs": lambda found: tradeoff(found, "gmacs"),
         "params": lambda found: tradeoff(found, "params"),
         "compute": lambda found: tradeoff(found, "training_flops"),
+        "hypervolume": hypervolume_course,
         "ranks": lambda found: rung_rank_chart(found, rung_rankings(found)),
         "types": element_types,
         "importance": _importance,

@@ -6,7 +6,7 @@ the front, the knee, the hypervolume and the best within limits: counted over th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -45,6 +45,8 @@ class Front:
     """The name of the knee of the expected scores; None: they have none."""
     hardware: str = ""
     """What latencies hold for."""
+    step: int = 0
+    """The rung that the expected scores are at."""
 
     @property
     def among(self) -> list[LeaderboardRow]:
@@ -84,28 +86,17 @@ def with_front(
     """
     limits = dict(limits or {})
     hardware = latencies.described if latencies else ""
-    # In the order that the ranking's own beliefs were made in: the draws are the same.
-    entries = sorted(group_entries(trials), key=lambda e: (e.first.arch_id, e.first.control))
-    found = posterior_of(entries)
-    if found is None:
+    joint = joint_scores(trials)
+    if joint is None:
         return Front(list(rows), cost, limits, False, False, None, hardware)
-    posterior, indices, sign = found
-    searched = np.flatnonzero(~posterior.evidence.apart)
-    members = [entries[indices[column]] for column in searched]
-    if "latency" in {cost, *limits}:
-        _check_latencies(members, latencies)
-    costs = {
-        name: np.array([_cost(entry, name, posterior.step, latencies) for entry in members])
-        for name in {cost, *limits}
-    }
-    within = _within(costs, limits) if members else np.zeros(0, dtype=np.bool_)
-    if not within.any():
-        return Front(list(rows), cost, limits, False, sign < 0, None, hardware)
-    members = [entry for entry, inside in zip(members, within, strict=True) if inside]
-    prices, columns = costs[cost][within], searched[within]
-    deviation = np.sqrt(posterior.noise.between(posterior.step))
-    scores = posterior.evidence.scale.expected(posterior.draws[:, columns], deviation)
-    expected = posterior.expected[columns]
+    sign, step = joint.sign, joint.step
+    if not joint.members:
+        return Front(list(rows), cost, limits, False, sign < 0, None, hardware, step)
+    costs = costs_of(joint.members, {cost, *limits}, step, latencies)
+    _check_any(costs, limits)
+    inside = within(costs, limits)
+    members = [entry for entry, is_inside in zip(joint.members, inside, strict=True) if is_inside]
+    prices, scores, expected = costs[cost][inside], joint.scores[:, inside], joint.expected[inside]
     chance = next((s.chance for e in members for s in e.scores(e.step)), None) if sign > 0 else None
     least, most = (chance if chance is not None else float(expected.min()), float(prices.max()))
     if reference is not None:
@@ -141,7 +132,74 @@ def with_front(
         smaller=sign < 0,
         knee=None if bend < 0 else names[_key(members[bend])],
         hardware=hardware,
+        step=step,
     )
+
+
+@dataclass(frozen=True)
+class JointScores:
+    """What is believed, jointly, of the architectures that a front may be of."""
+
+    members: list[Entry]
+    """All but controls and broken ones."""
+    scores: FloatArray
+    """(draws, members): expected scores at `step`, larger is better."""
+    expected: FloatArray
+    """(members,): their means."""
+    step: int
+    """The last rung on record."""
+    sign: int
+    """-1 where scores are turned round, so that larger is better."""
+
+
+def joint_scores(trials: Sequence[TrialRecord]) -> JointScores | None:
+    """Return the draws that P(best) of a ranking of `trials` is counted over.
+
+    None where nothing has a score. Raises as `nas_t2i.results.beliefs.posterior_of`.
+    """
+    # In the order that the ranking's own beliefs were made in: the draws are the same.
+    entries = sorted(group_entries(trials), key=lambda e: (e.first.arch_id, e.first.control))
+    found = posterior_of(entries)
+    if found is None:
+        return None
+    posterior, indices, sign = found
+    searched = np.flatnonzero(~posterior.evidence.apart)
+    deviation = np.sqrt(posterior.noise.between(posterior.step))
+    return JointScores(
+        members=[entries[indices[column]] for column in searched],
+        scores=posterior.evidence.scale.expected(posterior.draws[:, searched], deviation),
+        expected=posterior.expected[searched],
+        step=posterior.step,
+        sign=sign,
+    )
+
+
+def costs_of(
+    members: Sequence[Entry],
+    names: Iterable[FrontCost],
+    step: int,
+    latencies: Latencies | None,
+) -> dict[FrontCost, FloatArray]:
+    """Return each cost of architectures, (members,); compute is of one run to `step`.
+
+    Raises:
+        RecordError: a latency that is not on record.
+    """
+    names = set(names)
+    if "latency" in names:
+        _check_latencies(members, latencies)
+    return {
+        name: np.array([_cost(entry, name, step, latencies) for entry in members], dtype=np.float64)
+        for name in names
+    }
+
+
+def within(costs: Mapping[FrontCost, FloatArray], limits: Mapping[FrontCost, float]) -> BoolArray:
+    """Return which architectures are within the limits, (members,)."""
+    inside: BoolArray = np.ones(len(next(iter(costs.values()))), dtype=np.bool_)
+    for name, most in limits.items():
+        inside &= costs[name] <= most
+    return inside
 
 
 def read_limits(texts: Sequence[str]) -> dict[FrontCost, float]:
@@ -184,15 +242,11 @@ def _number(text: str, option: str) -> float:
     return value
 
 
-def _within(costs: Mapping[FrontCost, FloatArray], limits: Mapping[FrontCost, float]) -> BoolArray:
-    inside: BoolArray = np.ones(len(next(iter(costs.values()))), dtype=np.bool_)
-    for name, most in limits.items():
-        inside &= costs[name] <= most
-    if not inside.any():
+def _check_any(costs: Mapping[FrontCost, FloatArray], limits: Mapping[FrontCost, float]) -> None:
+    if not within(costs, limits).any():
         said = " and ".join(f"{name}={most:g}" for name, most in limits.items())
         least = ", ".join(f"{name} {costs[name].min():.6g}" for name in limits)
         raise UserError(f"--under {said}: no architecture is within; the least is {least}")
-    return inside
 
 
 def _check_latencies(members: Sequence[Entry], latencies: Latencies | None) -> None:

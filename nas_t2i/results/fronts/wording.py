@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nas_t2i.results.figures.wording import interval, number, percent, scaled
+from nas_t2i.results.fronts.course import Course
 from nas_t2i.results.fronts.front import Front, FrontCost
 from nas_t2i.results.leaderboard import LeaderboardRow
 from nas_t2i.results.metrics import display_name
@@ -31,6 +32,22 @@ def front_notes(front: Front) -> list[str]:
     if front.limits:
         notes.insert(0, _best_within(front))
     return notes
+
+
+def course_note(front: Front, known: Course) -> str:
+    """Return the hypervolume on the way: after how much training it was believed to be what."""
+    factor = _factor(front)
+    said = ", ".join(
+        f"{number(factor * point.hypervolume)} ({number(factor * point.low)} to "
+        f"{number(factor * point.high)}) after {number(point.trials)}"
+        for point in known.points
+    )
+    if not said:
+        return ""
+    return (
+        f"hypervolume on the way, by trials to the last rung: {said}; in the order {known.order}; "
+        "`nas-t2i results plot hypervolume` draws it"
+    )
 
 
 def front_sentences(front: Front) -> list[str]:
@@ -65,7 +82,7 @@ def _hypervolume(front: Front) -> str:
     place = front.place
     assert place is not None
     metric = _metric(front)
-    unit, factor = _COSTS[front.cost], 1e3 if front.cost == "latency" else 1.0
+    unit, factor = _COSTS[front.cost], _factor(front)
     middle, low, high = (
         number(factor * value)
         for value in (place.hypervolume, place.hypervolume_low, place.hypervolume_high)
@@ -76,6 +93,11 @@ def _hypervolume(front: Front) -> str:
         f"{number(place.reference_score)}{level} {'down' if front.smaller else 'up'} and from "
         f"{price(front.cost, place.reference_cost)} down"
     )
+
+
+def _factor(front: Front) -> float:
+    """Return what a hypervolume is shown times: seconds are told as ms."""
+    return 1e3 if front.cost == "latency" else 1.0
 
 
 def _best_within(front: Front) -> str:

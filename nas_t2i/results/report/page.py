@@ -21,6 +21,7 @@ from nas_t2i.files import write_atomically
 from nas_t2i.results.figures.chart import Chart
 from nas_t2i.results.figures.curves import curve
 from nas_t2i.results.figures.element_types import element_types
+from nas_t2i.results.figures.hypervolume import hypervolume_course
 from nas_t2i.results.figures.importance import (
     effects_chart,
     importance_chart,
@@ -106,7 +107,10 @@ def _sections(found: RankedStudies, rankings: list[RungRanking]) -> list[Section
     matters = [importance_chart(found, fitted), effects_chart(found, fitted)] if fitted else []
     sections = [
         Section(
-            "cost", "Score against cost", "Cost", _known(tradeoff(found, cost) for cost in COSTS)
+            "cost",
+            "Score against cost",
+            "Cost",
+            _known([*(tradeoff(found, cost) for cost in COSTS), hypervolume_course(found)]),
         ),
         Section(
             "curves",

@@ -83,11 +83,15 @@ class Ledger:
         self.pieces.append(piece)
 
 
-def read_pieces(file: Path) -> Sequence[Piece]:
-    """Return the pieces of a race.jsonl; a line that was cut off at the end is moved aside."""
+def read_pieces(file: Path, *, repair: bool = True) -> Sequence[Piece]:
+    """Return the pieces of a race.jsonl; a line that was cut off at the end is moved aside.
+
+    Without `repair` it is passed over: the file may be of a search under way.
+    """
     if not file.exists():
         return []
-    repair_torn_tail(file)
+    if repair:
+        repair_torn_tail(file)
     running, pieces = RunningSum(), []
     for number, line in enumerate(file.read_bytes().split(b"\n")[:-1], start=1):
         body, right = running.check(line)
