@@ -237,6 +237,7 @@ def make_request(folder: Path, sampler: str, trials: int) -> SearchRequest:
         "seeds_per_architecture": 1,
         "sampler": sampler,
         "parallel": _PLACES,
+        "reuse": False,
     }
     return SearchRequest(
         space=load_space(find_file("unet", "search_spaces")),

@@ -176,6 +176,7 @@ def measure(folder: Path, at_once: int, trials: int, seconds: float, address: st
         "seeds_per_architecture": 1,
         "sampler": "random",
         "parallel": at_once,
+        "reuse": False,
     }
     request = SearchRequest(
         space=load_space(find_file("unet", "search_spaces")),

@@ -205,6 +205,14 @@ class Environment(_Record):
     versions: dict[str, str]
 
 
+class Reused(_Record):
+    """Where a trial was trained that its study did not train itself."""
+
+    study: str
+    path: str = Field(description="of its folder, from the folder that holds the studies")
+    git_revision: str = Field(description="of the nas-t2i that trained it")
+
+
 class TrialRecord(_Record):
     """Everything known of one trial: key (arch_id, budget_id, seed)."""
 
@@ -237,6 +245,11 @@ class TrialRecord(_Record):
         default=None, description="images of one rank's forward pass; null: not recorded"
     )
     plugins: list[Origin] = Field(default_factory=list, description="code from outside nas-t2i")
+    reused: Reused | None = Field(
+        default=None,
+        exclude_if=lambda origin: origin is None,
+        description="not trained in this study but there, with that environment and those seconds",
+    )
 
 
 class StartEvent(_Record):

@@ -125,6 +125,16 @@ def read_contents(folder: str | Path) -> Study:
     return Study(folder, record, sorted(trials, key=lambda t: t.number), torn, running)
 
 
+def trained_elsewhere(folder: Path) -> str:
+    """Return where a trial's weights are if its study reused it, in words; "" if it did not."""
+    file = folder / EVENTS_FILE
+    starts = (
+        [e for e in read_events(file)[0] if isinstance(e, StartEvent)] if file.is_file() else []
+    )
+    origin = starts[-1].record.reused if starts else None
+    return f"it was trained in study {origin.study} ({origin.path})" if origin else ""
+
+
 def assemble_trial(
     events: Sequence[TrialEvent], *, running: bool, file: str | Path = EVENTS_FILE
 ) -> TrialRecord:

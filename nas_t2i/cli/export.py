@@ -46,7 +46,7 @@ def export_command(
     from nas_t2i.arch.families import arch_from_dict
     from nas_t2i.protocol.budget import recorded_budget
     from nas_t2i.search.trial_config import load_trial_config
-    from nas_t2i.store import STUDY_FILE
+    from nas_t2i.store import STUDY_FILE, trained_elsewhere
     from nas_t2i.training.checkpoint import checkpoint_folder, newest_checkpoint
     from nas_t2i.training.export import export_weights
 
@@ -57,7 +57,8 @@ def export_command(
     checkpoint = checkpoint_folder(checkpoints, step) if step else newest_checkpoint(checkpoints)
     if checkpoint is None or not checkpoint.is_dir():
         kept = ", ".join(str(int(file.name[5:])) for file in sorted(checkpoints.glob("step-*")))
-        raise RecordError(f"{trial}: no such checkpoint; kept are the steps {kept or '(none)'}")
+        where = trained_elsewhere(trial) or f"kept are the steps {kept or '(none)'}"
+        raise RecordError(f"{trial}: no such checkpoint; {where}")
     plugins.restore(config.plugins)
     budget = recorded_budget(config.budget, trial / "config.json")
     weights = "averaged" if budget.training.ema_decay else "raw"

@@ -83,6 +83,14 @@ def search_command(
             show_default=False,
         ),
     ] = "",
+    reuse: Annotated[
+        bool,
+        typer.Option(
+            "--reuse/--no-reuse",
+            help="Use complete records of other studies in the results folder, under the same "
+            "budget, instead of training the same again; as the budget says.",
+        ),
+    ] = True,
     parallel: Annotated[
         int | None, typer.Option(min=1, help="Trials side by side. [default: one a core]")
     ] = None,
@@ -126,6 +134,7 @@ def search_command(
       nas-t2i search sdxl --sampler grid --seeds 2 --no-early-stopping
       nas-t2i search sdxl --objectives tifa,-gmacs --study sdxl-front
       nas-t2i search sdxl --from sdxl-embedded --study sdxl-more
+      nas-t2i search sdxl --seed 1 --study sdxl-again --no-reuse
       nas-t2i search comparison --seeds 3 --controls --no-early-stopping
       nas-t2i search sdxl --tensorboard --mlflow sqlite:///mlflow.db
       nas-t2i search sdxl --runner ray
@@ -157,6 +166,8 @@ def search_command(
         changes["objectives"] = objectives.split(",")
     if not early_stopping:
         changes["early_stopping"] = None
+    if not reuse:
+        changes["reuse"] = False
     request = SearchRequest(
         space=loaded_space,
         budget=with_plan(loaded_budget, changes),

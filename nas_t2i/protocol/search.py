@@ -153,3 +153,8 @@ class SearchPlan(Part):
     storage_wait_minutes: float = Field(
         default=10.0, gt=0, description="how long a storage that does not answer is waited for"
     )
+    reuse: bool = Field(
+        default=True,
+        exclude_if=lambda reuse: reuse,
+        description="use complete records of other studies under this budget instead of training",
+    )

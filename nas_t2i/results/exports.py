@@ -11,6 +11,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
+from nas_t2i.errors import named, number_of
 from nas_t2i.files import write_atomically
 from nas_t2i.records import StudyRecord, TrialState
 from nas_t2i.results.leaderboard import LeaderboardRow, rank_trials
@@ -196,7 +197,7 @@ def _columns(rows: Sequence[LeaderboardRow]) -> list[_Column]:
         ),
         _Column("s", lambda row: "" if row.seconds is None else f"{row.seconds:,.0f}", drop=8),
         _Column("step", lambda row: str(row.step or row.steps_done), drop=5),
-        _Column("state", lambda row: str(row.state), right=False),
+        _Column("state", lambda row: str(row.state) + "*" * bool(row.reused), right=False),
     ]
 
 
@@ -324,6 +325,12 @@ def _notes(rows: Sequence[LeaderboardRow], study: StudyRecord | None) -> list[st
     budgets = ", ".join(dict.fromkeys(row.budget_id for row in rows))
     stopping = f"; early stopping: {study.stop_rule}" if study and study.stop_rule else ""
     notes.append(f"budget {budgets}; {_seeds_text(rows)}{stopping}")
+    if reused := [row for row in rows if row.reused]:
+        origins = named(study for row in reused for study in row.reused.values())
+        trials = number_of(sum(len(row.reused) for row in reused), "trial")
+        notes.append(
+            f"* reused: {trials} trained in {origins}, not here; compute and s are theirs."
+        )
     notes += [f"#{row.rank} {row.name}: {_shortened(row.reason)}" for row in rows if _is_shown(row)]
     return notes
 

@@ -102,6 +102,8 @@ class LeaderboardRow(BaseModel):
     reason: str
     """Why it did not complete, or which seeds are left out and why."""
     signature: str
+    reused: dict[int, str] = Field(default_factory=dict)
+    """By seed, the study that trained it, where `study` used its record instead."""
     expected_score: float | None
     """Expectation at the last rung on record, over seeds: what is ranked by. None: no record."""
     expected_low: float | None
@@ -324,6 +326,7 @@ def _row(
         steps_done=max(trial.steps_done for trial in entry.trials),
         reason=_reason(entry),
         signature=scores[0].signature if scores else "",
+        reused={trial.seed: trial.reused.study for trial in entry.trials if trial.reused},
         expected_score=belief.expected if belief else None,
         expected_low=belief.low if belief else None,
         expected_high=belief.high if belief else None,

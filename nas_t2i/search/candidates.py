@@ -19,7 +19,7 @@ from nas_t2i.arch.space import Space
 from nas_t2i.arch.spec import Arch
 from nas_t2i.errors import ArchError
 from nas_t2i.protocol.budget import Budget
-from nas_t2i.records import CurvePoint, EndEvent, Profile, TrialState
+from nas_t2i.records import CurvePoint, EndEvent, Profile, Reused, TrialState
 from nas_t2i.search.study import MEASURED_IN, Draft, OptunaStudy
 from nas_t2i.search.trial_config import Control, TrialConfig
 from nas_t2i.streams import derive_seed
@@ -48,6 +48,7 @@ class Candidate:
     ends: dict[int, EndEvent] = field(default_factory=dict)  # by seed
     stopped: bool = False  # a rung decided against it; its other seeds stop at their next rung
     failures: dict[int, int] = field(default_factory=dict)  # started seed -> attempts that failed
+    reused: dict[int, Reused] = field(default_factory=dict)  # seed -> where it was trained
     _prompt_scores: dict[tuple[int, str], tuple[list[int], FloatArray]] = field(
         default_factory=dict, repr=False
     )

@@ -200,6 +200,9 @@ class Driver:
         match event:
             case StartEvent(record=record):
                 run.micro_batch = record.micro_batch
+                candidate.reused.pop(seed, None)
+                if record.reused is not None:
+                    candidate.reused[seed] = record.reused
             case ProgressEvent():
                 self.listener.progress(candidate, seed, event)
             case RungEvent(point=point):

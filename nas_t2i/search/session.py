@@ -17,7 +17,7 @@ from nas_t2i.arch.reach import check_reachable
 from nas_t2i.arch.space import Space
 from nas_t2i.environment import cache_dir, compiles_first, describe_environment
 from nas_t2i.errors import StorageError, UserError
-from nas_t2i.evaluation.at_rung import chance_level, check_evaluation, contents
+from nas_t2i.evaluation.at_rung import chance_level, check_evaluation
 from nas_t2i.locks import StudyLock
 from nas_t2i.plugins import Origin
 from nas_t2i.protocol.budget import Budget
@@ -35,14 +35,17 @@ from nas_t2i.search.objectives.chooser import chooser_of
 from nas_t2i.search.objectives.values import directions
 from nas_t2i.search.racing.driver import RaceDriver
 from nas_t2i.search.racing.ledger import Ledger
+from nas_t2i.search.resume.content import check_same_content
 from nas_t2i.search.resume.faults import Faults
 from nas_t2i.search.resume.known import known_candidates, mend_records
 from nas_t2i.search.resume.owner import own
 from nas_t2i.search.resume.rung_log import RungLog
 from nas_t2i.search.resume.warm_start import begin_from, read_source
+from nas_t2i.search.reuse.replayed import ReusingRunner
+from nas_t2i.search.reuse.usable import list_usable
 from nas_t2i.search.runner import ProcessRunner, Runner
 from nas_t2i.search.study import OptunaStudy, check_sampler
-from nas_t2i.store import STUDY_FILE, read_contents, read_study, write_study
+from nas_t2i.store import STUDY_FILE, TRIALS_FOLDER, read_study, write_study
 from nas_t2i.training.feeds.inputs import check_inputs, latent_geometry
 from nas_t2i.untrusted.redact import redacted
 
@@ -206,8 +209,10 @@ def _search(
         own(optuna, request.folder, _shared_settings(request), shared=True)
     with StudyLock(request.folder), _runner(request, say) as runner:
         mend_records(request.folder, say)
-        _check_same_content(request)
+        check_same_content(request.folder, request.budget)
         if not (request.folder / STUDY_FILE).exists():
+            if request.budget.search.reuse:
+                list_usable(request.folder, request.budget, say)
             write_study(request.folder, _study_record(request))
         optuna = optuna or _open_optuna(request, say)
         own(optuna, request.folder, _shared_settings(request), shared=bool(request.storage))
@@ -235,6 +240,9 @@ def _search(
             known={candidate.key: candidate for candidate in candidates},
             say=say,
         )
+        if request.budget.search.reuse:
+            trials = request.folder / TRIALS_FOLDER
+            runner = ReusingRunner(runner, trials, request.budget, candidates, say)
         rule = request.budget.search.early_stopping
         make_driver: Callable[..., Driver] = Driver
         if isinstance(rule, RacingRule):
@@ -267,7 +275,7 @@ def _search(
 @contextlib.contextmanager
 def _runner(request: SearchRequest, say: Callable[[str], None]) -> Iterator[Runner]:
     """Yield what starts the trials; on a cluster, be the only one who does for this study."""
-    trials, stall_seconds = request.folder / "trials", 60 * request.budget.search.stall_minutes
+    trials, stall_seconds = request.folder / TRIALS_FOLDER, 60 * request.budget.search.stall_minutes
     if request.cluster is None:
         yield ProcessRunner(trials, stall_seconds=stall_seconds, say=say)
         return
@@ -340,25 +348,6 @@ def _check_same_settings(request: SearchRequest) -> None:
 
 def _listed(origins: Sequence[Origin]) -> str:
     return ", ".join(f"{origin.name} of {origin.text}" for origin in origins) or "none"
-
-
-def _check_same_content(request: SearchRequest) -> None:
-    """A budget's id holds the paths of files only. Raises StorageError where a file changed.
-
-    Told before more is trained: the leaderboard would not rank the scores together.
-    """
-    if not (request.folder / STUDY_FILE).exists():
-        return
-    now = contents(request.budget)
-    for trial in read_contents(request.folder).trials if now else []:
-        for point in trial.curve:
-            for name in now.keys() & point.scores.keys():
-                if not point.scores[name].is_of(now[name].part):
-                    raise StorageError(
-                        f"study {request.study!r} in {request.results_dir}: the questions of "
-                        f"{name} in {now[name].file} changed since it began; choose another "
-                        "--study, or restore the file"
-                    )
 
 
 def _study_record(request: SearchRequest) -> StudyRecord:

@@ -56,7 +56,7 @@ def request_(tmp_path, monkeypatch):
     (tmp_path / "space.yaml").write_text(SPACE)
     budget = tiny_budget(3)
     plan = budget.search.model_copy(
-        update={"trials": 3, "seeds_per_architecture": 1, "early_stopping": None}
+        update={"trials": 3, "seeds_per_architecture": 1, "early_stopping": None, "reuse": False}
     )
     return SearchRequest(
         space=load_space(tmp_path / "space.yaml"),

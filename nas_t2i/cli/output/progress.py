@@ -56,6 +56,7 @@ class Progress:
         self._begin = time.monotonic()
         self._rank_after = self._begin
         self._trial_seconds: list[float] = []  # of trials that ended here
+        self._saved: dict[tuple[str, str, int], float] = {}  # of those reused: seconds not spent
         # Kept as trials start and end: to count them anew takes longer the more there are.
         self._ends = {c.key: len(c.ends) for c in candidates}
         self._finished = {c.key for c in candidates if c.finished and not c.control}
@@ -108,7 +109,9 @@ class Progress:
         """Show a trial's score, or the signals of a rung without one."""
         row = self._rows[(*candidate.key, seed)]
         row.step, row.seconds = point.step, point.seconds
-        if self._race is not None:
+        if seed in candidate.reused:
+            self._saved[(*candidate.key, seed)] = point.seconds + point.evaluation_seconds
+        if self._race is not None and seed not in candidate.reused:
             earlier = [by[seed] for by in candidate.points.values() if seed in by]
             earlier = [p for p in earlier if p.step < point.step]
             self._race.trained(
@@ -144,11 +147,14 @@ class Progress:
         """Take a trial's row away and rank anew."""
         row = self._rows.pop((*candidate.key, seed))
         self._count(candidate)
-        if end.state is not TrialState.INTERRUPTED:
+        origin = candidate.reused.get(seed)
+        if origin is None and end.state is not TrialState.INTERRUPTED:
             self._trial_seconds.append(time.monotonic() - row.since)
         told = (end.state.value, end.reason)
         if self._race is not None and end.state is TrialState.STOPPED:
             told = ("paused", "")  # it may be taken up again
+        if origin is not None:
+            told = (told[0], "; ".join(filter(None, (told[1], f"reused from {origin.study}"))))
         self._log(candidate, seed, *told)
         self._write_leaderboard()
 
@@ -191,6 +197,9 @@ class Progress:
         """Return the last line: what was done, how long it took, where it lies."""
         ran = self._ended - self._had
         done = f"{ran} trials in {duration(time.monotonic() - self._begin)}"
+        if self._saved:
+            saved = duration(sum(self._saved.values()))
+            done += f", {len(self._saved)} of them reused from other studies ({saved} saved)"
         if not ran:
             done = "the study was complete already; more --trials extend it"
         return f"{done}; leaderboard, curves and images in {self._request.folder}/"

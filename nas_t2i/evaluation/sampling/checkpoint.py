@@ -28,7 +28,7 @@ from nas_t2i.files import read_json
 from nas_t2i.plugins import Origin
 from nas_t2i.protocol.budget import Budget, recorded_budget
 from nas_t2i.protocol.conditioning import Codec, TextEncoder
-from nas_t2i.store import STUDY_FILE
+from nas_t2i.store import STUDY_FILE, trained_elsewhere
 from nas_t2i.training import noise
 from nas_t2i.training.checkpoint import checkpoint_folder, newest_checkpoint
 from nas_t2i.training.denoiser import Denoiser, build_denoiser
@@ -234,7 +234,10 @@ def _trial_source(folder: Path, budget: Budget | None, step: int | None) -> Chec
         kept = ", ".join(str(int(kept.name[5:])) for kept in sorted(checkpoints.glob("step-*")))
         wanted = f"checkpoint of step {step}" if step else "checkpoint"
         raise ConfigError(
-            str(folder), f"no {wanted}", expected=f"one of the steps {kept}" if kept else ""
+            str(folder),
+            f"no {wanted}",
+            expected=f"one of the steps {kept}" if kept else "",
+            hint=trained_elsewhere(folder),
         )
     return CheckpointSource(
         found, arch, own, {"kind": "trial", **origin, "step": int(found.name[5:])}

@@ -152,7 +152,7 @@ def _columns(found: RankedStudies) -> list[Column]:
             "step", "training step the score was measured at", True, True,
             lambda r: Cell(str(r.step or r.steps_done), r.step or r.steps_done),
         ),
-        Column("state", "how it ended", False, False, lambda r: Cell(r.state.value)),
+        Column("state", "how it ended", False, False, _state),
     ]  # fmt: skip
     columns += [_additional_column(name) for name in additional_metrics(found.rows)]
     if len(found.studies) > 1:
@@ -194,6 +194,13 @@ def _split_parameters(
         else:
             varying.append(name)
     return constant, varying
+
+
+def _state(row: LeaderboardRow) -> Cell:
+    if not row.reused:
+        return Cell(row.state.value)
+    origins = ", ".join(dict.fromkeys(row.reused.values()))
+    return Cell(f"{row.state.value}, reused from {origins}")
 
 
 def _expected(row: LeaderboardRow) -> Cell:

@@ -33,13 +33,21 @@ class Ended(NamedTuple):
 
 
 def by_state(trials: Sequence[TrialRecord]) -> list[StateExpense]:
-    """Return a line a state, and one of all. Times are added up over trials side by side."""
+    """Return a line a state, and one of all. Times are added up over trials side by side.
+
+    What another study trained took nothing here: it has a line of its own, below.
+    """
+    own = [trial for trial in trials if trial.reused is None]
     lines = []
     for state in TrialState:
-        of_state = [trial for trial in trials if trial.state is state]
+        of_state = [trial for trial in own if trial.state is state]
         if of_state:
             lines.append(_line(state.value, of_state))
-    return [*lines, _line("all", trials)] if len(lines) != 1 else lines
+    if len(lines) != 1:
+        lines.append(_line("all", own))
+    if len(own) < len(trials):
+        lines.append(_line("reused, not trained here", [t for t in trials if t.reused]))
+    return lines
 
 
 def _line(state: str, trials: Sequence[TrialRecord]) -> StateExpense:

@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Sequence
 
-from nas_t2i.records import Environment, StudyRecord
+from nas_t2i.records import Environment, StudyRecord, TrialRecord
 from nas_t2i.results.figures.ranked import RankedStudies
 from nas_t2i.results.report.held_fixed import Term
 from nas_t2i.store import Study
@@ -28,6 +28,8 @@ def command(study: StudyRecord, seeds: int) -> str:
         parts += ["--sampler", str(plan["sampler"])]
     if "early_stopping" in plan and plan["early_stopping"] is None:
         parts.append("--no-early-stopping")
+    if plan.get("reuse") is False:
+        parts.append("--no-reuse")
     return shlex.join(parts)
 
 
@@ -47,9 +49,17 @@ def provenance(study: Study) -> list[Term]:
         Term("platform", _all([f"{e.platform}, Python {e.python}" for e in kinds])),
         Term("versions", _all([_versions(e) for e in kinds])),
         Term("inputs", _all([_pairs(t.inputs) for t in study.trials])),
+        Term("reused", _all([_reused(t) for t in study.trials]) or "none"),
         Term("plug-ins", _all([o.model_dump_json() for o in record.plugins]) or "none"),
         Term("storage", record.storage),
     ]
+
+
+def _reused(trial: TrialRecord) -> str:
+    if trial.reused is None:
+        return ""
+    revision = f" at {trial.reused.git_revision}" if trial.reused.git_revision else ""
+    return f"{trial.name} seed {trial.seed}, trained in {trial.reused.path}{revision}"
 
 
 def files(study: StudyRecord) -> list[Term]:

@@ -12,7 +12,7 @@ from nas_t2i.data.embedded.training_set import training_set
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.protocol.conditioning import Codec, TextEncoder
 from nas_t2i.protocol.data import PairsData, ShapesData
-from nas_t2i.training.feeds.pairs import PairsInputs, check_pairs
+from nas_t2i.training.feeds.pairs import PairsInputs, check_pairs, pairs_fingerprint
 from nas_t2i.training.feeds.samples import Feed
 from nas_t2i.training.feeds.shapes import ShapesFeed, encode_shapes
 
@@ -109,6 +109,22 @@ class Inputs:
     def make_feed(self, seed: int) -> Feed:
         """Return the stream of samples of the trial with this seed."""
         return self._make_feed(seed)
+
+
+def input_fingerprints(budget: Budget, cache_dir: Path) -> dict[str, str]:
+    """Return the `Inputs.fingerprints` of a budget's trials; no model is loaded.
+
+    Raises:
+        UserError: data, models or a cache that can't be used.
+    """
+    data = budget.data
+    return {
+        "data": data.source
+        if isinstance(data, ShapesData)
+        else pairs_fingerprint(budget, cache_dir),
+        "text": budget.text.fingerprint(),
+        "latents": budget.latents.fingerprint(),
+    }
 
 
 def check_inputs(budget: Budget, cache_dir: Path, say: Callable[[str], None]) -> None:

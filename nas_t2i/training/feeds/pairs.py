@@ -338,11 +338,19 @@ def check_pairs(budget: Budget, cache_dir: Path, say: Callable[[str], None]) -> 
     Raises:
         UserError: data or a cache that can't be used, too few pairs.
     """
+    index = _index(budget, cache_dir, say)
+    _order(index, budget)
+    noun_counts.ensure(index, say)
+
+
+def pairs_fingerprint(budget: Budget, cache_dir: Path) -> str:
+    """Return the fingerprint of a budget's pairs, which `check_pairs` has checked."""
+    return _index(budget, cache_dir, lambda _: None).fingerprint
+
+
+def _index(budget: Budget, cache_dir: Path, say: Callable[[str], None]) -> PairIndex:
     data = budget.data
     assert isinstance(data, PairsData)
     if data.cache is not None:
-        index = CachedEncodings(open_cache(budget, say)).index
-    else:
-        index = open_index(data, cache_dir / "pairs", say)
-    _order(index, budget)
-    noun_counts.ensure(index, say)
+        return CachedEncodings(open_cache(budget, say)).index
+    return open_index(data, cache_dir / "pairs", say)
