@@ -48,7 +48,8 @@ from nas_t2i.records import (
 from nas_t2i.results.exports import write_leaderboard
 from nas_t2i.search import candidates, session
 from nas_t2i.search.decisions import DecisionLog
-from nas_t2i.search.session import SearchRequest, make_factory, run_search, with_plan
+from nas_t2i.search.launch import with_plan
+from nas_t2i.search.session import SearchRequest, make_factory, run_search
 from nas_t2i.search.study import OptunaStudy
 from nas_t2i.search.trial_config import TrialConfig
 from nas_t2i.shipped import find_file

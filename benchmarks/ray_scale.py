@@ -43,12 +43,12 @@ from nas_t2i.records import (
     TrialState,
 )
 from nas_t2i.search import candidates
-from nas_t2i.search.launch import with_runner
+from nas_t2i.search.launch import with_plan, with_runner
 from nas_t2i.search.on_ray import runner as runner_module
 from nas_t2i.search.on_ray.ears import FarRank
 from nas_t2i.search.on_ray.rank import Heard, Job, Rank
 from nas_t2i.search.on_ray.runner import RayRunner
-from nas_t2i.search.session import SearchRequest, run_search, with_plan
+from nas_t2i.search.session import SearchRequest, run_search
 from nas_t2i.search.trial_config import TrialConfig, load_trial_config
 from nas_t2i.shipped import find_file
 from nas_t2i.streams import derive_seed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ from nas_t2i.arch.space import load_space as _load_space
 from nas_t2i.arch.spec import Arch
 from nas_t2i.benchmark.table import Table
 from nas_t2i.environment import cache_dir
-from nas_t2i.errors import ConfigError, MissingExtraError, UserError
+from nas_t2i.errors import ConfigError, MissingExtraError, PausedError, UserError
+from nas_t2i.mirror.place import is_url
+from nas_t2i.mirror.study import Mirror
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.protocol.budget import load_budget as _load_budget
 from nas_t2i.protocol.signals import SIGNALS
@@ -23,7 +26,7 @@ from nas_t2i.results.exports import write_leaderboard
 from nas_t2i.results.leaderboard import LeaderboardRow, rank_trials
 from nas_t2i.results.tabular import to_records
 from nas_t2i.shipped import find_file
-from nas_t2i.store import STUDY_FILE, Study, find_studies, read_contents
+from nas_t2i.store import STUDY_FILE, Study, find_studies, find_study, read_contents
 
 if TYPE_CHECKING:
     import pandas
@@ -133,7 +136,7 @@ def search(
         space: a space, a file, or the name of a shipped one.
         budget: likewise.
         study: its name; default: the space's and the budget's.
-        results_dir: the folder that holds the studies.
+        results_dir: the folder that holds the studies, or its URL.
         seed: of the study; trials have this one and those after it.
         storage: URL of the Optuna storage; default: a journal in the study's folder.
         controls: also train the controls that must stay at chance.
@@ -145,29 +148,38 @@ def search(
     Raises:
         UserError: whatever ``nas-t2i search`` would say in one line.
     """
-    from nas_t2i.search.launch import with_runner
-    from nas_t2i.search.session import SearchRequest, run_search, with_plan
+    from nas_t2i.search.launch import with_plan, with_runner
+    from nas_t2i.search.session import SearchRequest, run_search
 
     loaded = space if isinstance(space, Space) else load_space(space)
     whole = budget if isinstance(budget, Budget) else load_budget(budget)
     if runner:
         whole = with_runner(whole, runner)
+    name = study or f"{loaded.name}-{whole.name}"
+    mirror = Mirror(str(results_dir), name) if is_url(results_dir) else None
     request = SearchRequest(
         space=loaded,
         budget=with_plan(whole, plan),
-        study=study or f"{loaded.name}-{whole.name}",
-        results_dir=Path(results_dir),
+        study=name,
+        results_dir=Path(results_dir) if mirror is None else mirror.root,
         storage=storage,
         seed=seed,
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1,
         controls=controls,
         retry_failed=retry_failed,
+        mirror=mirror,
     )
-    try:
-        run_search(request, lambda *_: _Silence(), say)
-    finally:
-        if (request.folder / STUDY_FILE).exists():
-            write_leaderboard(request.folder)
+    with contextlib.ExitStack() as opened:
+        if mirror is not None:
+            mirror.say = say
+            opened.enter_context(mirror.open())
+        try:
+            run_search(request, lambda *_: _Silence(), say)
+        finally:
+            if (request.folder / STUDY_FILE).exists():
+                write_leaderboard(request.folder)
+    if mirror is not None and mirror.unsent:
+        raise PausedError(f"{mirror.url}: could not be sent: {mirror.unsent}")
     return load_results(request.folder)
 
 
@@ -223,11 +235,14 @@ def evaluate(
 
 
 def load_results(place: str | Path = "results") -> Results:
-    """Read a study's folder, or every study in a folder that holds them.
+    """Read a study's folder, or every study in a folder that holds them; either may be a URL.
 
     Raises:
         UserError: no study there, or a record that can't be read.
     """
+    if is_url(place):
+        found = find_studies(place) or [find_study(str(place))]
+        return Results([read_contents(study) for study in found])
     folder = Path(place)
     if (folder / STUDY_FILE).exists():
         return Results([read_contents(folder)])

@@ -22,10 +22,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from nas_t2i.errors import Where, did_you_mean
+from nas_t2i.errors import RecordError, Where, did_you_mean
 from nas_t2i.events import EVENTS_FILE, TornTail, read_events
 from nas_t2i.files import make_folder, read_record, record_error, write_json
 from nas_t2i.locks import is_locked
+from nas_t2i.mirror.fetch import copy_to_read, seems_searched, studies_at
+from nas_t2i.mirror.place import is_name, is_url
 from nas_t2i.records import (
     CurvePoint,
     EndEvent,
@@ -59,24 +61,52 @@ class Study:
         return max(self.record.seeds_per_arch, len({trial.seed for trial in self.trials}))
 
 
-def find_studies(root: str | Path = "results") -> list[Path]:
-    """Return the folders under `root` that hold a study.json, newest last (by creation)."""
-    folders = [file.parent for file in Path(root).glob(f"*/{STUDY_FILE}")]
+def find_studies(root: str | Path = "results", *, images: bool = False) -> list[Path]:
+    """Return the folders under `root` that hold a study.json, newest last (by creation).
+
+    Of studies at a URL, they are copies of the records as they are now, with `images` of those too.
+
+    Raises:
+        UserError: a URL that can't be read.
+    """
+    if isinstance(root, str) and is_url(root):
+        root = root.rstrip("/")
+        copies = [copy_to_read(root, name, images=images) for name in studies_at(root)]
+        folders = [folder for folder in copies if folder is not None]
+    else:
+        folders = [file.parent for file in Path(root).glob(f"*/{STUDY_FILE}")]
     return sorted(folders, key=lambda folder: (_created(folder / STUDY_FILE), folder.name))
 
 
-def find_study(name: str, root: str | Path = "results") -> Path:
-    """Return the folder of a study given by name (under `root`) or by path.
+def find_study(name: str, root: str | Path = "results", *, images: bool = False) -> Path:
+    """Return the folder of a study given by name (under `root`), by path or by URL.
+
+    Of a study at a URL, it is a copy of its records as they are now, with `images` of those too.
 
     Raises:
         RecordError: there is none; the message names the nearest study that there is.
+        UserError: a URL that can't be read.
     """
+    if is_url(name):
+        root, _, name = name.rstrip("/").rpartition("/")
+    if isinstance(root, str) and is_url(root):
+        return _study_at(root.rstrip("/"), name, images=images)
     path = Path(name)
     for folder in (Path(root) / name, path, path.parent):
         if (folder / STUDY_FILE).is_file() and (folder != path.parent or path.name == STUDY_FILE):
             return folder
-    names = [folder.name for folder in find_studies(root)]
-    raise record_error(
+    raise _no_study(name, root, [folder.name for folder in find_studies(root)])
+
+
+def _study_at(url: str, name: str, *, images: bool) -> Path:
+    folder = copy_to_read(url, name, images=images) if is_name(name) else None
+    if folder is None:
+        raise _no_study(name, url, sorted(studies_at(url)))
+    return folder
+
+
+def _no_study(name: str, root: str | Path, names: Sequence[str]) -> RecordError:
+    return record_error(
         name,
         f"no such study under {root}/",
         expected=f"one of {', '.join(names)}" if names else "",
@@ -113,7 +143,7 @@ def read_contents(folder: str | Path) -> Study:
     record = read_study(folder)
     # Asked before the trials are read: a study that ends meanwhile then counts as running, which
     # is the harmless mistake.
-    running = is_locked(folder)
+    running = is_locked(folder) or seems_searched(folder)
     trials, torn = [], []
     with without_collection():
         for file in sorted((folder / TRIALS_FOLDER).glob(f"*/{EVENTS_FILE}")):

@@ -32,6 +32,7 @@ LAYERS = (
         "files",
         "logs",
         "locks",
+        "mirror",
         "events",
         "expressions",
         "untrusted",

@@ -16,6 +16,7 @@ from nas_t2i.benchmark.table import Table
 from nas_t2i.cli.output.benchmark import print_benchmark, progress
 from nas_t2i.cli.output.console import Console
 from nas_t2i.cli.output.numbers import duration
+from nas_t2i.cli.results.leaderboard import ResultsDirOption
 from nas_t2i.errors import UserError, did_you_mean, named
 from nas_t2i.files import write_atomically
 from nas_t2i.results.exports import showable
@@ -68,9 +69,7 @@ def build(
         list[str], typer.Argument(metavar="STUDY", help="Names or folders of studies.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The table to write (.npz).")],
-    results_dir: Annotated[
-        Path, typer.Option("--results-dir", help="The folder that holds the studies.")
-    ] = Path("results"),
+    results_dir: ResultsDirOption = "results",
     name: Annotated[str, typer.Option(help="Name of the table. [default: the studies']")] = "",
     leave_out: Annotated[
         list[str] | None,

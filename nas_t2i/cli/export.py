@@ -10,14 +10,18 @@ import typer
 from nas_t2i import plugins
 from nas_t2i.cli.output.console import Console
 from nas_t2i.errors import RecordError, UserError, did_you_mean
+from nas_t2i.mirror.place import is_url
 
 if TYPE_CHECKING:
     from nas_t2i.records import TrialRecord
 
 
 def export_command(
-    trial: Annotated[
-        Path, typer.Argument(metavar="TRIAL", help="A trial's folder, or a study's with --name.")
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="TRIAL", help="A trial's folder, or a study's or its URL with --name."
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to make.")],
     name: Annotated[
@@ -41,17 +45,17 @@ def export_command(
     \b
     Examples:
       nas-t2i export results/sdxl-embedded --name SDXL-TD2 -o td2
+      nas-t2i export s3://bucket/results/sdxl-embedded --name SDXL-TD2 -o td2
       nas-t2i export results/sdxl-embedded/trials/unet-6389762c4fbd-s0 -o unet --step 420
     """
     from nas_t2i.arch.families import arch_from_dict
     from nas_t2i.protocol.budget import recorded_budget
     from nas_t2i.search.trial_config import load_trial_config
-    from nas_t2i.store import STUDY_FILE, trained_elsewhere
+    from nas_t2i.store import trained_elsewhere
     from nas_t2i.training.checkpoint import checkpoint_folder, newest_checkpoint
     from nas_t2i.training.export import export_weights
 
-    if (trial / STUDY_FILE).exists():
-        trial = _trial_of(trial, name, seed)
+    trial = _trial(source, name, seed)
     config = load_trial_config(trial / "config.json")
     checkpoints = trial / "checkpoints"
     checkpoint = checkpoint_folder(checkpoints, step) if step else newest_checkpoint(checkpoints)
@@ -112,6 +116,18 @@ def _full_scale(trial: Path, record: TrialRecord) -> str:
     study = trial.parent.parent
     folder = folder_of(study, record.name, record.arch_id)
     return str(folder.relative_to(study)) if (folder / BUDGET).is_file() else ""
+
+
+def _trial(source: str, name: str, seed: int | None) -> Path:
+    """Return the folder of a trial; of one at a URL a copy with its checkpoints."""
+    from nas_t2i.mirror.fetch import fetch_checkpoint_to_read
+    from nas_t2i.store import STUDY_FILE, find_study
+
+    if is_url(source):
+        root, _, study = source.rstrip("/").rpartition("/")
+        return fetch_checkpoint_to_read(root, study, _trial_of(find_study(source), name, seed).name)
+    trial = Path(source)
+    return _trial_of(trial, name, seed) if (trial / STUDY_FILE).exists() else trial
 
 
 def _trial_of(study: Path, name: str, seed: int | None) -> Path:

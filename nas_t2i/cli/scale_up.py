@@ -12,6 +12,7 @@ from rich.text import Text
 from nas_t2i.cli.output.console import Console
 from nas_t2i.cli.results.leaderboard import ResultsDirOption
 from nas_t2i.errors import UserError
+from nas_t2i.mirror.place import is_url
 from nas_t2i.results.exports import showable
 from nas_t2i.untrusted.show import one_line
 
@@ -32,7 +33,7 @@ class Precision(StrEnum):
 
 def scale_up_command(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="A study's name or folder.")],
-    results_dir: ResultsDirOption = Path("results"),
+    results_dir: ResultsDirOption = "results",
     name: Annotated[
         str, typer.Option(help="An architecture of the study. [default: the winner]")
     ] = "",
@@ -128,6 +129,8 @@ def scale_up_command(
     ]
     if cache == "none":
         wishes = [w if w.option != "--cache" else Wish(w.path, w.option, None) for w in wishes]
+    if output is None and (is_url(results_dir) or is_url(study)):
+        raise UserError("--output: got none; expected a folder, as the study is at a URL")
     folder = find_study(study, results_dir)
     found = read(folder)
     chosen = choose(found, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nas_t2i.cli.output.console import Console
+from nas_t2i.cli.results.leaderboard import ResultsDirOption
 from nas_t2i.cli.results.track import (
     MlflowOption,
     TensorBoardOption,
@@ -19,6 +20,8 @@ from nas_t2i.cli.results.track import (
     chosen_trackers,
 )
 from nas_t2i.errors import UserError
+from nas_t2i.mirror.place import is_name, is_url
+from nas_t2i.mirror.study import Mirror
 from nas_t2i.shipped import find_file
 
 if TYPE_CHECKING:
@@ -111,9 +114,7 @@ def search_command(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Run trials again that failed earlier.")
     ] = False,
-    results_dir: Annotated[Path, typer.Option(help="The folder that holds the studies.")] = Path(
-        "results"
-    ),
+    results_dir: ResultsDirOption = "results",
     tensorboard: TensorBoardOption = False,
     wandb: WandBOption = "",
     mlflow: MlflowOption = "",
@@ -138,12 +139,13 @@ def search_command(
       nas-t2i search comparison --seeds 3 --controls --no-early-stopping
       nas-t2i search sdxl --tensorboard --mlflow sqlite:///mlflow.db
       nas-t2i search sdxl --runner ray
+      nas-t2i search sdxl --results-dir s3://bucket/results
       nas-t2i search sdxl --storage postgresql+psycopg://user:password@host/optuna
     """
     from nas_t2i.arch.space import load_space
     from nas_t2i.protocol.budget import load_budget
-    from nas_t2i.search.launch import with_runner
-    from nas_t2i.search.session import SearchRequest, with_plan
+    from nas_t2i.search.launch import with_plan, with_runner
+    from nas_t2i.search.session import SearchRequest
 
     loaded_space = load_space(find_file(space, "search_spaces"))
     loaded_budget = load_budget(find_file(budget, "budgets"))
@@ -168,17 +170,20 @@ def search_command(
         changes["early_stopping"] = None
     if not reuse:
         changes["reuse"] = False
+    name = _study_name(study or f"{loaded_space.name}-{loaded_budget.name}")
+    mirror = Mirror(results_dir, name) if is_url(results_dir) else None
     request = SearchRequest(
         space=loaded_space,
         budget=with_plan(loaded_budget, changes),
-        study=_study_name(study or f"{loaded_space.name}-{loaded_budget.name}"),
-        results_dir=results_dir,
+        study=name,
+        results_dir=Path(results_dir) if mirror is None else mirror.root,
         storage=storage,
         seed=seed,
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1,
         controls=controls,
         retry_failed=retry_failed,
         warm_start=warm_start,
+        mirror=mirror,
     )
     chosen = chosen_trackers(request.folder, tensorboard, wandb, mlflow, track)
     if dry_run:
@@ -195,6 +200,21 @@ def _dry_run(request: SearchRequest) -> None:
 
 
 def _search(request: SearchRequest, trackers: Sequence[tuple[str, str]]) -> int:
+    """Run the search, wherever its results are; return the exit status."""
+    if request.mirror is None:
+        return _search_here(request, trackers)
+    with request.mirror.open():
+        status = _search_here(request, trackers)
+    if request.mirror.unsent:
+        print(
+            f"nas-t2i: error: {request.place}: could not be sent: {request.mirror.unsent}; "
+            f"it stays in {request.folder}, and the same command sends it",
+            file=sys.stderr,
+        )
+    return status or int(bool(request.mirror.unsent))
+
+
+def _search_here(request: SearchRequest, trackers: Sequence[tuple[str, str]]) -> int:
     """Run the search with a display, trackers beside it; return the exit status."""
     from nas_t2i.cli.output.progress import Progress
     from nas_t2i.records import TrialState
@@ -226,6 +246,8 @@ def _search(request: SearchRequest, trackers: Sequence[tuple[str, str]]) -> int:
         shown_on = progress.console if progress is not None and progress.is_live else errors
         shown_on.print(f"nas-t2i: note: {text}", highlight=False, markup=False)
 
+    if request.mirror is not None:
+        request.mirror.say = say
     try:
         candidates = run_search(request, listener, say)
     except KeyboardInterrupt as interrupt:
@@ -246,7 +268,7 @@ def _search(request: SearchRequest, trackers: Sequence[tuple[str, str]]) -> int:
         front = with_front(rows, trials, cost)
         rows, notes = front.rows, front_notes(front)
     render_leaderboard(rows, console, study=read_study(request.folder), notes=notes)
-    _write_report(request.folder, console)
+    _write_report(request, console)
     assert progress is not None
     console.print(progress.summary(), highlight=False, markup=False, soft_wrap=True)
     if tracking is not None:
@@ -263,11 +285,12 @@ def _cost_sought(request: SearchRequest) -> FrontCost | None:
     return next((cost for cost in FRONT_COSTS if cost in exact[:1]), None)
 
 
-def _write_report(folder: Path, console: Console) -> None:
+def _write_report(request: SearchRequest, console: Console) -> None:
     from nas_t2i.results.report.page import REPORT_FILE, write_report
 
-    write_report([folder], folder / REPORT_FILE)
-    console.print(f"Report: {folder / REPORT_FILE}", highlight=False, markup=False, soft_wrap=True)
+    write_report([request.folder], request.folder / REPORT_FILE)
+    line = f"Report: {request.place}/{REPORT_FILE}"
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _options(pairs: list[str]) -> dict[str, Any]:
@@ -284,7 +307,7 @@ def _options(pairs: list[str]) -> dict[str, Any]:
 
 def _study_name(name: str) -> str:
     # It becomes the name of a folder.
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+    if not is_name(name):
         raise UserError(
             f"--study: got {name!r}; expected letters, digits, '.', '_' and '-', at most 100"
         )

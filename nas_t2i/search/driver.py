@@ -91,6 +91,7 @@ class Driver:
     rung_log: RungLog = field(default_factory=RungLog)
     faults: Faults = field(default_factory=lambda: Faults(retries=0, folder=Path()))
     asked_to_leave: Callable[[], bool] = lambda: False
+    check: Callable[[], None] = lambda: None  # raises when the search can't go on here
     say: Callable[[str], None] = lambda _: None
     _queue: deque[tuple[Candidate, int]] = field(default_factory=deque)
     _running: list[Run] = field(default_factory=list)
@@ -187,6 +188,7 @@ class Driver:
         return self._numbers.setdefault((candidate.key, seed), len(self._numbers))
 
     def _hear(self) -> None:
+        self.check()
         for run in list(self._running):
             for event in run.trial.poll():
                 self._handle(run, event)

@@ -14,15 +14,17 @@ import re
 import shutil
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from nas_t2i.errors import ConfigError, UserError, Where, did_you_mean
 from nas_t2i.files import expand_path, write_atomically
 from nas_t2i.protocol.budget import Budget
+from nas_t2i.protocol.search import RacingRule, SearchPlan
 from nas_t2i.protocol.training import Execution, Training
 
 ENVIRONMENT_FILE = "rank_environment"
@@ -170,6 +172,28 @@ def with_runner(budget: Budget, runner: str) -> Budget:
             else f"--runner: {first['msg'].removeprefix('Value error, ')}"
         ) from None
     return budget.model_copy(update={"execution": execution})
+
+
+def with_plan(budget: Budget, changes: Mapping[str, Any]) -> Budget:
+    """Return the budget with another search plan, checked like a file's. Raises UserError."""
+    try:
+        plan = SearchPlan.model_validate(budget.search.model_dump() | dict(changes))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        option = "--" + str(first["loc"][0]).replace("_", "-")
+        raise UserError(f"{option}: got {first['input']!r}; {first['msg']}") from None
+    if isinstance(plan.early_stopping, RacingRule):
+        try:
+            plan.early_stopping.check_plan(budget.rungs, plan.trials)
+        except ValueError as error:
+            raise UserError(f"--trials: {error}") from None
+    changed = budget.model_copy(update={"search": plan})
+    try:
+        changed.check_objectives()
+    except ValueError as error:
+        option = "--objectives: " if "objectives" in changes else ""
+        raise UserError(f"{option}{error}") from None
+    return changed
 
 
 def read_hostfile(path: Path) -> dict[str, tuple[int, ...]]:

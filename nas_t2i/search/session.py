@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING
 
 from nas_t2i import plugins
 from nas_t2i.arch.reach import check_reachable
@@ -19,9 +17,10 @@ from nas_t2i.environment import cache_dir, compiles_first, describe_environment
 from nas_t2i.errors import StorageError, UserError
 from nas_t2i.evaluation.at_rung import chance_level, check_evaluation
 from nas_t2i.locks import StudyLock
+from nas_t2i.mirror.study import Mirror
 from nas_t2i.plugins import Origin
 from nas_t2i.protocol.budget import Budget
-from nas_t2i.protocol.search import RacingRule, SearchPlan
+from nas_t2i.protocol.search import RacingRule
 from nas_t2i.records import (
     BudgetUsed,
     SpaceUsed,
@@ -37,6 +36,7 @@ from nas_t2i.search.racing.driver import RaceDriver
 from nas_t2i.search.racing.ledger import Ledger
 from nas_t2i.search.resume.content import check_same_content
 from nas_t2i.search.resume.faults import Faults
+from nas_t2i.search.resume.fetching import FetchingRunner
 from nas_t2i.search.resume.known import known_candidates, mend_records
 from nas_t2i.search.resume.owner import own
 from nas_t2i.search.resume.rung_log import RungLog
@@ -70,11 +70,22 @@ class SearchRequest:
     controls: bool
     retry_failed: bool
     warm_start: str = ""  # the study whose measurements the sampler begins with
+    mirror: Mirror | None = None  # where results are at a URL: `results_dir` is its root then
 
     @property
     def folder(self) -> Path:
         """Where the study lies."""
         return self.results_dir / self.study
+
+    @property
+    def results(self) -> str | Path:
+        """Where other studies are looked for by their names."""
+        return self.results_dir if self.mirror is None else self.mirror.results
+
+    @property
+    def place(self) -> str:
+        """What to call where the study lies: a path or a URL."""
+        return str(self.folder) if self.mirror is None else self.mirror.url
 
     @property
     def storage_url(self) -> str:
@@ -130,28 +141,6 @@ class SearchRequest:
         return trials_at_once(self.budget, find_machines(self.budget), self.cores)
 
 
-def with_plan(budget: Budget, changes: Mapping[str, Any]) -> Budget:
-    """Return the budget with another search plan, checked like a file's. Raises UserError."""
-    try:
-        plan = SearchPlan.model_validate(budget.search.model_dump() | dict(changes))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        option = "--" + str(first["loc"][0]).replace("_", "-")
-        raise UserError(f"{option}: got {first['input']!r}; {first['msg']}") from None
-    if isinstance(plan.early_stopping, RacingRule):
-        try:
-            plan.early_stopping.check_plan(budget.rungs, plan.trials)
-        except ValueError as error:
-            raise UserError(f"--trials: {error}") from None
-    changed = budget.model_copy(update={"search": plan})
-    try:
-        changed.check_objectives()
-    except ValueError as error:
-        option = "--objectives: " if "objectives" in changes else ""
-        raise UserError(f"{option}{error}") from None
-    return changed
-
-
 def make_factory(budget: Budget, seeds: tuple[int, ...]) -> CandidateFactory:
     """Return the maker of candidates for a budget's latents and text."""
     return CandidateFactory(budget, latent_geometry(budget), seeds)
@@ -179,11 +168,21 @@ def run_search(
     Raises:
         UserError: limits nobody meets, a storage that can't be used, a study of other settings.
     """
+    if request.mirror is not None:
+        _check_one_machine(request.budget)
     with contextlib.ExitStack() as connected:
         if request.cluster is not None:
             connected.callback(request.cluster.close)
             request.cluster.check_nodes(request.folder)
         return _search(request, make_listener, say)
+
+
+def _check_one_machine(budget: Budget) -> None:
+    """Raise UserError where trials would need a folder that machines share."""
+    if budget.execution.runner != "local" or find_machines(budget).nodes:
+        raise UserError(
+            "--results-dir: got a URL for trials on several machines; expected a path they share"
+        )
 
 
 def _search(
@@ -196,7 +195,7 @@ def _search(
         say(warning)
     check_grid(request)
     _check_same_settings(request)
-    source = read_source(request.warm_start, request.results_dir, request.folder, request.budget)
+    source = read_source(request.warm_start, request.results, request.folder, request.budget)
     # Once, before trials that all need it, and before anything is made that they would fail in.
     check_inputs(request.budget, cache_dir(), say)
     if request.budget.signals is not None and not request.budget.signal_pairs:
@@ -206,7 +205,7 @@ def _search(
     # A storage elsewhere must answer before anything is made here; the journal needs its folder.
     optuna = _open_optuna(request, say) if request.storage else None
     if optuna is not None:
-        own(optuna, request.folder, _shared_settings(request), shared=True)
+        _own(request, optuna)
     with StudyLock(request.folder), _runner(request, say) as runner:
         mend_records(request.folder, say)
         check_same_content(request.folder, request.budget)
@@ -215,7 +214,7 @@ def _search(
                 list_usable(request.folder, request.budget, say)
             write_study(request.folder, _study_record(request))
         optuna = optuna or _open_optuna(request, say)
-        own(optuna, request.folder, _shared_settings(request), shared=bool(request.storage))
+        _own(request, optuna)
         begin_from(source, request.space, request.budget, factory, optuna, say)
         rungs = RungLog(request.folder)
         if rungs.note:
@@ -261,6 +260,7 @@ def _search(
             listener=make_listener(candidates, factory),
             candidates=candidates,
             rung_log=rungs,
+            check=(lambda: None) if request.mirror is None else request.mirror.check,
             faults=Faults(request.budget.search.retries, request.folder),
             say=say,
         )
@@ -277,7 +277,8 @@ def _runner(request: SearchRequest, say: Callable[[str], None]) -> Iterator[Runn
     """Yield what starts the trials; on a cluster, be the only one who does for this study."""
     trials, stall_seconds = request.folder / TRIALS_FOLDER, 60 * request.budget.search.stall_minutes
     if request.cluster is None:
-        yield ProcessRunner(trials, stall_seconds=stall_seconds, say=say)
+        own = ProcessRunner(trials, stall_seconds=stall_seconds, say=say)
+        yield own if request.mirror is None else FetchingRunner(own, request.mirror)
         return
     from nas_t2i.search.on_ray.runner import RayRunner
 
@@ -294,13 +295,14 @@ def _room(request: SearchRequest) -> Callable[[], int] | None:
     return partial(request.cluster.room, request.budget)
 
 
-def _shared_settings(request: SearchRequest) -> dict[str, str]:
-    """Return what every trial of a study shares, by name."""
-    return {
+def _own(request: SearchRequest, optuna: OptunaStudy) -> None:
+    settings = {  # what every trial of a study shares
         "space": request.space.space_id,
         "budget": request.budget.budget_id,
         "seed": str(request.seed),
     }
+    url = "" if request.mirror is None else request.mirror.url
+    own(optuna, request.folder, settings, shared=bool(request.storage), url=url)
 
 
 def _open_optuna(request: SearchRequest, say: Callable[[str], None]) -> OptunaStudy:

@@ -202,7 +202,7 @@ class Progress:
             done += f", {len(self._saved)} of them reused from other studies ({saved} saved)"
         if not ran:
             done = "the study was complete already; more --trials extend it"
-        return f"{done}; leaderboard, curves and images in {self._request.folder}/"
+        return f"{done}; leaderboard, curves and images in {self._request.place}/"
 
     def _log(self, candidate: Candidate, seed: int, what: str, more: str) -> None:
         clock = duration(time.monotonic() - self._begin)

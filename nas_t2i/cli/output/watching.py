@@ -25,26 +25,31 @@ _SHARE = 20  # reading and ranking take a 20th of the time at most
 
 
 def watch(
-    folder: Path, console: Console, every: float, sleep: Callable[[float], None] = time.sleep
+    look: Callable[[], Path],
+    console: Console,
+    every: float,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> None:
     """Show a study until it is searched no longer: on a terminal anew, elsewhere a line a change.
+
+    `look` returns its folder, as it is now.
 
     Raises:
         RecordError: the study can't be read.
     """
-    found, took = _read(folder)
+    found, took = _read(look)
     if not console.is_terminal:
-        _print_changes(folder, found, took, console, every, sleep)
+        _print_changes(look, found, took, console, every, sleep)
         return
     with Live(image(found, console), console=console, auto_refresh=False) as live:
         while _is_running(found):
             sleep(max(every, _SHARE * took))
-            found, took = _read(folder)
+            found, took = _read(look)
             live.update(image(found, console), refresh=True)
 
 
 def _print_changes(
-    folder: Path,
+    look: Callable[[], Path],
     found: RankedStudies,
     took: float,
     console: Console,
@@ -60,12 +65,12 @@ def _print_changes(
         if not _is_running(found):
             return
         sleep(max(every, _SHARE * took))
-        found, took = _read(folder)
+        found, took = _read(look)
 
 
-def _read(folder: Path) -> tuple[RankedStudies, float]:
+def _read(look: Callable[[], Path]) -> tuple[RankedStudies, float]:
     begin = time.monotonic()
-    return read_ranked([folder]), time.monotonic() - begin
+    return read_ranked([look()]), time.monotonic() - begin
 
 
 def _is_running(found: RankedStudies) -> bool:

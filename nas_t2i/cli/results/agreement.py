@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import combinations
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -16,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nas_t2i.cli.output.console import Console
+from nas_t2i.cli.results.leaderboard import ResultsDirOption
 from nas_t2i.results.agreement import (
     Agreement,
     Order,
@@ -35,9 +35,7 @@ def agreement_command(
     studies: Annotated[
         list[str], typer.Argument(metavar="STUDY...", help="One study or more, by name or folder.")
     ],
-    results_dir: Annotated[
-        Path, typer.Option("--results-dir", help="The folder that holds the studies.")
-    ] = Path("results"),
+    results_dir: ResultsDirOption = "results",
     export_as: Annotated[
         Literal["json"] | None,
         typer.Option("--export", help="Print in this format instead of tables."),

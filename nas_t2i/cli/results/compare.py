@@ -7,7 +7,6 @@ import io
 import json
 import math
 import sys
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -16,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nas_t2i.cli.output.console import Console
+from nas_t2i.cli.results.leaderboard import ResultsDirOption
 from nas_t2i.errors import number_of
 from nas_t2i.results.comparands import Result, load_results
 from nas_t2i.results.compare import Comparison, compare
@@ -32,9 +32,7 @@ _HELP = "STUDY/NAME[@SEED][:STEP], or a result file of `nas-t2i evaluate`."
 def compare_command(
     first: Annotated[str, typer.Argument(metavar="A", help=_HELP)],
     second: Annotated[str, typer.Argument(metavar="B", help=_HELP)],
-    results_dir: Annotated[
-        Path, typer.Option("--results-dir", help="The folder that holds the studies.")
-    ] = Path("results"),
+    results_dir: ResultsDirOption = "results",
     metric: Annotated[str, typer.Option(help="Which metric, where there are several.")] = "",
     export_as: Annotated[
         Literal["json", "csv"] | None,

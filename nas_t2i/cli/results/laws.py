@@ -32,7 +32,7 @@ OutputOption = Annotated[
 
 def scaling_command(
     studies: StudiesArgument = None,
-    results_dir: ResultsDirOption = Path("results"),
+    results_dir: ResultsDirOption = "results",
     metric: Annotated[
         str, typer.Option(help="Another metric, or a signal; default: the one ranked by.")
     ] = "",
@@ -108,7 +108,7 @@ def scaling_command(
 
 def statements_command(
     studies: StudiesArgument = None,
-    results_dir: ResultsDirOption = Path("results"),
+    results_dir: ResultsDirOption = "results",
     output: OutputOption = None,
 ) -> None:
     """Ask the paper's questions of these records: numbers and an interval, or why they can't say.

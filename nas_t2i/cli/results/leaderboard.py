@@ -38,7 +38,10 @@ StudiesArgument = Annotated[
     typer.Argument(metavar="STUDY", help="Names or folders of studies."),
 ]
 ResultsDirOption = Annotated[
-    Path, typer.Option("--results-dir", help="The folder that holds the studies.")
+    str,
+    typer.Option(
+        "--results-dir", help="The folder that holds the studies, or its URL, as s3://bucket/path."
+    ),
 ]
 
 
@@ -67,7 +70,7 @@ class _Asked:
 @without_collection()
 def leaderboard(
     studies: StudiesArgument = None,
-    results_dir: ResultsDirOption = Path("results"),
+    results_dir: ResultsDirOption = "results",
     sort: Annotated[
         str,
         typer.Option(
@@ -168,13 +171,21 @@ def curves() -> None:
     )
 
 
-def study_folders(studies: Sequence[str] | None, results_dir: Path) -> list[Path]:
-    """Return the folders of the named studies, or of all. Raises RecordError: there is none."""
+def study_folders(
+    studies: Sequence[str] | None, results_dir: str, *, images: bool = False
+) -> list[Path]:
+    """Return the folders of the named studies, or of all; of those at a URL copies.
+
+    Raises:
+        RecordError: there is none.
+    """
     if studies:
-        return list(dict.fromkeys(find_study(name, results_dir) for name in studies))
-    folders = find_studies(results_dir)
+        return list(dict.fromkeys(find_study(name, results_dir, images=images) for name in studies))
+    folders = find_studies(results_dir, images=images)
     if not folders:
-        raise RecordError(f"no studies under {results_dir}/; `nas-t2i search` makes one")
+        raise RecordError(
+            f"no studies under {results_dir.rstrip('/')}/; `nas-t2i search` makes one"
+        )
     return folders
 
 

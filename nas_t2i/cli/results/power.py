@@ -8,7 +8,6 @@ import json
 import math
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -17,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nas_t2i.cli.output.console import Console
+from nas_t2i.cli.results.leaderboard import ResultsDirOption
 from nas_t2i.errors import UserError
 from nas_t2i.records import TrialRecord
 from nas_t2i.results.entries import shared_metric
@@ -47,9 +47,7 @@ def power_command(
         float | None,
         typer.Option(help="Their score. [default: the median of the better half on record]"),
     ] = None,
-    results_dir: Annotated[
-        Path, typer.Option("--results-dir", help="The folder that holds the studies.")
-    ] = Path("results"),
+    results_dir: ResultsDirOption = "results",
     export_as: Annotated[
         Literal["json", "csv"] | None,
         typer.Option("--export", help="Print in this format instead of a table."),
@@ -100,7 +98,7 @@ def power_command(
             console.print(text, soft_wrap=not console.is_terminal)
 
 
-def _trials(source: str, results_dir: Path) -> Sequence[TrialRecord]:
+def _trials(source: str, results_dir: str) -> Sequence[TrialRecord]:
     if source.endswith(".npz"):
         from nas_t2i.benchmark.table import Table as Benchmark
 

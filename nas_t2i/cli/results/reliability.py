@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nas_t2i.cli.output.console import Console
+from nas_t2i.cli.results.leaderboard import ResultsDirOption
 from nas_t2i.files import write_atomically
 from nas_t2i.results.correlations import Correlation
 from nas_t2i.results.early import LEAST_OF_A_FAMILY
@@ -26,9 +27,7 @@ from nas_t2i.store import find_study, read_trials
 
 def reliability_command(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="A study's name or folder.")],
-    results_dir: Annotated[
-        Path, typer.Option("--results-dir", help="The folder that holds the studies.")
-    ] = Path("results"),
+    results_dir: ResultsDirOption = "results",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write to this file (.json or .md).")
     ] = None,

@@ -20,7 +20,7 @@ from nas_t2i.store import without_collection
 @without_collection()
 def report_command(
     studies: StudiesArgument = None,
-    results_dir: ResultsDirOption = Path("results"),
+    results_dir: ResultsDirOption = "results",
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The page to write (.html).")
     ] = Path("report.html"),
@@ -60,7 +60,7 @@ def plot_command(
         ),
     ],
     studies: StudiesArgument = None,
-    results_dir: ResultsDirOption = Path("results"),
+    results_dir: ResultsDirOption = "results",
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The image to write (.png .svg .pdf).")
     ] = Path("figure.png"),
@@ -105,7 +105,7 @@ def plot_command(
 
 def watch_command(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="A study's name or folder.")],
-    results_dir: ResultsDirOption = Path("results"),
+    results_dir: ResultsDirOption = "results",
     every: Annotated[
         float, typer.Option(min=0.2, help="Seconds between two looks; more where that takes long.")
     ] = 2.0,
@@ -113,16 +113,16 @@ def watch_command(
     """Watch a study that is being searched, from another terminal, until the search ends.
 
     It reads the study's folder alone, so it may run anywhere that sees it, and can't disturb the
-    search.
+    search. At a URL it shows what was sent there, up to a minute late.
     """
     from nas_t2i.cli.output.console import Console
     from nas_t2i.cli.output.watching import watch
     from nas_t2i.store import find_study
 
-    watch(find_study(study, results_dir), Console(highlight=False), every)
+    watch(lambda: find_study(study, results_dir), Console(highlight=False), every)
 
 
-def chosen_folders(studies: list[str] | None, results_dir: Path) -> list[Path]:
+def chosen_folders(studies: list[str] | None, results_dir: str) -> list[Path]:
     """Return the folders of the named studies, or of the newest. Raises RecordError: none."""
-    folders = study_folders(studies, results_dir)
+    folders = study_folders(studies, results_dir, images=True)
     return folders if studies else folders[-1:]

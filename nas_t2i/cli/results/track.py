@@ -11,7 +11,8 @@ import typer
 
 from nas_t2i import plugins
 from nas_t2i.cli.results.leaderboard import ResultsDirOption
-from nas_t2i.errors import ConfigError
+from nas_t2i.errors import ConfigError, UserError
+from nas_t2i.mirror.place import is_url
 from nas_t2i.store import find_study
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def track_command(
     follow: Annotated[
         bool, typer.Option("--follow", help="Go on until the search that is under way ends.")
     ] = False,
-    results_dir: ResultsDirOption = Path("results"),
+    results_dir: ResultsDirOption = "results",
 ) -> None:
     """Send a study to TensorBoard, W&B or MLflow: what a search does with the same options.
 
@@ -69,7 +70,12 @@ def track_command(
     from nas_t2i.tracking.follow import Feed, send, tracking_lock
     from nas_t2i.tracking.follow import follow as follow_search
 
-    folder = find_study(study, results_dir)
+    if (tensorboard or follow) and (is_url(results_dir) or is_url(study)):
+        raise UserError(
+            "results track: got --tensorboard or --follow for a study at a URL; expected "
+            "--track tensorboard=FOLDER, and a search's own options while it runs"
+        )
+    folder = find_study(study, results_dir, images=True)
     chosen = chosen_trackers(folder, tensorboard, wandb, mlflow, track)
     if not chosen:
         raise ConfigError(

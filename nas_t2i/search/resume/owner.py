@@ -12,19 +12,27 @@ from nas_t2i.search.study import OptunaStudy
 from nas_t2i.store import STUDY_FILE
 
 
-def own(study: OptunaStudy, folder: Path, settings: Mapping[str, str], *, shared: bool) -> None:
+def own(
+    study: OptunaStudy,
+    folder: Path,
+    settings: Mapping[str, str],
+    *,
+    shared: bool,
+    url: str = "",
+) -> None:
     """Take a storage's study for a folder, or check that it is this folder's.
 
     `settings` are what all of a study's trials share, by name. A folder that was moved stays the
     owner: it is known by its study.json, which is written once. `shared`: others may use the
-    storage, too; one that is not lies in the folder itself and moves with it.
+    storage, too; one that is not lies in the folder itself and moves with it. `url` is where the
+    study lies, if that is not the folder.
 
     Raises:
         StorageError: it is another's.
     """
-    known = study.owner
-    _refuse_others(study, known, folder, settings, shared=shared)
-    now = dict(settings) | {"folder": _place(folder)}
+    known, place = study.owner, url or _place(folder)
+    _refuse_others(study, known, folder, place, settings, shared=shared)
+    now = dict(settings) | {"folder": place}
     if (folder / STUDY_FILE).exists():
         now["study_file"] = _digest(folder)
         if known != now:
@@ -40,6 +48,7 @@ def _refuse_others(
     study: OptunaStudy,
     known: Mapping[str, str],
     folder: Path,
+    place: str,
     settings: Mapping[str, str],
     *,
     shared: bool,
@@ -53,9 +62,9 @@ def _refuse_others(
     if shared and "study_file" in known:
         here = _digest(folder) if (folder / STUDY_FILE).exists() else ""
         if here != known["study_file"]:
-            differences.append(f"it is searched in {other}, not in {_place(folder)}")
-        elif other != _place(folder) and _is_still_there(other, here):
-            differences.append(f"{_place(folder)} is a copy of {other}, where it is searched")
+            differences.append(f"it is searched in {other}, not in {place}")
+        elif other != place and _is_still_there(other, here):
+            differences.append(f"{place} is a copy of {other}, where it is searched")
     if differences:
         raise StorageError(
             f"storage {study.shown}: its study of this name belongs to another search "

@@ -23,7 +23,7 @@ from nas_t2i.search.study import MEASURED_IN, OptunaStudy, Outcome
 from nas_t2i.store import Study, find_study, read_contents
 
 
-def read_source(name: str, results_dir: Path, folder: Path, budget: Budget) -> Study | None:
+def read_source(name: str, results: str | Path, folder: Path, budget: Budget) -> Study | None:
     """Read the study that another one, in `folder`, begins from; None where `name` is "".
 
     Raises:
@@ -33,7 +33,7 @@ def read_source(name: str, results_dir: Path, folder: Path, budget: Budget) -> S
     """
     if not name:
         return None
-    place = find_study(name, results_dir)
+    place = find_study(name, results)
     if place.resolve() == folder.resolve():
         raise UserError(f"--from {name}: a study can't begin from itself; expected another one")
     source = read_contents(place)

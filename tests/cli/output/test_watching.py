@@ -43,7 +43,7 @@ def test_it_tells_what_changes_until_the_search_ends(tmp_path: Path) -> None:
             waits.append(seconds)
             next(steps)()
 
-        watch(folder, Console(file=shown, width=200), 0.5, sleep)
+        watch(lambda: folder, Console(file=shown, width=200), 0.5, sleep)
     lines = shown.getvalue().splitlines()
     assert len(lines) == 4 and len(waits) == 4 and min(waits) >= 0.5
     assert lines[0].startswith("study demo: 1 running; A")
@@ -67,5 +67,5 @@ def test_the_picture_has_who_runs_and_who_leads(tmp_path: Path) -> None:
 def test_a_study_at_rest_is_one_line(tmp_path: Path) -> None:
     folder = write_records(tmp_path / "demo", study("demo"), [])
     shown = io.StringIO()
-    watch(folder, Console(file=shown, width=200), 1.0)
+    watch(lambda: folder, Console(file=shown, width=200), 1.0)
     assert shown.getvalue() == "study demo: no trial yet; it is not being searched\n"
