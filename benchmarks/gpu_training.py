@@ -10,13 +10,28 @@ latents and text features, with the same batch and micro-batch:
 
 - ours: nas_t2i.training.loop.Trainer under budgets/paper_256.yaml. It reads latents and text from
   host memory and draws its noise there, a step ahead, as from a cache of encoded pairs.
+- graphs: ours with `execution.compile: reduce-overhead`, which replays CUDA graphs.
+- eager: ours, not compiled.
+- shared: as many of ours at once as --side-by-side says, like `execution.trials_per_device`; the
+  images of all together.
 - bare: the model compiled, fused AdamW; the data lie on the GPU and torch draws the noise there.
 - example: the structure of diffusers' examples/text_to_image/train_text_to_image.py without
   accelerate and with encoded pairs: a DataLoader, the library's noise scheduler, plain AdamW.
 
-Each runs in a process of its own, alone on the GPU; they take turns, round by round. FLOPs are
-3 x 2 x the multiply-adds of a forward pass (full count) an image; their share is of the speed of a
-large bfloat16 matrix product, the best seen in this run. Without a GPU, for example:
+Each runs in a process of its own, alone on the GPU (shared: in several); they take turns, round by
+round. FLOPs are 3 x 2 x the multiply-adds of a forward pass (full count) an image; their share is
+of the speed of a large bfloat16 matrix product, the best seen in this run. "batches" is what one
+CPU thread takes to make what ours reads in a step; it does so while the step before computes, so
+the GPU waits only where that is longer than a step.
+
+Small proxies, as SDXL-C320's of the embedded budget, do not fill a GPU:
+
+    python benchmarks/gpu_training.py --batch 64 --micro-batch 64 --latent-size 8 --steps 100
+        --contenders ours graphs eager shared bare --side-by-side 8
+        --arch 'family=unet,channels=20,channel_mult=[1, 2, 4],transformer_depth=[0, 1, 4],
+        res_blocks=1,head_dim=4,norm_groups=4,text_dim=1024,latent_channels=4'
+
+Without a GPU, for example:
 
     python benchmarks/gpu_training.py --device cpu --batch 4 --micro-batch 2 --latent-size 8
         --arch 'family=unet,channels=8,channel_mult=[1, 2],transformer_depth=[0, 1],res_blocks=1,
@@ -27,6 +42,7 @@ large bfloat16 matrix product, the best seen in this run. Without a GPU, for exa
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -35,52 +51,30 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from bare_loop import CachedTensors, bare_loop
-from torch import Tensor, nn
+from gpu_contenders import (
+    CHANNELS,
+    CONTENDERS,
+    DOWNSAMPLING,
+    TEXT_WIDTH,
+    TOKENS,
+    make_budget,
+    make_feed,
+    processes_of,
+)
 
 from nas_t2i.arch.profile import profile
 from nas_t2i.arch.resolve import resolve_arch
 from nas_t2i.arch.spec import Arch
 from nas_t2i.environment import describe_environment
-from nas_t2i.protocol.budget import Budget, load_budget
-from nas_t2i.shipped import find_file
-from nas_t2i.training.denoiser import Denoiser
+from nas_t2i.protocol.budget import Budget
+from nas_t2i.training import noise
+from nas_t2i.training.batches import make_batch
 from nas_t2i.training.flops import training_flops
-from nas_t2i.training.loop import Trainer
 from nas_t2i.training.micro_batch import find_micro_batch
-from nas_t2i.training.ranks import join_ranks
-
-TOKENS, TEXT_WIDTH, CHANNELS, DOWNSAMPLING = 77, 1024, 4, 8  # the paper's text and latents
-Step = Callable[[], object]
-
-
-def make_budget(options: argparse.Namespace, micro_batch: int | None = None) -> Budget:
-    """Return the paper's budget for one device, with the batch and the options of this run."""
-    paper = load_budget(find_file("paper_256", "budgets"))
-    data = {"resolution": options.latent_size * DOWNSAMPLING}
-    training = {
-        "batch": options.batch,
-        "device": options.device,
-        "zero_stage": options.zero_stage,
-        "threads": options.threads,
-    }
-    execution = {
-        "ranks": 1,
-        "micro_batch": micro_batch or "auto",
-        "channels_last": options.channels_last,
-        "compile": options.compile,
-    }
-    return paper.model_copy(
-        update={
-            "data": paper.data.model_copy(update=data),
-            "training": paper.training.model_copy(update=training),
-            "execution": paper.execution.model_copy(update=execution),
-        }
-    )
 
 
 def found_micro_batch(arch: Arch, budget: Budget) -> int:
@@ -97,123 +91,55 @@ def found_micro_batch(arch: Arch, budget: Budget) -> int:
         return find_micro_batch(config)
 
 
-# ---- the contenders: each returns a function that takes one step ------------------------------
-
-
-def build_on_device(arch: Arch, budget: Budget, feed: CachedTensors) -> nn.Module:
-    """Return the diffusers model, its weights drawn on the device: billions take a CPU a minute."""
-    with torch.device(budget.training.device):
-        return arch.build(feed.latent_shape[1])
-
-
-def ours(arch: Arch, budget: Budget, feed: CachedTensors, micro_batch: int) -> Step:
-    """Set up our trainer as a trial does."""
-    ranks = join_ranks(budget.training.device)
-    model = build_on_device(arch, budget, feed)
-    denoiser = Denoiser(model, CHANNELS, budget.training.precision, arch.call)
-    denoiser.prepare(budget.execution)
-    trainer = Trainer(denoiser, feed, budget, 0, ranks, micro_batch)
-    return lambda: trainer.train_to(trainer.step + 1, lambda *_: None)
-
-
-def bare(arch: Arch, budget: Budget, feed: CachedTensors, micro_batch: int) -> Step:
-    """Set up the bare loop, its model compiled and laid out as ours is."""
-    device, execution = budget.training.device, budget.execution
-    layout = torch.channels_last if execution.channels_last else torch.contiguous_format
-    model = build_on_device(arch, budget, feed).to(memory_format=layout)
-    if execution.compile:
-        model.compile()
-
-    def predict(noisy: Tensor, t: Tensor, text: Tensor) -> Tensor:
-        noisy = noisy.contiguous(memory_format=layout)
-        with torch.autocast(device, torch.bfloat16):
-            out = model(noisy, timestep=t, encoder_hidden_states=text, return_dict=False)[0]
-        return out[:, :CHANNELS].float()
-
-    return bare_loop(predict, model.parameters(), feed, budget, micro_batch)
-
-
-def example(arch: Arch, budget: Budget, feed: CachedTensors, micro_batch: int) -> Step:
-    """Set up the example's structure: what it does each step, with its defaults."""
-    from diffusers import DDPMScheduler
-    from torch.utils.data import DataLoader, TensorDataset
-
-    device, settings = budget.training.device, budget.training.optimizer
-    model = build_on_device(arch, budget, feed)
-    scheduler = DDPMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000
-    )
-    optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=settings.learning_rate,
-        betas=settings.betas,
-        eps=settings.eps,
-        weight_decay=settings.weight_decay,
-    )
-    rates = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1.0, (step + 1) / settings.warmup_steps)
-    )
-    loader = DataLoader(
-        TensorDataset(feed.latents, feed.text),
-        batch_size=micro_batch,
-        shuffle=True,
-        drop_last=True,
-        pin_memory=device == "cuda",
-    )
-    batches = _endless(loader)
-    micro_batches = budget.training.batch // micro_batch
-
-    def step() -> None:
-        for _ in range(micro_batches):
-            latents, text = (part.to(device) for part in next(batches))
-            eps = torch.randn_like(latents)
-            t = torch.randint(1000, (len(latents),), device=device)
-            noisy = scheduler.add_noise(latents, eps, t)
-            with torch.autocast(device, torch.bfloat16):
-                out = model(noisy, timestep=t, encoder_hidden_states=text, return_dict=False)[0]
-            loss = nn.functional.mse_loss(out[:, :CHANNELS].float(), eps.float())
-            torch.autograd.backward(loss / micro_batches)
-            loss.item()  # for the log
-        nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)
-        optimizer.step()
-        rates.step()
-        optimizer.zero_grad()
-
-    return step
-
-
-def _endless(batches: torch.utils.data.DataLoader[tuple[Tensor, ...]]) -> Iterator[list[Tensor]]:
-    while True:
-        yield from batches
-
-
-CONTENDERS = {"ours": ours, "bare": bare, "example": example}
-
-
 # ---- measuring, in a process of its own -------------------------------------------------------
 
 
-def measure(name: str, options: argparse.Namespace) -> dict[str, float]:
-    """Return a contender's images per second and the most memory that it had, in bytes."""
-    torch.set_num_threads(options.threads)
+def measure(
+    name: str, options: argparse.Namespace, wait: Callable[[], object] = lambda: None
+) -> dict[str, float]:
+    """Return how long a contender's steps took, in seconds, and its most memory, in bytes.
+
+    Once it is warm it calls `wait`.
+    """
+    torch.set_num_threads(max(1, options.threads // processes_of(name, options)))
     arch = resolve_arch(options.arch[0]).arch
     micro_batch = int(options.micro_batch)
-    generator = torch.Generator().manual_seed(0)
-    side = options.latent_size
-    feed = CachedTensors(
-        torch.randn(options.batch, CHANNELS, side, side, generator=generator),
-        torch.randn(options.batch, TOKENS, TEXT_WIDTH, generator=generator),
-    )
-    step = CONTENDERS[name](arch, make_budget(options, micro_batch), feed, micro_batch)
-    for _ in range(options.warm_up):
-        step()
+    budget = make_budget(options, micro_batch, name)
+    take = CONTENDERS[name](arch, budget, make_feed(options), micro_batch)
+    take(options.warm_up)
     _finish(options.device)
+    wait()
     begin = time.perf_counter()
-    for _ in range(options.steps):
-        step()
+    take(options.steps)
     _finish(options.device)
-    seconds = time.perf_counter() - begin
-    return {"rate": options.batch * options.steps / seconds, "peak": _peak_bytes(options.device)}
+    return {"seconds": time.perf_counter() - begin, "peak": _peak_bytes(options.device)}
+
+
+def measure_batches(options: argparse.Namespace) -> dict[str, float]:
+    """Return what it takes to make what ours reads in a step, by part, in ms of a CPU thread."""
+    torch.set_num_threads(1)
+    feed, objective = make_feed(options), make_budget(options, 1).objective
+    count, cpu = int(options.micro_batch), torch.device("cpu")
+    parts: dict[str, Callable[[int], object]] = {
+        "all": lambda first: make_batch(feed, objective, 0, first, count, cpu),
+        "noise": lambda first: noise.draw_noise(0, first, (count, *feed.latent_shape)),
+        "time steps": lambda first: noise.draw_timesteps(0, first, count),
+    }
+    found = {}
+    for part, make in parts.items():
+        rounds = []
+        for step in range(11):
+            begin = time.thread_time()
+            for first in range(step * options.batch, (step + 1) * options.batch, count):
+                make(first)
+            rounds.append(1000 * (time.thread_time() - begin))
+        found[part] = statistics.median(rounds[1:])
+    return found
+
+
+def _wait_for_the_others() -> None:
+    print("warm", flush=True)
+    sys.stdin.readline()
 
 
 def measure_matmul(options: argparse.Namespace) -> dict[str, float]:
@@ -245,17 +171,56 @@ def _peak_bytes(device: str) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def in_own_process(contender: str, arch: str, micro_batch: int) -> dict[str, float] | None:
-    """Measure in a fresh process; None where it fails, after saying why."""
+def in_own_processes(
+    contender: str, arch: str, micro_batch: int, count: int = 1
+) -> list[dict[str, float]]:
+    """Measure in so many fresh processes at once; nothing where one fails, after saying why."""
     command = [sys.executable, __file__, *sys.argv[1:], "--contender", contender]
     command += ["--arch", arch, "--micro-batch", str(micro_batch)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
-        print(f"{contender}: not measured: {reason[0]}", flush=True)
-        return None
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    with contextlib.ExitStack() as stack:
+        errors = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(count)]
+        running = [
+            stack.enter_context(
+                subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=error,
+                    text=True,
+                )
+            )
+            for error in errors
+        ]
+        for process in running:  # none begins before all are warm
+            assert process.stdout is not None
+            while process.stdout.readline() not in ("warm\n", ""):
+                pass
+        outputs = [process.communicate("\n")[0] for process in running]
+        for process, error in zip(running, errors, strict=True):
+            if process.returncode:
+                error.seek(0)
+                reason = error.read().strip().splitlines()[-1:]
+                reason = reason or [f"exit status {process.returncode}"]
+                print(f"{contender}: not measured: {reason[0]}", flush=True)
+                return []
+    return [json.loads(output.splitlines()[-1]) for output in outputs]
+
+
+def measure_once(
+    kind: str, arch: str, micro_batch: int, options: argparse.Namespace
+) -> dict[str, float] | None:
+    """Return a contender's images a second and its most memory, None where it fails.
+
+    Of the matrix product: FLOPs a second.
+    """
+    found = in_own_processes(kind, arch, micro_batch, processes_of(kind, options))
+    if not found or kind == "matmul":
+        return found[0] if found else None
+    images = len(found) * options.batch * options.steps
+    return {
+        "rate": images / max(row["seconds"] for row in found),
+        "peak": sum(row["peak"] for row in found),
+    }
 
 
 def compare(name: str, options: argparse.Namespace) -> None:
@@ -271,11 +236,14 @@ def compare(name: str, options: argparse.Namespace) -> None:
         f"batch {options.batch}, micro-batch {micro_batch}",
         flush=True,
     )
+    for row in in_own_processes("batches", name, micro_batch):
+        parts = ", ".join(f"{part} {row[part]:.2f}" for part in row)
+        print(f"batches, ms of one CPU thread a step: {parts}", flush=True)
     kinds = ("matmul", *options.contenders)
     measured: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
     for _ in range(options.rounds):
         for kind, rows in measured.items():
-            found = in_own_process(kind, name, micro_batch)
+            found = measure_once(kind, name, micro_batch, options)
             if found is not None:
                 rows.append(found)
                 # At once: compiling takes minutes, and a run may be cut.
@@ -327,16 +295,28 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10, help="of a round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--matmul", type=int, default=8192, help="side of the matrix product")
-    parser.add_argument("--contenders", nargs="+", choices=list(CONTENDERS), default=[*CONTENDERS])
-    parser.add_argument("--contender", choices=["matmul", *CONTENDERS], help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--contenders", nargs="*", choices=list(CONTENDERS), default=["ours", "bare", "example"]
+    )
+    parser.add_argument("--side-by-side", type=int, default=8, help="processes of shared")
+    parser.add_argument(
+        "--contender", choices=["matmul", "batches", *CONTENDERS], help=argparse.SUPPRESS
+    )
     options = parser.parse_args()
+    if options.zero_stage and "graphs" in options.contenders:
+        parser.error("graphs: expected --zero-stage 0")
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("no CUDA device here; --device cpu runs it on a small --arch")
     if options.contender == "matmul":
+        _wait_for_the_others()
         print(json.dumps(measure_matmul(options)))
         return
+    if options.contender == "batches":
+        _wait_for_the_others()
+        print(json.dumps(measure_batches(options)))
+        return
     if options.contender:
-        print(json.dumps(measure(options.contender, options)))
+        print(json.dumps(measure(options.contender, options, _wait_for_the_others)))
         return
     device = torch.cuda.get_device_name() if options.device == "cuda" else "the CPU"
     machine = describe_environment(options.threads)

@@ -151,6 +151,12 @@ class Budget(Part):
                 f"execution: got trials_per_device {execution.trials_per_device}; expected 1, or "
                 "trials of one rank on CUDA devices of this machine"
             )
+        if execution.compile == "reduce-overhead" and training.zero_stage:
+            raise ValueError(
+                f"execution: got compile 'reduce-overhead' with ZeRO stage {training.zero_stage}; "
+                "expected training.zero_stage 0, or compile true: ZeRO moves gradients and weights "
+                "that CUDA graphs expect in their place"
+            )
         micro = execution.micro_batch
         if micro != "auto" and training.batch // execution.ranks % micro:
             raise ValueError(

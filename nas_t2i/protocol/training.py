@@ -77,7 +77,11 @@ class Execution(Part):
     )
     gradient_checkpointing: bool = False
     channels_last: bool = False
-    compile: bool = Field(default=False, description="torch.compile the denoiser")
+    compile: Literal[False, True, "reduce-overhead"] = Field(
+        default=False,
+        description="torch.compile the denoiser; reduce-overhead: in torch's mode of that name, "
+        "which replays its kernels as CUDA graphs: small proxies on a GPU",
+    )
     warm_start: bool = Field(
         default=True,
         description="fork trials from a process that has imported what they need; only those of "

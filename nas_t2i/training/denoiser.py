@@ -33,6 +33,7 @@ class Denoiser(nn.Module):
         self._channels = latent_channels
         self._bf16 = precision == "bf16"
         self._memory_format = torch.contiguous_format
+        self._replayed = False  # from a CUDA graph
 
     def forward(self, x: Tensor, t: Tensor, text: Tensor) -> Tensor:
         """Predict (N, C, H, W) float32 at latents `x`, (N,) steps `t`, (N, tokens, width) text."""
@@ -41,7 +42,8 @@ class Denoiser(nn.Module):
             out = self._call(self.model, x, t, text)
         # PixArt's other channels are a learned variance, which this objective does not train.
         prediction: Tensor = out[:, : self._channels].float()
-        return prediction
+        # A graph's next replay writes over what it gave.
+        return prediction.clone() if self._replayed else prediction
 
     def prepare(self, execution: Execution) -> None:
         """Apply the execution's speed and memory options; the results differ by rounding only."""
@@ -49,7 +51,10 @@ class Denoiser(nn.Module):
             self.model.enable_gradient_checkpointing()  # type: ignore[operator]
         if execution.channels_last:
             self._memory_format = torch.channels_last
-        if execution.compile:
+        if execution.compile == "reduce-overhead":
+            self.model.compile(mode=execution.compile)
+            self._replayed = True
+        elif execution.compile:
             self.model.compile()
 
 

@@ -94,10 +94,19 @@ class Engine(Generic[ModelT]):
         # ZeRO needs it to find its gradients.
         self._engine.enable_backward_allreduce = ranks.size > 1 or self._stage > 0
         self._adam, self._grad_clip = optimizer, training.optimizer.grad_clip
+        replayed = execution.compile == "reduce-overhead" and training.batch // ranks.size > micro
+        self._gradients = [torch.zeros_like(weight) for weight in self._weights if replayed]
+        self._begun = False  # a step, of whose micro-batches the last is not done
         self.module: nn.Module = self._engine
 
     def backward(self, loss: Tensor) -> None:
         """Accumulate the gradients of one micro-batch's mean loss (a scalar)."""
+        if self._gradients and not self._begun:
+            # Torch would accumulate in a CUDA graph's memory, which its next replay writes over.
+            torch._foreach_zero_(self._gradients)
+            for weight, gradient in zip(self._weights, self._gradients, strict=True):
+                weight.grad = gradient
+        self._begun = True
         self._engine.backward(loss)
 
     def step(self) -> Tensor:
@@ -106,15 +115,16 @@ class Engine(Generic[ModelT]):
         Returns the gradient norm of the whole model, before clipping, a scalar on the device; it
         is infinite or NaN where a gradient was not finite.
         """
+        self._begun = False
         if self._stage == 0:
             norm = nn.utils.clip_grad_norm_(self._weights, self._grad_clip or math.inf)
             self._engine.step()
             return norm
         self._engine.step()
-        # ZeRO leaves out a step whose gradients are not finite.
+        # ZeRO leaves out a step whose gradients are not finite, for which it waits for the device.
         overflow = self._engine.optimizer.overflow
-        whole = math.inf if overflow else float(self._engine.get_global_grad_norm())
-        return torch.tensor(whole, device=self._ranks.device)
+        whole = math.inf if overflow else self._engine.get_global_grad_norm()
+        return torch.as_tensor(whole, dtype=torch.float32, device=self._ranks.device)
 
     def micro_step(self) -> None:
         """Tell the engine that a micro-batch before the last one is done."""

@@ -80,6 +80,8 @@ class Trainer:
         self._average = [shard.clone() for shard in averaged]
         self._losses: list[float] = []  # since the last rung
         self._unread: _Taken | None = None
+        # A device's queue must not run dry: there, a step is read while the next one computes.
+        self._reads_late = ranks.device.type != "cpu"
         in_memory = isinstance(budget.data, ShapesData) and ranks.device.type == "cpu"
         self._batches = self._make_batches if in_memory else Ahead(self._make_batches, ranks.device)
 
@@ -98,8 +100,7 @@ class Trainer:
             self.step += 1
             self._settle()
             self._unread = taken
-            # A device's queue must not run dry: there, a step is read while the next one computes.
-            if self.ranks.device.type == "cpu" or self.step == step:
+            if not self._reads_late or self.step == step:
                 self._settle()
             self.seconds = before + time.perf_counter() - begin
             after_step(self.step, self._losses[-1] if self._losses else math.nan)

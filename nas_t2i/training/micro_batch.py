@@ -136,13 +136,14 @@ class _Step:
     def __init__(self, budget: Budget, arch: Arch) -> None:
         self._geometry = latent_geometry(budget)
         self._device = torch.device(budget.training.device)
-        model = build_denoiser(
-            arch,
-            latent_size=self._geometry.size,
-            latent_channels=self._geometry.channels,
-            seed=0,
-            precision=budget.training.precision,
-        )
+        with self._device:  # to draw billions of weights takes a CPU a minute
+            model = build_denoiser(
+                arch,
+                latent_size=self._geometry.size,
+                latent_channels=self._geometry.channels,
+                seed=0,
+                precision=budget.training.precision,
+            )
         # Compiling takes minutes and little memory away.
         model.prepare(budget.execution.model_copy(update={"compile": False}))
         self._model = model.to(self._device)

@@ -17,6 +17,9 @@ class Ranks:
     rank: int
     size: int
     device: torch.device
+    # What plain values pass over where there are several: between hosts. Over NCCL, the host of
+    # each rank would wait for its device.
+    hosts: distributed.ProcessGroup | None = None
 
     @classmethod
     def alone(cls, device: str = "cpu") -> Ranks:
@@ -51,7 +54,7 @@ class Ranks:
         if self.size == 1:
             return value
         box = [value]
-        distributed.broadcast_object_list(box, src=0, device=self.device)
+        distributed.broadcast_object_list(box, src=0, group=self.hosts)
         return box[0]
 
     def gather(self, value: Any) -> list[Any]:
@@ -59,7 +62,7 @@ class Ranks:
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
-        distributed.all_gather_object(values, value)
+        distributed.all_gather_object(values, value, group=self.hosts)
         return values
 
     def wait(self) -> None:
@@ -94,4 +97,6 @@ def join_ranks(device: str) -> Ranks:
             distributed.init_process_group(backend, store=store, rank=0, world_size=1)
         else:
             distributed.init_process_group(backend, init_method="env://")
-    return Ranks(rank, size, chosen)
+    hosts = distributed.new_group(backend="gloo") if size > 1 else None
+    assert not isinstance(hosts, int)  # as it is for who is not in the group
+    return Ranks(rank, size, chosen, hosts)

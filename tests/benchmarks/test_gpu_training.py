@@ -30,6 +30,8 @@ def options(**changes) -> argparse.Namespace:
         "warm_up": 1,
         "steps": 1,
         "matmul": 64,
+        "contenders": ["ours", "bare", "example"],
+        "side_by_side": 2,
     }
     return argparse.Namespace(**given | changes)
 
@@ -64,9 +66,9 @@ def test_each_contender_trains_all_weights(name):
     budget = budget.model_copy(update={"training": training})
     feed = CachedTensors(torch.randn(4, 4, 8, 8), torch.randn(4, 77, 1024))
     arch = Watched(resolve_arch(TINY).arch)
-    step = gpu_training.CONTENDERS[name](arch, budget, feed, 2)
+    take = gpu_training.CONTENDERS[name](arch, budget, feed, 2)
     before = [weight.detach().clone() for weight in arch.model.parameters()]
-    step()
+    take(1)
     after = list(arch.model.parameters())
     assert not any(torch.equal(old, new) for old, new in zip(before, after, strict=True))
 
@@ -74,10 +76,41 @@ def test_each_contender_trains_all_weights(name):
 def test_a_measurement():
     import gpu_training
 
-    found = gpu_training.measure("bare", options())
-    assert found["rate"] > 0
+    waited = []
+    found = gpu_training.measure("bare", options(), lambda: waited.append("warm"))
+    assert waited == ["warm"]
+    assert found["seconds"] > 0
     assert found["peak"] > 2**20
     assert gpu_training.measure_matmul(options())["rate"] > 1e6
+
+
+def test_what_ours_reads_is_timed_by_part():
+    import gpu_training
+
+    found = gpu_training.measure_batches(options(batch=64, micro_batch="32"))
+    assert 0 < found["time steps"] < found["all"]
+    assert 0 < found["noise"] < found["all"]
+
+
+def test_contenders_differ_in_how_they_are_compiled():
+    import gpu_training
+
+    def compiled(name, **changes):
+        return gpu_training.make_budget(options(**changes), 2, name).execution.compile
+
+    assert (compiled("ours", compile=True), compiled("ours")) == (True, False)
+    assert (compiled("graphs"), compiled("eager", compile=True)) == ("reduce-overhead", False)
+
+
+def test_the_rate_of_several_is_of_their_images_together(monkeypatch):
+    import gpu_training
+
+    rows = [{"seconds": 2.0, "peak": 3.0}, {"seconds": 4.0, "peak": 5.0}]
+    monkeypatch.setattr(gpu_training, "in_own_processes", lambda *given: rows[: given[3]])
+    at_once = gpu_training.measure_once("shared", TINY, 2, options(steps=6))
+    assert at_once == {"rate": 2 * 4 * 6 / 4.0, "peak": 8.0}
+    alone = gpu_training.measure_once("ours", TINY, 2, options(steps=6))
+    assert alone == {"rate": 4 * 6 / 2.0, "peak": 3.0}
 
 
 def test_the_micro_batch_is_the_one_that_a_trial_finds():
@@ -102,12 +135,14 @@ def test_without_a_gpu_it_says_so(monkeypatch, capsys):
 def test_the_whole_on_a_cpu(monkeypatch, capsys):
     import gpu_training
 
-    monkeypatch.setattr(sys, "argv", ["gpu_training.py", *ON_CPU])
+    names = ["ours", "eager", "shared", "bare", "example"]
+    given = [*ON_CPU, "--side-by-side", "2", "--contenders", *names]
+    monkeypatch.setattr(sys, "argv", ["gpu_training.py", *given])
     gpu_training.main()
     printed = capsys.readouterr().out
     assert "not measured" not in printed
-    rows = [line.split() for line in printed.splitlines()[-3:]]
-    assert [row[0] for row in rows] == ["ours", "bare", "example"]
+    rows = [line.split() for line in printed.splitlines()[-5:]]
+    assert [row[0] for row in rows] == names
     assert rows[0][5] == "1.000x"
 
 
@@ -119,7 +154,8 @@ def test_a_contender_that_fails_is_told_of_and_left_out(monkeypatch, capsys):
     def measured(kind, *_):
         return {"rate": rates[kind], "peak": 2.0**30} if kind in rates else None
 
-    monkeypatch.setattr(gpu_training, "in_own_process", measured)
+    monkeypatch.setattr(gpu_training, "in_own_processes", lambda *_: [])
+    monkeypatch.setattr(gpu_training, "measure_once", measured)
     monkeypatch.setattr(sys, "argv", ["gpu_training.py", *ON_CPU])
     gpu_training.main()
     ours, bare = (line.split() for line in capsys.readouterr().out.splitlines()[-2:])
@@ -133,5 +169,5 @@ def test_why_a_contender_failed(monkeypatch, capsys):
     import gpu_training
 
     monkeypatch.setattr(sys, "argv", ["gpu_training.py", *ON_CPU, "--batch", "many"])
-    assert gpu_training.in_own_process("bare", TINY, 2) is None
+    assert gpu_training.in_own_processes("bare", TINY, 2, 2) == []
     assert "bare: not measured: gpu_training.py: error: argument --batch" in capsys.readouterr().out

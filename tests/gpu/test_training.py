@@ -20,7 +20,8 @@ pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]
 def train(steps=3, execution=None, **training):
     """Train a tiny model on noise; return the trainer and the loss of each step."""
     budget = tiny_budget(steps, execution, device="cuda", **training)
-    trainer = trainer_on(NoiseFeed(0), budget, join_ranks("cuda"))
+    micro = budget.execution.micro_batch
+    trainer = trainer_on(NoiseFeed(0), budget, join_ranks("cuda"), micro_batch=micro)
     losses = []
     for step in range(1, steps + 1):  # one at a time: within a run, losses are told a step late
         trainer.train_to(step, lambda _, loss: losses.append(loss))
@@ -58,6 +59,37 @@ def test_a_compiled_model_takes_the_same_steps():
     _, compiled = train(precision="bf16", execution={"compile": True})
     assert all(map(math.isfinite, compiled))
     assert compiled == pytest.approx(eager, rel=0.05)
+
+
+@pytest.mark.parametrize("micro_batch", [4, 2])
+def test_cuda_graphs_take_the_same_steps_and_are_averaged_and_sampled_from(micro_batch):
+    execution = {"micro_batch": micro_batch, "compile": "reduce-overhead"}
+    _, eager = train(6, precision="bf16", execution={"micro_batch": micro_batch})
+    trainer, replayed = train(6, precision="bf16", execution=execution)
+    assert replayed == pytest.approx(eager, rel=0.05)
+    inputs = torch.randn(2, 12, 8, 8), torch.zeros(2, dtype=torch.int64), torch.zeros(2, 12, 64)
+    inputs = tuple(value.cuda() for value in inputs)
+    with trainer.averaged_weights() as averaged, torch.inference_mode():
+        # The third call replays what the second recorded: what the first gave must stay.
+        given = [averaged(*inputs) for _ in range(3)]
+        without = averaged.model.forward(
+            inputs[0], timestep=inputs[1], encoder_hidden_states=inputs[2], return_dict=False
+        )[0]
+    for prediction in given:
+        torch.testing.assert_close(prediction, without, rtol=0.05, atol=0.05)
+    trainer.train_to(7, lambda *_: None)
+
+
+@pytest.mark.parametrize("execution", [{}, {"compile": True}, {"compile": "reduce-overhead"}])
+def test_the_host_waits_for_no_step_while_it_trains(execution):
+    trainer, _ = train(4, execution=execution)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        trainer._take_step()
+        trainer._update_average()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_a_device_short_of_memory_gets_a_smaller_micro_batch(tmp_path):

@@ -75,6 +75,11 @@ def test_a_budget_survives_the_round_trip_through_json():
         ),
         (
             "micro_batch: 32",
+            "compile: reduce_overhead",
+            r"compile: got \"reduce_overhead\"; expected .*; did you mean 'reduce-overhead'",
+        ),
+        (
+            "micro_batch: 32",
             "offload: {optimiser: {}}",
             r"offload of \['optimiser'\]; expected 'opt",
         ),
@@ -169,6 +174,11 @@ def test_the_paper_s_ablations_are_other_budgets_and_a_cache_elsewhere_is_not(tm
             "aesthetic >= 5",
             "aesthetic => 5",
             r"b\.yaml:\d+:\d+: data\.filters\[1\]\.keep: in 'aesthetic => 5' at column 11: invalid",
+        ),
+        (
+            "compile: true",
+            "compile: reduce-overhead",
+            r"execution: got compile 'reduce-overhead' with ZeRO stage 1; expected training\.zero",
         ),
         ("posterior: sample", "posterior: mode", "posterior: got \"mode\"; expected 'sample' or"),
     ],

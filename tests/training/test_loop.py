@@ -3,6 +3,7 @@ from copy import deepcopy
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nas_t2i.errors import StorageError
 from nas_t2i.training.denoiser import build_denoiser
@@ -95,6 +96,79 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(cache_dir):
         next(trainer.denoiser.parameters()).fill_(math.nan)
     with pytest.raises(DivergedError, match="step 3; last finite loss 0"):
         train(trainer, 4)
+
+
+def test_steps_read_late_as_on_a_gpu_are_the_same_and_all_read_at_the_end(cache_dir):
+    budget = tiny_budget(4)
+    plain, late = tiny_trainer(cache_dir, budget), tiny_trainer(cache_dir, budget)
+    late._reads_late = True
+    losses, told = train(plain, 4), train(late, 4)
+    assert math.isnan(told[0])
+    assert told[1:3] == losses[:2] and told[3] == losses[3]
+    assert late.take_mean_loss() == plain.take_mean_loss()
+
+
+def test_a_loss_that_is_not_finite_is_told_a_step_late_at_most_and_saved_never(cache_dir):
+    trainer = tiny_trainer(cache_dir, tiny_budget(6))
+    trainer._reads_late = True
+    train(trainer, 2)
+    with torch.no_grad():
+        next(trainer.denoiser.parameters()).fill_(math.nan)
+    done = []
+    with pytest.raises(DivergedError, match="step 3; last finite loss 0"):
+        trainer.train_to(6, lambda step, _: done.append(step))
+    assert done == [3]
+
+    trainer = tiny_trainer(cache_dir, tiny_budget(6))
+    trainer._reads_late = True
+    with torch.no_grad():
+        next(trainer.denoiser.parameters()).fill_(math.nan)
+    with pytest.raises(DivergedError, match="step 1; last finite loss nan"):
+        trainer.train_to(6, lambda *_: trainer.state_dict())
+    assert trainer.step == 1
+
+
+class Calls(TorchDispatchMode):
+    """Notes the name of each operation that torch is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(func._schema.name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("family", ["unet", "pixart"])
+def test_a_step_reads_nothing_from_its_device(family, cache_dir):
+    # Any of these would make the host wait for a GPU, of DeepSpeed's or of our own.
+    reads = {"aten::_local_scalar_dense", "aten::is_nonzero", "aten::nonzero", "aten::equal"}
+    trainer = tiny_trainer(cache_dir, tiny_budget(3), family=family, micro_batch=2)
+    train(trainer, 1)
+    with Calls() as calls:
+        trainer._take_step()
+        trainer._update_average()
+    assert "aten::_fused_adamw_" in calls.names
+    assert not reads & set(calls.names)
+    with Calls() as calls:
+        float(torch.ones(1))
+    assert reads & set(calls.names)
+
+
+def test_cuda_graphs_get_a_mode_of_compiling_and_gradients_of_their_own(cache_dir, monkeypatch):
+    # On a CPU there are none: what is left to see is what torch is asked for, and that gradients
+    # which begin at zero in memory of their own come to the same.
+    asked = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda _, **how: asked.append(how))
+    plain = tiny_trainer(cache_dir, tiny_budget(3, {"micro_batch": 2}), micro_batch=2)
+    assert asked == []
+    replayed = tiny_budget(3, {"micro_batch": 2, "compile": "reduce-overhead"})
+    other = tiny_trainer(cache_dir, replayed, micro_batch=2)
+    assert asked == [{"mode": "reduce-overhead"}]
+    assert train(other, 3) == train(plain, 3)
+    tiny_trainer(cache_dir, tiny_budget(1, {"compile": True}))
+    assert asked[1:] == [{}]
 
 
 def test_a_pure_transformer_trains_too(cache_dir):
