@@ -59,7 +59,8 @@ def nas_t2i(folder, *arguments):
 
 
 def search(study):
-    return ("search", "space.yaml", "--budget", "budget.yaml", "--study", study, "--trials", "1")
+    files = ("space.yaml", "--budget", "budget.yaml")
+    return ("search", *files, "--study", study, "--trials", "1", "--no-reuse")
 
 
 def curve_and_weights(folder, study):

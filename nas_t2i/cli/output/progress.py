@@ -111,12 +111,13 @@ class Progress:
         row.step, row.seconds = point.step, point.seconds
         if seed in candidate.reused:
             self._saved[(*candidate.key, seed)] = point.seconds + point.evaluation_seconds
-        if self._race is not None and seed not in candidate.reused:
+        if self._race is not None:
             earlier = [by[seed] for by in candidate.points.values() if seed in by]
             earlier = [p for p in earlier if p.step < point.step]
+            seconds = point.seconds - max((p.seconds for p in earlier), default=0.0)
             self._race.trained(
                 point.step - max((p.step for p in earlier), default=0),
-                point.seconds - max((p.seconds for p in earlier), default=0.0),
+                0.0 if seed in candidate.reused else seconds,
             )
         shown = [point.signals[name] for name in _SHOWN_SIGNALS if name in point.signals]
         told = [f"{display_name(signal.name)} {_with_error(signal)}" for signal in shown]
@@ -148,7 +149,7 @@ class Progress:
         row = self._rows.pop((*candidate.key, seed))
         self._count(candidate)
         origin = candidate.reused.get(seed)
-        if origin is None and end.state is not TrialState.INTERRUPTED:
+        if end.state is not TrialState.INTERRUPTED:
             self._trial_seconds.append(time.monotonic() - row.since)
         told = (end.state.value, end.reason)
         if self._race is not None and end.state is TrialState.STOPPED:

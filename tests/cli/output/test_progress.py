@@ -13,7 +13,7 @@ from nas_t2i.arch.space import load_space
 from nas_t2i.cli.output.progress import Progress
 from nas_t2i.cli.output.race_status import RaceStatus
 from nas_t2i.protocol.budget import Budget, load_budget
-from nas_t2i.records import EndEvent, TrialState
+from nas_t2i.records import EndEvent, Reused, TrialState
 from nas_t2i.search.candidates import Candidate
 from nas_t2i.search.racing.ledger import Piece, Standing
 from nas_t2i.search.session import SearchRequest
@@ -194,3 +194,19 @@ def test_the_time_left_of_a_race_counts_steps_and_pieces(tmp_path: Path) -> None
     # beside their 4 s of training, ten pieces took 2 s each.
     assert race._parallel == 2
     assert race.eta(30.0, 0) == pytest.approx((360 + (10 + 3200 / 360) * 2) / 2)
+
+
+def test_what_is_reused_says_so_and_costs_no_time(tmp_path: Path) -> None:
+    budget = load_budget(ROOT / "budgets/embedded.yaml")
+    progress, (first, other) = search(tmp_path, budget, "SDXL-TD2", "SDXL-TD4_4")
+    for tried in (first, other):
+        progress.started(tried, 0)
+    origin = Reused(study="before", path="before/trials/x", git_revision="")
+    first.reused[0] = origin
+    progress.reached_rung(first, 0, point(budget.rungs[0], [0.4, 0.6]))
+    progress.reached_rung(first, 0, point(budget.rungs[-1], [0.4, 0.6]))
+    for tried in (first, other):
+        tried.ends[0] = EndEvent(state=TrialState.COMPLETE)
+        progress.ended(tried, 0, tried.ends[0])
+    assert "SDXL-TD2 seed 0: complete, reused from before" in text_of(progress.console)
+    assert ", 1 of them reused from other studies (49s saved); leaderboard" in progress.summary()
