@@ -1,13 +1,29 @@
-"""Hard bounds on size and compute."""
+"""Bounds on size and compute: hard ones, and soft ones that a sampler is told of."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Self
+from typing import Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nas_t2i.records import Profile
+
+
+class Sized(Protocol):
+    """What has the sizes that limits are on, such as a `Profile`."""
+
+    @property
+    def params(self) -> int:
+        """Parameters."""
+
+    @property
+    def gmacs(self) -> float:
+        """1e9 multiply-adds of one forward pass at batch 1."""
+
+    @property
+    def attention_share(self) -> float:
+        """Attention's share of the GMACs, 0 to 1."""
 
 
 class Bound(BaseModel):
@@ -17,6 +33,11 @@ class Bound(BaseModel):
 
     min: float | None = Field(default=None, ge=0, description="least value allowed")
     max: float | None = Field(default=None, ge=0, description="greatest value allowed")
+    soft: bool = Field(
+        default=False,
+        exclude_if=lambda soft: not soft,
+        description="what is beyond may be tried; the sampler is told by how much it is",
+    )
 
     @model_validator(mode="after")
     def _one_at_least_in_order(self) -> Self:
@@ -46,14 +67,31 @@ class Limits(BaseModel):
     attention_share: Share | None = Field(default=None, description="attention GMACs / GMACs")
 
     def items(self) -> Iterator[tuple[str, Bound]]:
-        """Yield (profile field, its bound) of what is bounded."""
+        """Yield (profile field, its bound) of what nobody may be beyond."""
+        return ((name, bound) for name, bound in self._all() if not bound.soft)
+
+    def soft(self) -> Iterator[tuple[str, Bound]]:
+        """Yield (profile field, its bound) of what is better not exceeded."""
+        return ((name, bound) for name, bound in self._all() if bound.soft)
+
+    def _all(self) -> Iterator[tuple[str, Bound]]:
         for name in ("params", "gmacs", "attention_share"):
             bound = getattr(self, name)
             if bound is not None:
                 yield name, bound
 
+    def excess(self, size: Sized) -> dict[str, float]:
+        """Return how far `size` is beyond each soft bound, as a share of it; 0 or less: within."""
+        found = {}
+        for name, bound in self.soft():
+            value = getattr(size, name)
+            sides = [] if bound.max is None else [(value - bound.max) / (bound.max or 1)]
+            sides += [] if bound.min is None else [(bound.min - value) / (bound.min or 1)]
+            found[name] = max(sides)
+        return found
+
     def check(self, profile: Profile) -> str | None:
-        """Return why `profile` is outside the limits, or None if it is inside."""
+        """Return why `profile` is outside the hard limits, or None if it is inside."""
         for name, bound in self.items():
             value = getattr(profile, name)
             if bound.max is not None and value > bound.max:

@@ -48,7 +48,7 @@ class SpaceKeys(BaseModel):
         default_factory=list, description="architectures that are always evaluated"
     )
     limits: Limits = Field(
-        default_factory=Limits, description="hard bounds, checked before anything is built"
+        default_factory=Limits, description="bounds, the hard ones checked before anything is built"
     )
 
 

@@ -218,6 +218,7 @@ def _search_here(request: SearchRequest, trackers: Sequence[tuple[str, str]]) ->
     """Run the search with a display, trackers beside it; return the exit status."""
     from nas_t2i.cli.output.progress import Progress
     from nas_t2i.records import TrialState
+    from nas_t2i.results.beyond import mark_beyond
     from nas_t2i.results.exports import render_leaderboard, write_leaderboard
     from nas_t2i.results.fronts.front import with_front
     from nas_t2i.results.fronts.wording import front_notes
@@ -226,7 +227,7 @@ def _search_here(request: SearchRequest, trackers: Sequence[tuple[str, str]]) ->
     from nas_t2i.search.driver import Listener
     from nas_t2i.search.leaving import TerminatedError
     from nas_t2i.search.session import run_search
-    from nas_t2i.store import read_study, read_trials
+    from nas_t2i.store import read_contents
     from nas_t2i.tracking.beside import Beside
 
     console, errors = Console(), Console(stderr=True, soft_wrap=True)
@@ -261,13 +262,14 @@ def _search_here(request: SearchRequest, trackers: Sequence[tuple[str, str]]) ->
         if progress is not None:
             progress.end()
             write_leaderboard(request.folder)
-    trials = read_trials(request.folder)
+    study = read_contents(request.folder)
+    trials = study.trials
     notes: list[str] = []
-    rows = rank_trials(trials)
+    rows = mark_beyond(rank_trials(trials), [study])
     if (cost := _cost_sought(request)) is not None:
         front = with_front(rows, trials, cost)
         rows, notes = front.rows, front_notes(front)
-    render_leaderboard(rows, console, study=read_study(request.folder), notes=notes)
+    render_leaderboard(rows, console, study=study.record, notes=notes)
     _write_report(request, console)
     assert progress is not None
     console.print(progress.summary(), highlight=False, markup=False, soft_wrap=True)

@@ -14,6 +14,7 @@ from rich.text import Text
 from nas_t2i.errors import named, number_of
 from nas_t2i.files import write_atomically
 from nas_t2i.records import StudyRecord, TrialState
+from nas_t2i.results.beyond import mark_beyond
 from nas_t2i.results.leaderboard import LeaderboardRow, rank_trials
 from nas_t2i.results.metrics import display_name
 from nas_t2i.results.tabular import additional_metrics, parameter, parameters, to_csv, to_json
@@ -70,7 +71,7 @@ def write_leaderboard(folder: str | Path) -> list[LeaderboardRow]:
         StorageError: a file can't be written.
     """
     study = read_contents(folder)
-    rows = rank_trials(study.trials)
+    rows = mark_beyond(rank_trials(study.trials), [study])
     for kind in FORMATS:
         write_atomically(study.folder / f"leaderboard.{kind}", export(rows, kind, studies=[study]))
     return rows
@@ -331,6 +332,11 @@ def _notes(rows: Sequence[LeaderboardRow], study: StudyRecord | None) -> list[st
         notes.append(
             f"* reused: {trials} trained in {origins}, not here; compute and s are theirs."
         )
+    notes += [
+        f"#{r.rank} {r.name}: beyond the soft {' and '.join(r.beyond)} limit"
+        for r in rows
+        if r.beyond
+    ]
     notes += [f"#{row.rank} {row.name}: {_shortened(row.reason)}" for row in rows if _is_shown(row)]
     return notes
 

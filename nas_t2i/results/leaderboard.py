@@ -104,6 +104,8 @@ class LeaderboardRow(BaseModel):
     signature: str
     reused: dict[int, str] = Field(default_factory=dict)
     """By seed, the study that trained it, where `study` used its record instead."""
+    beyond: list[str] = Field(default_factory=list)
+    """The soft limits of its study's space that it exceeds."""
     expected_score: float | None
     """Expectation at the last rung on record, over seeds: what is ranked by. None: no record."""
     expected_low: float | None

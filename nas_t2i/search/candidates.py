@@ -272,6 +272,7 @@ class Proposals:
     def _keep(self, draft: Draft, candidate: Candidate) -> Candidate:
         known: dict[str, Any] = {"name": candidate.name, "arch": candidate.arch.canonical()}
         known |= candidate.sizes
+        draft.beyond(self._space.limits.excess(candidate.profile))
         candidate.optuna_number = self._study.keep(draft, **known)
         return candidate
 

@@ -8,13 +8,14 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import optuna
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.storages.journal._storage import JournalOperation
+from optuna.trial import FrozenTrial
 
 from nas_t2i.errors import MissingExtraError, StorageError, Where
 from nas_t2i.files import json_object, read_bytes, record_error, repair_torn_tail
@@ -23,6 +24,7 @@ from nas_t2i.untrusted.redact import HIDDEN, redacted
 T = TypeVar("T")
 Say = Callable[[str], None]
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 60.0
+GENERATION = ":generation"  # how what a genetic sampler notes on a trial ends
 _GRACE_SECONDS = 30  # after which Optuna takes a journal's lock for one that was left behind
 _LOST = {"OperationalError", "InterfaceError", "InternalError", "PendingRollbackError"}
 _LOST |= {"TimeoutError", "DisconnectionError", "StorageInternalError"}
@@ -103,6 +105,22 @@ class _SpokenLock(JournalFileSymlinkLock):  # type: ignore[misc]
                 f"it was killed; if nothing happens for {_GRACE_SECONDS} s it is removed"
             )
         return bool(super().acquire())
+
+
+class DraftStorage:
+    """A storage in which a draft is no trial: of what a sampler notes on it, little is kept."""
+
+    def __init__(self, storage: Any, draft: FrozenTrial) -> None:
+        self._storage, self._draft = storage, draft
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    def set_trial_system_attr(self, _: int, key: str, value: Any) -> None:
+        """Keep the generation that a genetic sampler notes."""
+        # Without its generation a genetic sampler would take every trial for one of the first.
+        if key.endswith(GENERATION):
+            self._draft.system_attrs[key] = value
 
 
 class Patience:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,13 @@ from optuna.trial import TrialState as OptunaState
 
 from nas_t2i.errors import MissingExtraError, StorageError, UserError
 from nas_t2i.protocol.evaluation import Better
-from nas_t2i.search.storage import Patience, open_storage, readable_storage_errors
+from nas_t2i.search.storage import (
+    GENERATION,
+    DraftStorage,
+    Patience,
+    open_storage,
+    readable_storage_errors,
+)
 from nas_t2i.streams import derive_seed
 from nas_t2i.untrusted.redact import redacted
 
@@ -44,7 +51,7 @@ MEASURED_IN = "measured_in"  # the trial's attribute that names the study it was
 _OWNER = "nas_t2i"  # the study's attribute that says whose it is
 _ARCHITECTURE = "architecture"  # how the study's attributes of architectures begin
 _REJECTED = "rejected"  # the trial's attribute that says why it was not tried
-_GENERATION = ":generation"  # how what a genetic sampler notes on a trial ends
+_KEPT = re.compile(f"{GENERATION}$|^constraints:")  # of what Optuna notes on a trial
 _INSTEAD_OF = "instead_of"  # the trial's attribute that names the one it stands for
 
 
@@ -88,6 +95,15 @@ class Draft:
     problem: str = ""
     """Why nothing could be made of it."""
 
+    def beyond(self, excess: Mapping[str, float]) -> Draft:
+        """Note by how much it is beyond each soft limit, of the same ones for every draft.
+
+        Optuna's TPE, GP, NSGA-II and NSGA-III prefer what is within: at 0 or less.
+        """
+        for name, value in excess.items():
+            self.trial.set_constraint(name, value)
+        return self
+
 
 class _Suggest:
     """Lets a sampler choose the labels of a search space."""
@@ -116,21 +132,6 @@ class _Suggest:
         if name in self._relative:
             return self._relative[name]
         return self._study.sampler.sample_independent(self._study, self._trial, name, distribution)
-
-
-class _DraftStorage:
-    """A storage in which a draft is no trial: of what a sampler notes on it, little is kept."""
-
-    def __init__(self, storage: Any, draft: FrozenTrial) -> None:
-        self._storage, self._draft = storage, draft
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._storage, name)
-
-    def set_trial_system_attr(self, _: int, key: str, value: Any) -> None:
-        # Without its generation a genetic sampler would take every trial for one of the first.
-        if key.endswith(_GENERATION):
-            self._draft.system_attrs[key] = value
 
 
 class OptunaStudy:
@@ -209,7 +210,7 @@ class OptunaStudy:
         trials = self._trials()
         draft = Draft(_frozen(len(trials)))
         study = copy.copy(self._study)
-        study._storage = _DraftStorage(self._storage, draft.trial)
+        study._storage = DraftStorage(self._storage, draft.trial)
         # A sampler of its own per trial, seeded by how many there were: a study that is resumed
         # proposes what it would have proposed, and never its first trials again.
         study.sampler = self._make_sampler(sum(_INSTEAD_OF not in t.user_attrs for t in trials))
@@ -268,9 +269,7 @@ class OptunaStudy:
             self._study.tell(number, state=OptunaState.FAIL)
         place = _frozen(len(self._trials()))
         place.params, place.distributions = dict(trial.params), dict(trial.distributions)
-        place.system_attrs = {
-            k: v for k, v in trial.system_attrs.items() if k.endswith(_GENERATION)
-        }
+        place.system_attrs = {k: v for k, v in trial.system_attrs.items() if _KEPT.search(k)}
         told = trial.user_attrs | dict(outcome.attributes) | {_INSTEAD_OF: number}
         return self._create(place, _STATES[outcome.state], told, outcome=outcome)
 

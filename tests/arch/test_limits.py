@@ -216,3 +216,22 @@ def test_an_included_architecture_outside_the_limits_is_an_error() -> None:
         "included entries within the limits"
     )
     assert check_reachable(space_of(text.replace("1.0e+6", "2.0e+6")), MadeUp()) == ""
+
+
+def test_a_soft_limit_keeps_nobody_out_and_says_by_how_much_it_is_exceeded() -> None:
+    text = SPACE + "limits: {gmacs: {min: 10, max: 100, soft: true}, params: {max: 2.0e9}}\n"
+    space = space_of(text)
+    arch = next(iter(space.enumerate()))
+    for gmacs, excess in ((150.0, 0.5), (100.0, 0.0), (5.0, 0.5), (55.0, -0.45)):
+        size = made_up(arch, params=1, gmacs=gmacs, share=0.5)
+        assert space.limits.check(size) is None
+        assert space.limits.excess(size) == pytest.approx({"gmacs": excess})
+    assert [name for name, _ in space.limits.items()] == ["params"]
+    big = made_up(arch, params=3_000_000_000, gmacs=50.0, share=0.5)
+    assert "params 3,000,000,000 is above" in str(space.limits.check(big))
+    hard = space_of(text.replace(", soft: true", ""))
+    assert hard.space_id != space.space_id
+    assert hard.space_id == space_of(text.replace("soft: true", "soft: false")).space_id
+    assert hard.limits.excess(big) == {}
+    beyond_all = space_of(SPACE + "limits: {gmacs: {max: 0.001, soft: true}}\n")
+    assert check_reachable(beyond_all, lambda one: made_up(one, params=1, gmacs=9.0, share=0)) == ""

@@ -395,3 +395,25 @@ def test_a_study_in_memory_proposes_what_one_on_disk_does(tmp_path):
     on_disk = open_study(f"journal:{tmp_path / 's.journal'}")
     in_memory = open_study("")
     assert run(on_disk, 14) == run(in_memory, 14)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
+def test_a_sampler_that_is_told_who_is_beyond_a_soft_limit_prefers_the_others(url, sampler):
+    options = {"population_size": 8} if sampler == "nsga2" else {}
+
+    def proposed(place: str, told: bool) -> float:
+        study = open_study(place, sampler=sampler, **options)
+        sums = []
+        for _ in range(40):
+            draft = study.draft(draw)
+            sums.append(sum(draft.made))
+            if told:
+                draft.beyond({"sum": (sums[-1] - 6) / 6})
+            number = study.keep(draft)
+            study.agree(number, complete(draft.made))
+        again = study.agree(number, Outcome("complete", 0.5, {}))  # another takes its place
+        held = study._study.get_trials(deepcopy=False)[again]
+        assert held.constraints == ({"sum": pytest.approx((sums[-1] - 6) / 6)} if told else {})
+        return sum(one > 6 for one in sums[20:]) / 20
+
+    assert proposed(url, told=True) < 0.6 * proposed("", told=False)  # more is better

@@ -13,6 +13,7 @@ import typer
 from nas_t2i.cli.output.console import Console
 from nas_t2i.errors import RecordError, UserError
 from nas_t2i.files import write_atomically
+from nas_t2i.results.beyond import mark_beyond
 from nas_t2i.results.exports import FORMATS, Format, export, render_leaderboard, to_markdown
 from nas_t2i.results.fronts.course import course
 from nas_t2i.results.fronts.front import FrontCost, read_limits, read_reference, with_front
@@ -216,7 +217,7 @@ def _asked(
 def _table(studies: Sequence[Study], sort: str, asked: _Asked | None) -> _Table:
     """Rank studies; with a front its probable members, or all that is within the limits."""
     trials = [trial for study in studies for trial in study.trials]
-    rows = rank_trials(trials)
+    rows = mark_beyond(rank_trials(trials), studies)
     if asked is None:
         return _Table(studies, sort_rows(rows, sort))
     front = with_front(

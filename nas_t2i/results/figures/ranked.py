@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nas_t2i.errors import IncomparableError
 from nas_t2i.records import TrialRecord
+from nas_t2i.results.beyond import mark_beyond
 from nas_t2i.results.entries import (
     BROKEN,
     Entry,
@@ -109,7 +110,8 @@ def ranked(studies: Sequence[Study]) -> RankedStudies:
             f"studies of different budgets can't stand in one ranking: {one} (study {a}) and "
             f"{other} (study {b})"
         )
-    return RankedStudies(tuple(studies), tuple(rank_trials(t for s in studies for t in s.trials)))
+    rows = rank_trials(trial for study in studies for trial in study.trials)
+    return RankedStudies(tuple(studies), tuple(mark_beyond(rows, studies)))
 
 
 def is_broken(row: LeaderboardRow) -> bool:

@@ -197,10 +197,12 @@ def _split_parameters(
 
 
 def _state(row: LeaderboardRow) -> Cell:
-    if not row.reused:
-        return Cell(row.state.value)
-    origins = ", ".join(dict.fromkeys(row.reused.values()))
-    return Cell(f"{row.state.value}, reused from {origins}")
+    text = row.state.value
+    if row.reused:
+        text += f", reused from {', '.join(dict.fromkeys(row.reused.values()))}"
+    if row.beyond:
+        text += f", beyond the soft {' and '.join(row.beyond)} limit"
+    return Cell(text)
 
 
 def _expected(row: LeaderboardRow) -> Cell:

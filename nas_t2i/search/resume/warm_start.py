@@ -72,8 +72,9 @@ def begin_from(
         given += 1
         if candidate.arch.arch_id not in there:
             attributes: dict[str, Any] = {MEASURED_IN: source.record.study, **candidate.sizes}
+            excess = space.limits.excess(candidate.profile)
             optuna.keep(
-                optuna.draft(space.suggest, labels),
+                optuna.draft(space.suggest, labels).beyond(excess),
                 outcome=outcome,
                 name=candidate.name,
                 arch=candidate.arch.canonical(),
