@@ -156,7 +156,10 @@ def search(
     if runner:
         whole = with_runner(whole, runner)
     name = study or f"{loaded.name}-{whole.name}"
-    mirror = Mirror(str(results_dir), name) if is_url(results_dir) else None
+    mirror = None
+    if is_url(results_dir):
+        by_nodes = whole.execution.runner != "local"
+        mirror = Mirror(str(results_dir), name, nodes_write=by_nodes)
     request = SearchRequest(
         space=loaded,
         budget=with_plan(whole, plan),

@@ -171,7 +171,10 @@ def search_command(
     if not reuse:
         changes["reuse"] = False
     name = _study_name(study or f"{loaded_space.name}-{loaded_budget.name}")
-    mirror = Mirror(results_dir, name) if is_url(results_dir) else None
+    mirror = None
+    if is_url(results_dir):
+        by_nodes = loaded_budget.execution.runner != "local"
+        mirror = Mirror(results_dir, name, nodes_write=by_nodes)
     request = SearchRequest(
         space=loaded_space,
         budget=with_plan(loaded_budget, changes),
@@ -208,7 +211,7 @@ def _search(request: SearchRequest, trackers: Sequence[tuple[str, str]]) -> int:
     if request.mirror.unsent:
         print(
             f"nas-t2i: error: {request.place}: could not be sent: {request.mirror.unsent}; "
-            f"it stays in {request.folder}, and the same command sends it",
+            "the same command sends what is here",
             file=sys.stderr,
         )
     return status or int(bool(request.mirror.unsent))
@@ -290,6 +293,8 @@ def _cost_sought(request: SearchRequest) -> FrontCost | None:
 def _write_report(request: SearchRequest, console: Console) -> None:
     from nas_t2i.results.report.page import REPORT_FILE, write_report
 
+    if request.mirror is not None:
+        request.mirror.fetch_images()
     write_report([request.folder], request.folder / REPORT_FILE)
     line = f"Report: {request.place}/{REPORT_FILE}"
     console.print(line, highlight=False, markup=False, soft_wrap=True)

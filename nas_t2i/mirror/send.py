@@ -49,9 +49,12 @@ class Sender:
         say: Callable[[str], None],
         *,
         may_send: Callable[[], bool] = lambda: True,
-        leave_out: frozenset[str] = frozenset(),
+        leave_out: Callable[[str], bool] = lambda _: False,
     ) -> None:
-        """`listing` is what lies at the place now; of equal size it is not sent again."""
+        """`listing` is what lies at the place now; of equal size it is not sent again.
+
+        `leave_out` tells by their names which files are not this one's to send.
+        """
         self._place, self._folder, self._say = place, folder, say
         self._may_send, self._leave_out = may_send, leave_out
         self._sent: dict[str, _Signature] = {}
@@ -188,7 +191,7 @@ class Sender:
         for entry in _entries(here):
             name = Path(entry.path).relative_to(self._folder).as_posix()
             skipped = entry.name in _NOT_SENT or entry.name.endswith(".lock")
-            if not skipped and name not in self._leave_out:
+            if not (skipped or self._leave_out(name)):
                 with contextlib.suppress(FileNotFoundError):
                     if entry.is_file(follow_symlinks=False):
                         status = entry.stat()

@@ -36,15 +36,15 @@ class Mirror:
         UserError: the URL can't hold results; its store is not asked before `open`.
     """
 
-    def __init__(self, url: str, study: str) -> None:
+    def __init__(self, url: str, study: str, *, nodes_write: bool = False) -> None:
+        """`nodes_write`: all files of trials but their records are sent by other machines."""
         results = open_place(url)
         self.results = results.url
         self.place: Place = results.at(study)
         self.root = cache_dir() / "results" / results.digest
         self.folder = self.root / study
-        self.unsent = ""
-        """What could not be sent, in words, once it is closed; "" for nothing."""
-        self._study = study
+        self._unsent: list[str] = []
+        self._study, self._nodes_write = study, nodes_write
         self._lease: Lease | None = None
         self._at_url: dict[str, list[str]] = {}
         self.say: Callable[[str], None] = _print
@@ -54,6 +54,15 @@ class Mirror:
     def url(self) -> str:
         """Where the study lies."""
         return self.place.url
+
+    @property
+    def unsent(self) -> str:
+        """What could not be sent, in words; "" for nothing. Complete once it is closed."""
+        return "; ".join(self._unsent)
+
+    def note_unsent(self, what: str) -> None:
+        """Take note of what a node could not send."""
+        self._unsent.append(what)
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
@@ -80,12 +89,18 @@ class Mirror:
                 raise
             write_json(state, {"url": self.url, "tokens": tokens[-1:]})
             sender = Sender(
-                self.place, self.folder, listing, self._tell, may_send=lambda: not lease.lost
+                self.place,
+                self.folder,
+                listing,
+                self._tell,
+                may_send=lambda: not lease.lost,
+                leave_out=self._is_of_nodes,
             )
             try:
                 yield
             finally:
-                self.unsent = sender.finish(FINISH_SECONDS)
+                if left := sender.finish(FINISH_SECONDS):
+                    self._unsent.append(f"{left}; it stays in {self.folder}")
                 lease.release(begun=(self.folder / _STUDY_FILE).exists())
 
     def check(self) -> None:
@@ -121,6 +136,18 @@ class Mirror:
             time.sleep(pause)
             pause *= 2
 
+    def fetch_images(self) -> None:
+        """Bring the images of trials on other machines; without an answer there are none."""
+        if self._nodes_write:
+            with contextlib.suppress(Exception):
+                images = [name for name in self.place.list() if name.endswith(".png")]
+                missing = [name for name in images if not (self.folder / name).exists()]
+                self.place.get_files(missing, self.folder)
+
+    def _is_of_nodes(self, name: str) -> bool:
+        own = not name.startswith("trials/") or name.endswith(("/config.json", "/events.jsonl"))
+        return self._nodes_write and not own
+
     def _tell(self, text: str) -> None:
         self.say(text)  # as it is now
 
@@ -140,7 +167,7 @@ class Mirror:
             missing = [
                 name
                 for name in listing
-                if not (is_of_checkpoint(name) or name == OWNER_FILE)
+                if not (is_of_checkpoint(name) or name == OWNER_FILE or self._is_of_nodes(name))
                 and not (self.folder / name).exists()
             ]
             self.place.get_files(missing, self.folder)

@@ -127,7 +127,7 @@ class SearchRequest:
 
         cluster = Cluster(address)
         try:
-            cluster.check_room(self.budget)
+            cluster.check_room(self.budget, on_one_node=self.mirror is not None)
         except BaseException:
             cluster.close()
             raise
@@ -168,20 +168,22 @@ def run_search(
     Raises:
         UserError: limits nobody meets, a storage that can't be used, a study of other settings.
     """
-    if request.mirror is not None:
+    if request.mirror is not None and request.cluster is None:
         _check_one_machine(request.budget)
     with contextlib.ExitStack() as connected:
         if request.cluster is not None:
             connected.callback(request.cluster.close)
-            request.cluster.check_nodes(request.folder)
+            url = "" if request.mirror is None else request.mirror.url
+            request.cluster.check_nodes(request.folder, url)
         return _search(request, make_listener, say)
 
 
 def _check_one_machine(budget: Budget) -> None:
     """Raise UserError where trials would need a folder that machines share."""
-    if budget.execution.runner != "local" or find_machines(budget).nodes:
+    if find_machines(budget).nodes:
         raise UserError(
-            "--results-dir: got a URL for trials on several machines; expected a path they share"
+            "--results-dir: got a URL for a trial on the nodes of execution.hostfile; expected a "
+            "path that they share, or --runner ray"
         )
 
 
@@ -282,8 +284,10 @@ def _runner(request: SearchRequest, say: Callable[[str], None]) -> Iterator[Runn
         return
     from nas_t2i.search.on_ray.runner import RayRunner
 
-    request.cluster.hold(request.folder)
-    runner = RayRunner(trials, request.cluster, stall_seconds=stall_seconds, say=say)
+    request.cluster.hold(request.place)
+    runner = RayRunner(
+        trials, request.cluster, stall_seconds=stall_seconds, say=say, mirror=request.mirror
+    )
     with contextlib.closing(runner):
         yield runner
 

@@ -121,7 +121,8 @@ def quick_runner():
     return functools.partial(ProcessRunner, module="tests.faults.quick_trial")
 
 
-def _hurry_on_ray(plan: Plan) -> None:
+def hurry_on_ray(plan: Plan) -> None:
+    """Let trials on a cluster take no time, and leases run out soon."""
     from nas_t2i.search.on_ray import runner
 
     module = TRIAL_MODULE if plan.real else "tests.faults.quick_trial"
@@ -137,7 +138,7 @@ def search(plan: Plan, said: list[str] | None = None) -> list[str]:
     if not plan.real:
         session.ProcessRunner, session.WallClock = quick_runner(), _Hurry
     if plan.runner != "local":
-        _hurry_on_ray(plan)
+        hurry_on_ray(plan)
     try:
         run_search(plan.request(), lambda *_: Silence(), notes.append)
     finally:

@@ -15,7 +15,16 @@ from nas_t2i.search import session
 from nas_t2i.search.resume.fetching import FetchingRunner
 from nas_t2i.search.session import run_search
 from nas_t2i.store import find_studies, find_study, read_contents
-from tests.faults.searches import Plan, Silence, quick_runner, records, search, states, told
+from tests.faults.searches import (
+    Plan,
+    Silence,
+    hurry_on_ray,
+    quick_runner,
+    records,
+    search,
+    states,
+    told,
+)
 from tests.mirror.conftest import broken
 
 
@@ -34,10 +43,12 @@ class UrlPlan(Plan):
 
     def run(self, monkeypatch, *, rungs: int = 0, mirror: Mirror | None = None) -> list[str]:
         """Search; leave, as if killed, after so many rungs; return what was said."""
-        mirror = mirror or Mirror(self.url, "s")
+        mirror = mirror or Mirror(self.url, "s", nodes_write=self.runner != "local")
         said: list[str] = []
         mirror.say = said.append
         monkeypatch.setattr(session, "ProcessRunner", quick_runner())
+        if self.runner != "local":
+            hurry_on_ray(self)
         request = replace(self.request(), mirror=mirror)
         with mirror.open():
             run_search(request, lambda *_: Leaving(rungs) if rungs else Silence(), said.append)
@@ -106,7 +117,7 @@ def test_what_was_not_sent_is_sent_by_the_same_command(tmp_path, monkeypatch):
     with broken(mirror.place, "put_file"):  # config.json and such; the lease stays
         said = plan.run(monkeypatch, mirror=mirror)
     assert mirror.place.system.put_file == original
-    assert mirror.unsent.endswith("the store is away")
+    assert f"the store is away; it stays in {mirror.folder}" in mirror.unsent
     assert sum("can't be written now" in line for line in said) == 1
     assert not any("can't be" in line for line in plan.run(monkeypatch))
     assert read_contents(find_study("s", url)).trials == read_contents(plan.folder).trials

@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from nas_t2i.errors import ConfigError, MissingExtraError, PausedError, StorageError, UserError
+from nas_t2i.mirror.owner import OWNER_FILE
+from nas_t2i.mirror.place import is_url, open_place
+from nas_t2i.mirror.place import one_line as one_store_line
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.version import __version__
 
@@ -138,23 +141,26 @@ class Cluster:
         """Return how many trials of a budget the nodes hold; 1 at least: it waits for a place."""
         return max(1, Need.of(budget).trials_on(self.nodes))
 
-    def check_room(self, budget: Budget) -> None:
+    def check_room(self, budget: Budget, *, on_one_node: bool = False) -> None:
         """Raise ConfigError when a trial of the budget fits nowhere."""
         need = Need.of(budget)
-        if not need.trials_on(self.nodes):
+        fits = need.is_packed(self.nodes) if on_one_node else need.trials_on(self.nodes) > 0
+        if not fits:
+            where = " on one node, with results at a URL" if on_one_node else ""
             raise ConfigError(
                 f"budget {budget.name}: execution.ranks",
-                f"a trial needs {need}; the Ray cluster {self.address} has {self.described()}",
+                f"a trial needs {need}{where}; the Ray cluster {self.address} has "
+                f"{self.described()}",
                 expected="a cluster that holds one trial at least when the search begins",
             )
 
-    def check_nodes(self, folder: Path) -> None:
-        """Let every node look whether it has nas-t2i, and sees the folders that it must.
+    def check_nodes(self, folder: Path, url: str = "") -> None:
+        """Let every node look whether it has nas-t2i, and sees what it must: `url`, or the folder.
 
         Raises:
             UserError: one does not, or does not answer.
         """
-        shared = [str(_nearest(folder.absolute())), str(Path.cwd())]
+        shared = [str(Path.cwd())] if url else [str(_nearest(folder.absolute())), str(Path.cwd())]
         answers = []
         for entry in self._nodes:
             if entry["Alive"]:
@@ -162,26 +168,31 @@ class Cluster:
                 look = ray.remote(_look_around).options(
                     num_cpus=0, max_retries=0, scheduling_strategy=there
                 )
-                answers.append((entry["NodeManagerAddress"], look.remote(shared)))
+                answers.append((entry["NodeManagerAddress"], look.remote(shared, url)))
         for node, answer in answers:
             try:
-                version, missing = ray.get(answer, timeout=_NODE_SECONDS)
+                version, missing, problem = ray.get(answer, timeout=_NODE_SECONDS)
             except ray.exceptions.RayError as error:
                 raise UserError(f"node {node} of the Ray cluster: {one_line(error)}") from None
             if version != __version__:
                 raise UserError(f"node {node} has nas-t2i {version}, this driver {__version__}")
+            if problem:
+                raise UserError(f"node {node}: {url}: {problem}")
             if missing:
                 raise UserError(
                     f"node {node} does not see {missing[0]}: the results folder, and the one the "
                     "search is started in, must be shared by all nodes under one path"
                 )
 
-    def hold(self, folder: Path) -> None:
-        """Be the one driver of a study in this cluster. Raises StorageError: there is another."""
+    def hold(self, study: str | Path) -> None:
+        """Be the one driver of a study, given by its folder or URL, in this cluster.
+
+        Raises:
+            StorageError: there is another.
+        """
+        place = study if is_url(study) else Path(study).absolute()
         me = f"process {os.getpid()} on host {socket.gethostname()}"
-        holder = ray.remote(_Holder).options(
-            name=f"driver of {folder.absolute()}", num_cpus=0, max_restarts=-1
-        )
+        holder = ray.remote(_Holder).options(name=f"driver of {place}", num_cpus=0, max_restarts=-1)
         deadline = time.monotonic() + _HELD_SECONDS
         while True:
             try:
@@ -190,7 +201,7 @@ class Cluster:
             except ValueError:  # the name is taken
                 if time.monotonic() > deadline:
                     raise StorageError(
-                        f"study {folder.name} is being searched by another driver on the Ray "
+                        f"study {Path(study).name} is being searched by another driver on the Ray "
                         f"cluster {self.address}"
                     ) from None
                 time.sleep(0.5)
@@ -256,12 +267,18 @@ def _check_reachable(address: str, shown: str) -> None:
         raise UserError(f"Ray cluster {shown}: can't be reached: {error}") from None
 
 
-def _look_around(folders: list[str]) -> tuple[str, list[str]]:
-    """Return this node's nas-t2i, and which of the folders it lacks."""
+def _look_around(folders: list[str], url: str = "") -> tuple[str, list[str], str]:
+    """Return this node's nas-t2i, which of the folders it lacks, and why a URL can't be read."""
     import nas_t2i.search.on_ray.rank  # noqa: F401  what ranks need must be there
     from nas_t2i.version import __version__ as version
 
-    return version, [folder for folder in folders if not Path(folder).is_dir()]
+    problem = ""
+    if url:
+        try:
+            open_place(url).get(OWNER_FILE)
+        except Exception as error:
+            problem = one_store_line(error)
+    return version, [folder for folder in folders if not Path(folder).is_dir()], problem
 
 
 def _nearest(folder: Path) -> Path:

@@ -65,7 +65,7 @@ class FarRank:
         self.node = self.node_id = ""
         self.ended = 0.0  # when its end was heard of (monotonic seconds); 0: it runs
         self.status: int | None = None
-        self.said = self.problem = ""
+        self.said = self.problem = self.unsent = ""
         self.is_lost = False  # it ended, or not: nobody saw it
         self.asked_at = time.monotonic()
         self._actor, self._ears = actor, ears
@@ -128,7 +128,7 @@ class FarRank:
             self._lines += heard.lines
             self._count += len(heard.lines)
             if heard.status is not None:
-                self.status, self.said = heard.status, heard.said
+                self.status, self.said, self.unsent = heard.status, heard.said, heard.unsent
                 self.ended = self.ended or time.monotonic()
         if self._silent_since:
             self._silent_since = 0.0

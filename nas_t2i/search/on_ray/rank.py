@@ -22,6 +22,8 @@ from pathlib import Path
 
 import ray
 
+from nas_t2i.environment import cache_dir
+from nas_t2i.search.on_ray.away import Away, AwayFolder
 from nas_t2i.search.on_ray.pipes import pipes_argument
 from nas_t2i.version import __version__
 
@@ -29,6 +31,7 @@ LEASE_SECONDS = 60.0
 _LOG_BYTES = 1 << 16  # of a dead process's output that are looked at for its cause
 _END_SECONDS = 5.0  # between the end of a process and that of its pipe, which a helper may hold
 _PROGRESS = b'{"event":"progress",'
+_END = b'{"event":"end",'
 # What a launcher around the node's daemon may have set, and a rank would take for its own.
 _OF_A_LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -44,6 +47,7 @@ class Job:
     ranks: int
     version: str  # of nas-t2i
     wait_seconds: float  # for what a killed driver may have left
+    away: Away | None = None  # where no folder is shared
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Heard:
     lines: list[bytes] = field(default_factory=list)
     status: int | None = None  # exit status of its process; None: it runs, or has not begun
     said: str = ""  # the end of its output, when it has ended
+    unsent: str = ""  # what of it could not be sent to a URL
 
 
 class WrongNodeError(Exception):
@@ -69,7 +74,9 @@ class Rank:
         self._first = 0  # the number of the first of them
         self._urgent = self._killed = False
         self._status: int | None = None
-        self._said = ""
+        self._said = self._unsent = ""
+        self._away: AwayFolder | None = None
+        self._held: list[bytes] = []  # the trial's end, until all it left is at the URL
         self._process: subprocess.Popen[bytes] | None = None
         self._words = -1
         self._early: list[str] = []  # said before there was a process to hear it
@@ -92,15 +99,20 @@ class Rank:
             numbers = {"RANK": rank, "WORLD_SIZE": job.ranks, "LOCAL_RANK": 0}
             inherited |= {name: str(value) for name, value in numbers.items()}
             inherited |= {"MASTER_ADDR": meeting[0], "MASTER_PORT": str(meeting[1])}
+        config = Path(job.config)
+        if job.away is not None:
+            cache = Path(job.environment.get("NAS_T2I_CACHE") or cache_dir())
+            self._away = AwayFolder(job.away, cache, is_first=rank == 0)
+            config = self._away.folder / config.name
         words, self._words = os.pipe()
         events, theirs = os.pipe()
-        log = Path(job.config).with_name(f"stderr-{rank}.log" if rank else "stderr.log")
+        log = config.with_name(f"stderr-{rank}.log" if rank else "stderr.log")
         with log.open("ab") as stream, self._news:
             said_before = stream.tell()
             if self._killed:
                 return place
             self._process = subprocess.Popen(
-                [sys.executable, "-m", job.module, job.config, pipes_argument(words, theirs)],
+                [sys.executable, "-m", job.module, str(config), pipes_argument(words, theirs)],
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
@@ -130,7 +142,7 @@ class Rank:
             self._urgent &= bool(self._lines)
             self._news.wait_for(lambda: self._urgent or self._status is not None, seconds)
             self._urgent = False
-            return Heard(list(self._lines), self._status, self._said)
+            return Heard(list(self._lines), self._status, self._said, self._unsent)
 
     def say(self, word: str) -> None:
         """Pass a word on to the trial."""
@@ -155,7 +167,7 @@ class Rank:
             raise WrongNodeError(
                 f"node {self._node} has nas-t2i {__version__}, the driver {job.version}"
             )
-        for path in (job.config, job.folder):
+        for path in (job.config, job.folder) if job.away is None else (job.folder,):
             if not Path(path).exists():
                 raise WrongNodeError(
                     f"node {self._node} does not see {path}: folders of results, and the one the "
@@ -169,6 +181,9 @@ class Rank:
     def _read(self, events: int) -> None:
         with os.fdopen(events, "rb") as stream:
             for line in stream:
+                if self._away is not None and line.startswith(_END):
+                    self._held.append(line.rstrip(b"\n"))
+                    continue
                 with self._news:
                     self._lines.append(line.rstrip(b"\n"))
                     if not line.startswith(_PROGRESS):
@@ -180,10 +195,14 @@ class Rank:
         status = self._process.wait()
         self._signal(signal.SIGKILL)  # helpers that it left behind
         reader.join(_END_SECONDS)
-        with log.open("rb") as stream:
+        said = ""
+        with contextlib.suppress(FileNotFoundError), log.open("rb") as stream:
             stream.seek(said_before)
             said = stream.read()[-_LOG_BYTES:].decode(errors="replace")
+        if self._away is not None:
+            self._unsent = self._away.finish()
         with self._news:
+            self._lines += self._held
             self._said, self._status = said, status
             self._news.notify_all()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,11 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from nas_t2i.errors import RecordError, StorageError
 from nas_t2i.events import EVENTS_FILE, EventLog, parse_event, read_events
+from nas_t2i.mirror.study import Mirror
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.records import EndEvent, RungEvent, StartEvent, TrialEvent
 from nas_t2i.search.launch import passed_environment
+from nas_t2i.search.on_ray.away import Away
 from nas_t2i.search.on_ray.cluster import Cluster, Need
 from nas_t2i.search.on_ray.ears import Ears, FarRank
 from nas_t2i.search.on_ray.rank import LEASE_SECONDS, Job, Rank
@@ -37,6 +40,7 @@ from nas_t2i.search.runner import (
     write_config,
 )
 from nas_t2i.search.trial_config import TrialConfig
+from nas_t2i.store import TRIALS_FOLDER
 from nas_t2i.version import __version__
 
 _FINE = (0, 75)  # exit status of a rank that recorded its end, and of one that saved and left
@@ -57,8 +61,10 @@ class RayRunner:
         module: str = TRIAL_MODULE,
         lease_seconds: float = LEASE_SECONDS,
         say: Callable[[str], None],
+        mirror: Mirror | None = None,
     ) -> None:
-        self.cluster, self.say = cluster, say
+        """`mirror`: results are at its URL, and no folder is shared."""
+        self.cluster, self.say, self.mirror = cluster, say, mirror
         self.lease_seconds = lease_seconds
         self._trials, self._stall_seconds, self._module = trials, stall_seconds, module
         self._ears = Ears(lease_seconds)
@@ -84,9 +90,10 @@ class RayRunner:
             ranks=budget.execution.ranks,
             version=__version__,
             wait_seconds=0.0 if has_ended else max(0.0, self._clear_at - time.monotonic()),
+            away=None if self.mirror is None else _away(self.mirror, path.parent),
         )
         need = Need.of(budget)
-        packed = need.is_packed(self.cluster.nodes)
+        packed = self.mirror is not None or need.is_packed(self.cluster.nodes)
         group = placement_group(
             [dict(need.bundle)] * need.ranks, strategy="STRICT_PACK" if packed else "PACK"
         )
@@ -124,6 +131,15 @@ class RayRunner:
             FarRank(number, actor, actor.begin.remote(job, number, meeting), self._ears)
             for number, actor in enumerate(actors)
         ]
+
+
+def _away(mirror: Mirror, folder: Path) -> Away:
+    files = (folder / "config.json", folder / EVENTS_FILE)
+    return Away(
+        url=f"{mirror.url}/{TRIALS_FOLDER}/{folder.name}",
+        name=f"{mirror.place.digest}-{folder.name}-{uuid.uuid4().hex[:8]}",
+        files={file.name: file.read_bytes() if file.exists() else b"" for file in files},
+    )
 
 
 class RayTrial:
@@ -239,6 +255,8 @@ class RayTrial:
             self._log.append(end)
         self._log.close()
         self.ended = True
+        if self._runner.mirror is not None and (unsent := self._ranks[0].unsent):
+            self._runner.mirror.note_unsent(f"node {self._ranks[0].node}: {unsent}")
         if not self._runner.cluster.is_gone:  # else nobody takes it back
             remove_placement_group(self._group)
         return end

@@ -32,7 +32,9 @@ def test_a_trial_is_on_one_node_unless_it_is_larger_than_each():
 
 def test_a_node_tells_what_it_has_and_which_folders_it_lacks(tmp_path):
     lost = str(tmp_path / "lost")
-    assert _look_around([str(tmp_path), lost]) == (__version__, [lost])
+    assert _look_around([str(tmp_path), lost]) == (__version__, [lost], "")
+    assert _look_around([], f"file://{tmp_path}/study") == (__version__, [], "")
+    assert "Protocol not known" in _look_around([], "s33://bucket/study")[2]
 
 
 def test_of_an_error_the_last_line_is_told():

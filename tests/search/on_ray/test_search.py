@@ -1,6 +1,7 @@
 """Whole searches on a Ray cluster, compared with those of this machine's own processes."""
 
 import re
+import shutil
 import signal
 import sys
 from dataclasses import replace
@@ -9,6 +10,7 @@ import pytest
 
 from nas_t2i.errors import MissingExtraError, StorageError, UserError
 from tests.faults.searches import Plan, on, records, search, start, states, told
+from tests.mirror.test_study import UrlPlan
 
 ray_test = pytest.mark.ray
 
@@ -105,3 +107,29 @@ def test_a_driver_that_is_killed_in_the_middle_goes_on_to_the_same_end(cluster, 
         told(local),
         states(local),
     )
+
+
+@ray_test
+def test_with_results_at_a_url_nodes_need_no_folder_of_the_drivers(cluster, tmp_path, monkeypatch):
+    """A trial's folder is on its node; what it goes on from comes from the URL."""
+    for name, seconds in (("BEAT", 0.5), ("SETTLE", 0.05)):
+        monkeypatch.setattr(f"nas_t2i.mirror.owner.{name}_SECONDS", seconds)
+    plan = UrlPlan(
+        tmp_path / "a",
+        trials=2,
+        seeds=1,
+        runner=f"ray:{cluster.address}",
+        url=f"file://{tmp_path}/there",
+    )
+    with pytest.raises(KeyboardInterrupt):
+        plan.run(monkeypatch, rungs=3)
+    shutil.rmtree(plan.folder)
+    plan.run(monkeypatch)
+    local = on(Plan(tmp_path, trials=2, seeds=1), tmp_path / "local")
+    search(local)
+    assert records(plan) == records(local)
+    assert told(plan) == told(local)
+    # Their checkpoints are at the URL alone, and the nodes keep nothing of what was sent.
+    assert list((tmp_path / "there/s/trials").glob("*/saved.json"))
+    assert not list(plan.folder.glob("trials/*/saved.json"))
+    assert not list((plan.folder.parents[2] / "on-ray").glob("*"))
