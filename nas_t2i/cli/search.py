@@ -206,14 +206,16 @@ def _search(request: SearchRequest, trackers: Sequence[tuple[str, str]]) -> int:
     """Run the search, wherever its results are; return the exit status."""
     if request.mirror is None:
         return _search_here(request, trackers)
-    with request.mirror.open():
-        status = _search_here(request, trackers)
-    if request.mirror.unsent:
-        print(
-            f"nas-t2i: error: {request.place}: could not be sent: {request.mirror.unsent}; "
-            "the same command sends what is here",
-            file=sys.stderr,
-        )
+    try:
+        with request.mirror.open():
+            status = _search_here(request, trackers)
+    finally:
+        if request.mirror.unsent:
+            print(
+                f"nas-t2i: error: {request.place}: could not be sent: {request.mirror.unsent}; "
+                "the same command sends what is here",
+                file=sys.stderr,
+            )
     return status or int(bool(request.mirror.unsent))
 
 

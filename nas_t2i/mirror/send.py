@@ -83,6 +83,8 @@ class Sender:
         self._give_up_at = time.monotonic() + seconds
         self._finishing.set()
         self._thread.join()
+        if not self.problem and self._may_send():
+            return ""
         left = [name for name, signature in self._files() if self._sent.get(name) != signature]
         left += [
             f"{name}/{step}"

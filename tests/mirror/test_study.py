@@ -108,6 +108,19 @@ def test_a_folder_that_knows_less_than_the_url_is_set_aside(tmp_path, monkeypatc
     assert records(plan) == done
 
 
+def test_a_databases_study_belongs_to_the_url_and_not_to_a_cache(tmp_path, monkeypatch):
+    storage = f"sqlite:///{tmp_path / 'optuna.db'}"
+    plan = UrlPlan(
+        tmp_path / "a", trials=1, seeds=1, url=f"file://{tmp_path}/there", storage=storage
+    )
+    with pytest.raises(KeyboardInterrupt):
+        plan.run(monkeypatch, rungs=1)
+    monkeypatch.setenv("NAS_T2I_CACHE", str(tmp_path / "other"))
+    plan.run(monkeypatch)
+    (trial,) = read_contents(plan.folder).trials
+    assert trial.state == "complete"
+
+
 def test_what_was_not_sent_is_sent_by_the_same_command(tmp_path, monkeypatch):
     url = f"file://{tmp_path}/there"
     plan = UrlPlan(tmp_path / "a", trials=1, seeds=1, url=url)
