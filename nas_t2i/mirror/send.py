@@ -65,9 +65,6 @@ class Sender:
         for name, signature in self._files():
             if name in listing and listing[name].size == signature.size:
                 self._sent[name] = signature
-        for name, step in self._checkpoints():
-            if step in self._whole.get(name, {}):
-                self._whole[name][step] = _signatures(folder / name / step)
         self.problem = ""
         """Why the last look's changes are not all sent, "" if they are."""
         self._finishing = threading.Event()
@@ -211,8 +208,10 @@ class Sender:
 
     def _is_whole(self, name: str, step: str) -> bool:
         """Whether a checkpoint lies at the place as it is on disk."""
-        sent = self._whole.get(name, {}).get(step)
-        return sent is not None and sent == _signatures(self._folder / name / step)
+        steps, now = self._whole.get(name, {}), _signatures(self._folder / name / step)
+        if steps.get(step) == []:  # it was there before: this one was brought from there
+            steps[step] = now
+        return steps.get(step) == now
 
     def _send_checkpoint(self, name: str, step: str) -> None:
         """Put a checkpoint's files, then its mark; then remove what its trial has removed."""
@@ -228,7 +227,8 @@ class Sender:
             signatures, files = _signatures(links), sorted(links.iterdir())
             if signatures != _signatures(folder):
                 return  # replaced just now
-            self._place.remove([f"{name}/{step}{WHOLE}"])
+            if step in self._whole.get(name, {}):
+                self._place.remove([f"{name}/{step}{WHOLE}"])
             for file in files:
                 self._place.put_file(f"{name}/{step}/{file.name}", file)
             mark = {file.name: file.stat().st_size for file in files}

@@ -163,6 +163,21 @@ def test_what_is_there_already_is_not_sent_again(place, folder):
         assert Sender(place, folder, place.list(), print).finish(0.1) == ""
 
 
+def test_a_checkpoint_that_was_brought_is_not_sent_back(place, folder, tmp_path):
+    save(folder, 1)
+    Sender(place, folder, {}, print).finish(5)
+    listing = place.list()
+    shutil.rmtree(folder / "trials/x/checkpoints")
+    sender = Sender(place, folder, listing, print)
+    fetch_checkpoints(place, folder, "trials/x")
+    with broken(place, "put_file"):
+        assert sender.finish(0.1) == ""
+    sender = Sender(place, folder, listing, print)
+    save(folder, 2, keep=1)
+    assert sender.finish(5) == ""
+    assert checkpoints_at(place.list()) == {"trials/x/checkpoints": ["step-00000002"]}
+
+
 def test_nothing_is_sent_by_whoever_lost_the_study(place, folder):
     sender = Sender(place, folder, {}, print, may_send=lambda: False)
     assert sender.finish(5).startswith("3 files")
