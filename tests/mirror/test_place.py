@@ -101,6 +101,12 @@ def test_missing_credentials_are_told(s3, monkeypatch, tmp_path):
     assert "credentials" in refusal(s3)
 
 
+def test_credentials_without_rights_are_told(s3, monkeypatch):
+    monkeypatch.setattr("moto.settings.INITIAL_NO_AUTH_ACTION_COUNT", 0.0)  # from now on
+    told = refusal(s3)
+    assert "no rights" in told
+
+
 @pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
 def test_a_folder_without_rights_is_told(tmp_path):
     (tmp_path / "there").mkdir(mode=0o500)
