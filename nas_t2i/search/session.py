@@ -213,7 +213,7 @@ def _search(
         check_same_content(request.folder, request.budget)
         if not (request.folder / STUDY_FILE).exists():
             if request.budget.search.reuse:
-                list_usable(request.folder, request.budget, say)
+                list_usable(request.folder, request.results, request.budget, say)
             write_study(request.folder, _study_record(request))
         optuna = optuna or _open_optuna(request, say)
         _own(request, optuna)
@@ -243,7 +243,8 @@ def _search(
         )
         if request.budget.search.reuse:
             trials = request.folder / TRIALS_FOLDER
-            runner = ReusingRunner(runner, trials, request.budget, candidates, say)
+            place, budget = request.results, request.budget
+            runner = ReusingRunner(runner, trials, place, budget, candidates, say)
         rule = request.budget.search.early_stopping
         make_driver: Callable[..., Driver] = Driver
         if isinstance(rule, RacingRule):

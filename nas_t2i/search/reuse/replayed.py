@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 from pathlib import Path
 
 from nas_t2i.arch.families import arch_from_dict
 from nas_t2i.environment import describe_environment
-from nas_t2i.errors import ArchError, RecordError, StorageError
+from nas_t2i.errors import RecordError, StorageError, UserError
 from nas_t2i.evaluation.sampling.sheet_layout import sheet_name
 from nas_t2i.events import EVENTS_FILE, EventLog, read_events
 from nas_t2i.files import read_bytes, write_atomically
@@ -31,7 +32,7 @@ from nas_t2i.search.resume.faults import failed
 from nas_t2i.search.reuse.usable import Usable, digest_of, read_usable, signature_of, unlike
 from nas_t2i.search.runner import Runner, RunningTrial, write_config
 from nas_t2i.search.trial_config import TrialConfig
-from nas_t2i.store import assemble_trial
+from nas_t2i.store import TRIALS_FOLDER, assemble_trial, find_study
 
 
 class ReusingRunner:
@@ -40,6 +41,7 @@ class ReusingRunner:
     Args:
         runner: starts the others.
         trials: the folder of the study's trials.
+        results: where the other studies are, a folder or a URL.
         budget: of the study.
         candidates: those of the study, so far; whose scores tell the signature that all must have.
         say: is told what is reused, and what was to be and can't.
@@ -49,6 +51,7 @@ class ReusingRunner:
         self,
         runner: Runner,
         trials: Path,
+        results: str | Path,
         budget: Budget,
         candidates: Sequence[Candidate],
         say: Callable[[str], None],
@@ -56,6 +59,7 @@ class ReusingRunner:
         self._runner, self._trials, self._budget = runner, trials, budget
         self._candidates, self._say = candidates, say
         self._usable = read_usable(trials.parent)
+        self._place = cache(partial(find_study, root=results, images=True))
         self._told: set[str] = set()
         self._here = describe_environment(budget.training.threads)
 
@@ -67,7 +71,7 @@ class ReusingRunner:
         who = f"{config.name} seed {config.seed}"
         try:
             record, place = self._read(usable, config)
-        except (RecordError, ArchError) as error:
+        except UserError as error:
             self._say(f"{who}: not reused from {usable.origin.study}: {error}")
             return self._runner.start(config)
         if config.key not in self._told:  # a race may start it again for each piece
@@ -81,8 +85,9 @@ class ReusingRunner:
         return ReusedTrial(config, folder, record, place)
 
     def _read(self, usable: Usable, config: TrialConfig) -> tuple[TrialRecord, Path]:
-        """Return the record to use, with its origin, and its folder. Raises RecordError."""
-        file = usable.events_file(self._trials.parent.parent)
+        """Return the record to use, with its origin, and its folder. Raises UserError."""
+        folder = self._place(usable.folder) / TRIALS_FOLDER / usable.key
+        file = folder / EVENTS_FILE
         if digest_of(read_bytes(file)) != usable.digest:
             raise RecordError(f"{file}: changed since this study began")
         record = assemble_trial(read_events(file)[0], running=False, file=file)
@@ -97,7 +102,7 @@ class ReusingRunner:
         known = self._signature()
         if known not in ("", signature_of(record, self._budget)):
             raise RecordError(f"{file}: scored otherwise than this study ({known})")
-        return record.model_copy(update={"reused": usable.origin}), file.parent
+        return record.model_copy(update={"reused": usable.origin}), folder
 
     def _signature(self) -> str:
         metric = self._budget.evaluation.metric

@@ -41,7 +41,7 @@ class Usable(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     key: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="as trials' folders")
-    folder: str = Field(description="name of the study's folder, beside this one's")
+    folder: str = Field(description="name of the study's folder, where this one's is")
     digest: str = Field(description="of its events.jsonl, when this study began")
     origin: Reused = Field(description="where it was trained")
 
@@ -51,10 +51,6 @@ class Usable(BaseModel):
         if folder in ("", ".", "..") or Path(folder).name != folder:
             raise ValueError("expected the name of a folder")
         return folder
-
-    def events_file(self, results_dir: Path) -> Path:
-        """Return where its events are."""
-        return results_dir / self.folder / TRIALS_FOLDER / self.key / EVENTS_FILE
 
 
 class UsableRecords(BaseModel):
@@ -66,14 +62,16 @@ class UsableRecords(BaseModel):
     records: list[Usable]
 
 
-def list_usable(folder: Path, budget: Budget, say: Say) -> None:
+def list_usable(folder: Path, results: str | Path, budget: Budget, say: Say) -> None:
     """Write the list of a study that is about to begin in `folder`; none where there is nothing.
+
+    `results` is where the other studies are, a folder or a URL.
 
     Raises:
         UserError: what the budget's trials are made of can't be used.
         StorageError: the list can't be written.
     """
-    found = dict(_found(folder, budget, say))
+    found = dict(_found(folder, results, budget, say))
     if not found:
         return
     write_json(folder / USABLE_FILE, UsableRecords(records=list(found.values())))
@@ -116,11 +114,13 @@ def unlike(record: TrialRecord, here: Environment) -> str:
     return ", ".join(found)
 
 
-def _found(folder: Path, budget: Budget, say: Say) -> Iterator[tuple[str, Usable]]:
+def _found(
+    folder: Path, results: str | Path, budget: Budget, say: Say
+) -> Iterator[tuple[str, Usable]]:
     """Yield the usable records, of equal keys the preferred one last."""
     trials = [
         (place, trial)
-        for place in _places(folder, budget, say)
+        for place in _places(folder, results, budget, say)
         for trial in _trials(place, say)
         if _is_whole(trial, budget)
     ]
@@ -162,8 +162,8 @@ def _found(folder: Path, budget: Budget, say: Say) -> Iterator[tuple[str, Usable
             yield key, Usable(key=key, folder=place.name, digest=digest, origin=origin)
 
 
-def _places(folder: Path, budget: Budget, say: Say) -> Iterator[Path]:
-    for place in find_studies(folder.parent):
+def _places(folder: Path, results: str | Path, budget: Budget, say: Say) -> Iterator[Path]:
+    for place in find_studies(results):
         try:
             if place.name != folder.name and read_study(place).budget_id == budget.budget_id:
                 yield place

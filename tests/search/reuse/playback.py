@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import pytest
 from nas_t2i.arch.space import load_space
 from nas_t2i.environment import cache_dir, describe_environment
 from nas_t2i.events import EVENTS_FILE, EventLog, read_events
+from nas_t2i.mirror.study import Mirror
 from nas_t2i.records import EndEvent, RungEvent, StartEvent, TrialState
 from nas_t2i.results.leaderboard import rank_trials
 from nas_t2i.search import session
@@ -111,6 +113,7 @@ class Search:
     parallel: int = 2
     rule: Any = None
     reuse: bool = True
+    url: str = ""  # of the results, if they are at one
     changes: dict[str, Any] = field(default_factory=dict)  # of the records of what it trains
     trained: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
@@ -120,6 +123,7 @@ class Search:
         return self.results / self.study
 
     def request(self) -> SearchRequest:
+        mirror = Mirror(self.url, self.study) if self.url else None
         self.results.mkdir(exist_ok=True)
         file = self.results / "space.yaml"
         file.write_text(SPACE)
@@ -137,7 +141,8 @@ class Search:
             space=load_space(file),
             budget=budget,
             study=self.study,
-            results_dir=self.results,
+            results_dir=self.results if mirror is None else mirror.root,
+            mirror=mirror,
             storage="",
             seed=0,
             cores=2,
@@ -159,7 +164,9 @@ class Search:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(session, "ProcessRunner", Playback)
             patch.setattr(session, "WallClock", NoTime)
-            run_search(self.request(), lambda *_: listener or Silence(), self.said.append)
+            request = self.request()
+            with contextlib.nullcontext() if request.mirror is None else request.mirror.open():
+                run_search(request, lambda *_: listener or Silence(), self.said.append)
         return self
 
     def elsewhere(self, results: Path) -> Search:

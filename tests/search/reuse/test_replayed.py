@@ -101,7 +101,7 @@ def test_cut_off_it_uses_what_it_began_with_whatever_lies_there_meanwhile(
         shutil.rmtree(some.folder)
     again.run()
     if gone:
-        assert any("can't be read" in line or "no such file" in line for line in again.said)
+        assert any("seed 0: not reused from some: some: no such study" in s for s in again.said)
     else:
         assert not set(some.trained) & set(again.trained)
     alone = again.elsewhere(tmp_path / "b").run()
@@ -152,3 +152,15 @@ def test_whoever_wants_its_weights_is_told_where_they_are(
         main(["export", str(again.folder), "--name", "base", "-o", str(tmp_path / "base")])
     error = capsys.readouterr().err
     assert "no such checkpoint; it was trained in study first (first/trials/unet-" in error
+
+
+def test_records_at_a_url_are_reused(exhaustive: Search, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    shutil.copytree(exhaustive.folder, there / "first")
+    for folder in there.glob("first/trials/*"):
+        (folder / "pictures-000006.png").write_bytes(b"an image")
+    again = Search(tmp_path / "root", "again", trials=1, seeds=1, url=f"file://{there}").run()
+    assert again.trained == []
+    (copy,) = (there / "again").glob("trials/*/pictures-000006.png")
+    assert copy.read_bytes() == b"an image"
+    assert (there / "again" / USABLE_FILE).is_file()

@@ -25,7 +25,7 @@ def listed(results: Path, budget: Any = BUDGET) -> dict[str, str]:
     """What a new study would use: the study's folder by key."""
     folder = results / "new"
     folder.mkdir(exist_ok=True)
-    list_usable(folder, budget, print)
+    list_usable(folder, results, budget, print)
     found = {key: usable.folder for key, usable in read_usable(folder).items()}
     (folder / USABLE_FILE).unlink(missing_ok=True)
     return found
@@ -86,7 +86,7 @@ def test_a_list_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
     whole = Search(tmp_path / "r", "whole", trials=1).run()
     folder = whole.results / "new"
     folder.mkdir()
-    list_usable(folder, BUDGET, print)
+    list_usable(folder, whole.results, BUDGET, print)
     file = folder / USABLE_FILE
     for key, wrong in (("folder", "../other"), ("folder", ".."), ("key", "../../x")):
         data = json.loads(file.read_text())
