@@ -11,7 +11,9 @@ from nas_t2i.arch.reach import check_reachable
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.protocol.search import RacingRule
 from nas_t2i.search.candidates import Candidate, CandidateFactory
+from nas_t2i.search.reuse.usable import described, find_usable
 from nas_t2i.search.session import SearchRequest, check_grid
+from nas_t2i.store import STUDY_FILE
 from nas_t2i.streams import derive_seed
 from nas_t2i.training.flops import training_flops
 from nas_t2i.training.speed import Speed, measure_speed
@@ -29,6 +31,7 @@ class Plan:
     count_is_exact: bool
     proxies: int | None  # different ones the budget would train; None: not counted
     warning: str
+    reusable: str  # what need not be trained, in words; "" for nothing
     samples: Sequence[tuple[Candidate, Speed]]
     trials: int  # architectures times seeds; in a race, architectures
     parallel: int
@@ -83,6 +86,7 @@ def plan_search(request: SearchRequest) -> Plan:
         count_is_exact=space.count_is_exact,
         proxies=_count_proxies(request, factory),
         warning=warning,
+        reusable=_reusable(request),
         samples=samples,
         trials=trials,
         parallel=request.parallel,
@@ -91,6 +95,15 @@ def plan_search(request: SearchRequest) -> Plan:
         flops_likely=flops(likely.steps),
         flops_at_most=flops(longest.steps),
     )
+
+
+def _reusable(request: SearchRequest) -> str:
+    """Say what a study that has not begun would find in others."""
+    if (request.folder / STUDY_FILE).exists() or not request.budget.search.reuse:
+        return ""
+    problems: list[str] = []
+    found = find_usable(request.folder, request.results, request.budget, problems.append)
+    return "; ".join([*([described(found)] if found else []), *problems])
 
 
 def _count_proxies(request: SearchRequest, factory: CandidateFactory) -> int | None:

@@ -13,7 +13,7 @@ it would have used uninterrupted. A record that has changed or gone since is tra
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -71,14 +71,18 @@ def list_usable(folder: Path, results: str | Path, budget: Budget, say: Say) -> 
         UserError: what the budget's trials are made of can't be used.
         StorageError: the list can't be written.
     """
-    found = dict(_found(folder, results, budget, say))
-    if not found:
-        return
-    write_json(folder / USABLE_FILE, UsableRecords(records=list(found.values())))
-    studies = list(dict.fromkeys(usable.folder for usable in found.values()))
-    say(
-        f"{number_of(len(found), 'complete record')} under this budget in {named(studies)}: used "
-        "where this search would train the same; --no-reuse trains all"
+    found = find_usable(folder, results, budget, say)
+    if found:
+        write_json(folder / USABLE_FILE, UsableRecords(records=found))
+        say(described(found))
+
+
+def described(found: Sequence[Usable]) -> str:
+    """Say in a line what may be used."""
+    studies = named(usable.folder for usable in found)
+    return (
+        f"{number_of(len(found), 'complete record')} under this budget in {studies}: used where "
+        "this search would train the same; --no-reuse trains all"
     )
 
 
@@ -114,10 +118,19 @@ def unlike(record: TrialRecord, here: Environment) -> str:
     return ", ".join(found)
 
 
+def find_usable(folder: Path, results: str | Path, budget: Budget, say: Say) -> list[Usable]:
+    """Return what a study in `folder` may use of the others, one record a trial.
+
+    Raises:
+        UserError: what the budget's trials are made of can't be used.
+    """
+    return list(dict(_found(folder, results, budget, say)).values())
+
+
 def _found(
     folder: Path, results: str | Path, budget: Budget, say: Say
 ) -> Iterator[tuple[str, Usable]]:
-    """Yield the usable records, of equal keys the preferred one last."""
+    """Yield the usable records by their keys, of equal keys the preferred one last."""
     trials = [
         (place, trial)
         for place in _places(folder, results, budget, say)

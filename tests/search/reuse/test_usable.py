@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from nas_t2i.environment import describe_environment
 from nas_t2i.errors import RecordError
 from nas_t2i.events import EVENTS_FILE
+from nas_t2i.search.plan import _reusable
 from nas_t2i.search.reuse.usable import USABLE_FILE, list_usable, read_usable, unlike
 from nas_t2i.store import read_trials
 from tests.search.reuse.playback import BUDGET, Search
@@ -95,3 +97,12 @@ def test_a_list_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
         (folder / "wrong" / USABLE_FILE).write_text(json.dumps(data))
         with pytest.raises(RecordError, match=rf"reusable.json:1.*{key}"):
             read_usable(folder / "wrong")
+
+
+def test_a_dry_run_says_what_a_study_that_has_not_begun_would_find(tmp_path: Path) -> None:
+    whole = Search(tmp_path / "r", "whole", trials=1, seeds=2).run()
+    new = dataclasses.replace(whole, study="new")
+    assert _reusable(new.request()).startswith("2 complete records under this budget in whole: ")
+    assert not new.folder.exists()
+    assert _reusable(dataclasses.replace(new, reuse=False).request()) == ""
+    assert _reusable(whole.request()) == ""
