@@ -114,8 +114,8 @@ class Lease:
     def _outwait(self, before: Owner, say: Callable[[str], None]) -> None:
         """Watch another owner until it is surely gone. Raises StorageError: it is there."""
         say(
-            f"{self._place.url}: {before} searched it and did not leave in order; "
-            f"watching for {STALE_SECONDS:g} s whether it is still there"
+            f"{self._place.url}: {before} has not left it; watching for up to {STALE_SECONDS:g} s "
+            "whether it is still there"
         )
         end = time.monotonic() + STALE_SECONDS
         while time.monotonic() < end:

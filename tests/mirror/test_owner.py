@@ -35,7 +35,7 @@ def test_a_driver_that_is_gone_is_waited_for_and_followed(place):
     said, begin = [], time.monotonic()
     second = take(place, said=said)
     assert time.monotonic() - begin >= 1.5
-    assert "did not leave in order" in said[0]
+    assert "has not left it; watching" in said[0]
     second.release(begun=True)
 
 

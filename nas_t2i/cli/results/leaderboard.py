@@ -41,7 +41,9 @@ StudiesArgument = Annotated[
 ResultsDirOption = Annotated[
     str,
     typer.Option(
-        "--results-dir", help="The folder that holds the studies, or its URL, as s3://bucket/path."
+        "--results-dir",
+        metavar="FOLDER|URL",
+        help="What holds the studies: a folder, or a URL such as s3://bucket/path.",
     ),
 ]
 
