@@ -208,3 +208,20 @@ def test_the_commands_read_from_a_url(tmp_path, monkeypatch, capsys):
         main(["search", "sdxl", "--results-dir", "memory://x", "--dry-run"])
     assert end.value.code == 2
     assert "a URL of an object store" in capsys.readouterr().err
+
+
+def test_what_nodes_write_is_theirs_to_send_and_images_are_brought_for_the_report(tmp_path):
+    url = f"file://{tmp_path}/there"
+    at_url = Mirror(url, "s").place
+    at_url.put("study.json", b"{}")
+    for name in ("config.json", "events.jsonl", "stderr.log", "pictures-000001.png"):
+        at_url.put(f"trials/k-s0/{name}", b"there")
+    mirror = Mirror(url, "s", nodes_write=True)
+    here = mirror.folder / "trials/k-s0"
+    with mirror.open():
+        assert sorted(file.name for file in here.iterdir()) == ["config.json", "events.jsonl"]
+        (here / "stderr.log").write_bytes(b"here, and older")
+        mirror.fetch_images()
+        assert (here / "pictures-000001.png").read_bytes() == b"there"
+    assert at_url.get("trials/k-s0/stderr.log") == b"there"
+    assert not mirror.unsent
