@@ -2,10 +2,10 @@
 
 The quantity is an architecture's expected score at the last rung, over seeds and over prompts of
 the kind that were asked. Seeds are weighted by how well their final is known; architectures are
-taken as draws from one population, which pulls lucky single seeds to the middle by as much as seed
-noise deserves (empirical Bayes; Efron & Morris, "Stein's estimation rule and its competitors",
-JASA 68, 1973). Draws are joint: all architectures share their prompts, the noise between seeds and
-the regressions that predict.
+taken as draws from one population (`population`), which pulls lucky single seeds to what is
+expected of the architecture by as much as seed noise deserves (empirical Bayes; Efron & Morris,
+"Stein's estimation rule and its competitors", JASA 68, 1973). Draws are joint: all architectures
+share their prompts, the noise between seeds and the regressions that predict.
 """
 
 from __future__ import annotations
@@ -17,23 +17,22 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from nas_t2i.ranking.evidence import BoolArray, Evidence, gather, sums
+from nas_t2i.ranking.evidence import Evidence, gather, sums
 from nas_t2i.ranking.noise import SeedNoise, seed_noise
 from nas_t2i.ranking.observations import FloatArray, Observation
+from nas_t2i.ranking.population import population
 from nas_t2i.ranking.prediction import Finals, complete
 from nas_t2i.ranking.scale import Scale
 from nas_t2i.ranking.seed_effect import SeedEffect
 
 # Joint draws: this many, and fewer where architectures are many; of 5,000 it is the least number.
 MOST_DRAWS, LEAST_DRAWS, DRAWN_NUMBERS = 2000, 500, 2_500_000
-# Prior of the variance between architectures, on the scale, while they are few.
-_POPULATION_VARIANCE, _POPULATION_DOF = 1.0, 3.0
 _AT_A_TIME = 250  # draws; bounds the memory
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Each architecture's mean over its seeds at the last rung, before it is drawn to the middle.
+    """Each architecture's mean over its seeds at the last rung, before the population draws it.
 
     What a seed does to all architectures is taken out of it. Unless said, arrays are of shape
     (architectures,), on the scale.
@@ -161,8 +160,10 @@ def believe(
     finals, seed_parts = completed.of_architectures(variance.value)
     weights = _weights(evidence, variance.value * seed_parts + finals.variance)
     estimate = _estimate(evidence, finals, weights, seed_parts)
-    centre, pull = _population(evidence, noise, estimate)
-    location = centre + pull * (estimate.mean - centre)
+    measured = np.bincount(evidence.owner, finals.measured, len(evidence.architectures))
+    errors = variance.value * estimate.seed_share + estimate.prompt_variance
+    around = population(evidence, estimate.mean, errors, measured > 0)
+    location = around.centre + around.pull * (estimate.mean - around.centre)
     drawn = np.empty((draws, len(location)), dtype=np.float32)
     for start in range(0, draws, _AT_A_TIME):
         count = min(_AT_A_TIME, draws - start)
@@ -171,12 +172,15 @@ def believe(
             finals, _ = completed.of_architectures(variance.value)
         means = sums(weights * finals.draws[:count], evidence.owner, len(location))
         error = _error(estimate, effect, variance.draw(generator, count), generator)
-        drawn[start : start + count] = centre + pull * (means - centre) + np.sqrt(pull) * error
+        centre = around.centres(generator, count)
+        drawn[start : start + count] = (
+            centre + around.pull * (means - centre) + np.sqrt(around.pull) * error
+        )
     return Posterior(
         evidence=evidence,
         noise=noise,
         estimate=estimate,
-        measured_seeds=np.bincount(evidence.owner, finals.measured, len(location)).astype(np.intp),
+        measured_seeds=measured.astype(np.intp),
         location=location,
         draws=drawn,
     )
@@ -219,24 +223,6 @@ def _by_seed(evidence: Evidence, weights: FloatArray) -> FloatArray:
     table = np.zeros((len(evidence.architectures), len(evidence.seeds)))
     table[evidence.owner, evidence.seed] = weights
     return table
-
-
-def _population(
-    evidence: Evidence, noise: SeedNoise, estimate: Estimate
-) -> tuple[float, FloatArray]:
-    """Return where the architectures' middle is, and how much of its distance each one keeps."""
-    seeds = noise.at(evidence.steps[evidence.target]).value
-    error = seeds * estimate.seed_share + estimate.prompt_variance
-    searched: BoolArray = ~evidence.apart
-    if searched.sum() < 2:
-        return 0.0, np.ones(len(error))
-    means = estimate.mean[searched]
-    centre = float(means.mean())
-    squares = float(((means - centre) ** 2).sum() - error[searched].sum())
-    dof = _POPULATION_DOF + len(means) - 1
-    spread = max(0.0, _POPULATION_DOF * _POPULATION_VARIANCE + squares) / dof
-    spread = max(spread, 0.05 * _POPULATION_VARIANCE)
-    return centre, np.where(searched, spread / (spread + error), 1.0)
 
 
 def _error(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nas_t2i.ranking.observations import Observation
 from nas_t2i.ranking.posterior import believe
-from tests.ranking.made import SCALE, observed
+from tests.ranking.made import SCALE, STEPS, observed
 
 
 def test_the_better_ones_are_expected_to_score_more_and_probabilities_add_up() -> None:
@@ -116,7 +116,8 @@ def test_one_lucky_seed_is_drawn_to_the_middle_more_than_three() -> None:
     # Both have the same mean: one by a single seed.
     made = observed([2.0, 0.0, 0.5, 1.0], seeds=3, noise=0.0)
     single = [replace(o, architecture="lucky") for o in observed([2.0], seeds=1, noise=0.0)]
-    posterior = believe([*made, *single], SCALE)
+    finals = [o for o in [*made, *single] if o.step == STEPS[-1]]
+    posterior = believe(finals, SCALE)
     lucky = posterior.architectures.index("lucky")
     assert posterior.location[lucky] < posterior.location[0]
     assert posterior.deviation[lucky] > posterior.deviation[0]
