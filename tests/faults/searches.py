@@ -73,6 +73,8 @@ class Plan:
     runner: str = "local"
     ranks: int = 1
     batch: int = 4
+    steps: int = 6
+    stopping: bool = True
 
     def request(self) -> SearchRequest:
         self.root.mkdir(exist_ok=True)
@@ -80,8 +82,8 @@ class Plan:
         if not space.exists():
             space.write_text(SPACE)
         execution = {"runner": self.runner, "ranks": self.ranks, "micro_batch": "auto"}
-        budget = tiny_budget(6, execution, batch=self.batch)
-        rule = BestShare(keep=(0.6, 0.5), margin=0.5, min_peers=2)
+        budget = tiny_budget(self.steps, execution, batch=self.batch)
+        rule = BestShare(keep=(0.6, 0.5), margin=0.5, min_peers=2) if self.stopping else None
         if self.race:
             rule = Race(rule="race", compute=self.trials * 0.8, ahead=3, sure=0.999)
         if self.by_signal:

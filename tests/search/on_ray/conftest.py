@@ -22,6 +22,8 @@ HEALTH = {
     "health_check_timeout_ms": 2000,
     "health_check_failure_threshold": 4,
 }
+# No workers but those that are asked for: each takes seconds of imports.
+NO_SPARE = {"prestart_worker_first_driver": False, "enable_worker_prestart": False}
 STORE_BYTES = 80 << 20
 
 
@@ -36,7 +38,8 @@ PORTS = (
 
 def node(cpus: int, **more):
     ports = {name: free_port() for name in PORTS}
-    return {"num_cpus": cpus, "object_store_memory": STORE_BYTES} | ports | more
+    lean = {"include_log_monitor": False, "object_store_memory": STORE_BYTES}
+    return {"num_cpus": cpus} | lean | ports | more
 
 
 def free_port() -> int:
@@ -62,7 +65,7 @@ def add_node(cluster, cpus: int):
 def start_head():
     from ray.cluster_utils import Cluster
 
-    head = node(0, include_dashboard=False, _system_config=dict(HEALTH))
+    head = node(0, include_dashboard=False, no_monitor=True, _system_config=HEALTH | NO_SPARE)
     return Cluster(initialize_head=True, head_node_args=head)
 
 
