@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from nas_t2i.arch.profile import profile
 from nas_t2i.arch.resolve import resolve_arch
 from nas_t2i.arch.space import load_space
+from nas_t2i.arch.spec import Arch
 from nas_t2i.cli.export import _full_scale
 from nas_t2i.cli.main import main
 from nas_t2i.protocol.budget import load_budget
@@ -19,7 +21,10 @@ from tests.results.record_factory import study, trial, write_records
 
 ROOT = Path(__file__).parents[2]
 MEASURED = ROOT / "results/measured"
-SMALL = "unet-C128-m1.2.4-TD0.4.2"
+SMALL = (
+    "family=unet,channels=32,channel_mult=[1, 2],transformer_depth=[0, 1],res_blocks=1,"
+    "head_dim=8,norm_groups=8,text_dim=1024,latent_channels=4"
+)
 VAE = {
     "_class_name": "AutoencoderKL",
     "block_out_channels": [8, 8, 8, 8],
@@ -65,24 +70,35 @@ def test_the_winner_is_written_as_the_program_reads_it(capsys, tmp_path):
     assert run(capsys, "validate", *map(str, (tmp_path / "full").glob("*.yaml")))[0] == 0
 
 
+def study_of(folder: Path, arch: Arch, name: str) -> Path:
+    """Write a study whose only trial trained `arch` under the embedded budget."""
+    embedded = load_budget(ROOT / "budgets/embedded.yaml")
+    used = BudgetUsed(budget_id=embedded.budget_id, data=embedded.model_dump(mode="json"))
+    made = trial(name).model_copy(
+        update={"arch": arch.canonical(), "arch_id": arch.arch_id, "budget_id": used.budget_id}
+    )
+    record = study(folder.name, budget=used, budget_id=used.budget_id)
+    return write_records(folder, record, [made])
+
+
 def test_the_written_command_passes_a_dry_run(capsys, tmp_path):
     """With an architecture that a CPU can time, and the config of an autoencoder at hand."""
+    arch = resolve_arch(SMALL).arch
+    folder = study_of(tmp_path / "small", arch, "small")
     (tmp_path / "vae").mkdir()
     (tmp_path / "vae/config.json").write_text(json.dumps(VAE))
-    recipe = (ROOT / "budgets/paper_256.yaml").read_text()
-    recipe = recipe.replace("stabilityai/sdxl-vae", str(tmp_path / "vae"))
-    (tmp_path / "recipe.yaml").write_text(recipe)
+    text = (ROOT / "budgets/paper_256.yaml").read_text()
+    text = text.replace("stabilityai/sdxl-vae", str(tmp_path / "vae"))
+    (tmp_path / "recipe.yaml").write_text(text)
     here = ("--device", "cpu", "--precision", "fp32", "--ranks", "1", "--batch", "1")
-    options = ("--name", SMALL, "--recipe", str(tmp_path / "recipe.yaml"), *here)
-    code, out, _ = scale_up(capsys, tmp_path / "full", *options)
+    recipe = ("--recipe", str(tmp_path / "recipe.yaml"), "-o", str(tmp_path / "full"))
+    code, out, _ = run(capsys, "scale-up", str(folder), *recipe, *here)
     assert code == 0 and "Not checked" not in out
     assert "No time is predicted: what is missing is a throughput" in out
     command = shlex.split(out.splitlines()[-1].removeprefix("Train:"))
     code, planned, err = run(capsys, *command[1:], "--dry-run")
     assert (code, err) == (0, "")
-    gmacs = next(
-        t for t in read_trials(MEASURED / "sdxl-embedded") if t.name == SMALL
-    ).profile.gmacs
+    gmacs = profile(arch, latent_size=32, text_tokens=77).gmacs
     assert f"({6e9 * gmacs * 600_000 / 1e15:.2f} PFLOPs of training)" in planned
 
 
@@ -158,13 +174,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(capsys, tmp_path, options,
 def test_a_name_on_record_is_no_path_and_no_command(capsys, tmp_path):
     name = "../../up\x1b[31m; touch 'x'"
     arch = resolve_arch("SDXL-C128").arch
-    embedded = load_budget(ROOT / "budgets/embedded.yaml")
-    used = BudgetUsed(budget_id=embedded.budget_id, data=embedded.model_dump(mode="json"))
-    made = trial(name).model_copy(
-        update={"arch": arch.canonical(), "arch_id": arch.arch_id, "budget_id": used.budget_id}
-    )
-    record = study("demo", budget=used, budget_id=used.budget_id)
-    folder = write_records(tmp_path / "demo", record, [made])
+    folder = study_of(tmp_path / "demo", arch, name)
     code, out, err = run(capsys, "scale-up", str(folder))
     assert (code, err) == (0, "")
     assert not set(out) & set("\x1b\x07")
@@ -179,6 +189,7 @@ def test_a_name_on_record_is_no_path_and_no_command(capsys, tmp_path):
     assert f"--study {arch.arch_id}-full" in script[-1]
     # An export of one of its trials points there.
     (file,) = (folder / "trials").iterdir()
+    (made,) = read_trials(folder)
     assert _full_scale(file, made) == f"scale-up/{arch.arch_id}"
     (written / "budget.yaml").unlink()
     assert _full_scale(file, made) == ""
