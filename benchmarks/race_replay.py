@@ -30,7 +30,7 @@ import numpy as np
 
 from nas_t2i.protocol.budget import Budget, recorded_budget
 from nas_t2i.protocol.signals import SIGNALS
-from nas_t2i.records import CurvePoint, EndEvent
+from nas_t2i.records import CurvePoint, EndEvent, Profile
 from nas_t2i.search.racing.belief import draws
 from nas_t2i.search.racing.known import known_entries
 from nas_t2i.search.racing.ledger import Piece
@@ -44,6 +44,7 @@ class Recorded:
 
     name: str
     key: tuple[str, str]
+    profile: Profile
     points: dict[int, dict[int, CurvePoint]] = field(default_factory=dict)  # rung -> seed -> point
     control: str = ""
     ends: dict[int, EndEvent] = field(default_factory=dict)
@@ -76,7 +77,8 @@ def load(folder: Path) -> tuple[Budget, list[Recorded]]:
     for trial in contents.trials:
         if trial.control:
             continue
-        recorded = found.setdefault(trial.arch_id, Recorded(trial.name, (trial.arch_id, "")))
+        made = Recorded(trial.name, (trial.arch_id, ""), trial.profile)
+        recorded = found.setdefault(trial.arch_id, made)
         for point in trial.curve:
             recorded.points.setdefault(point.step, {})[trial.seed] = point
     last = budget.rungs[-1]
