@@ -69,6 +69,7 @@ class Run:
     candidate: Candidate
     seed: int
     trial: RunningTrial
+    heard: deque[TrialEvent] = field(default_factory=deque)  # and not handled yet
     waits_at: int | None = None  # the rung whose decision it waits for
     micro_batch: int | None = None
 
@@ -190,8 +191,10 @@ class Driver:
     def _hear(self) -> None:
         self.check()
         for run in list(self._running):
-            for event in run.trial.poll():
-                self._handle(run, event)
+            # Kept until handled: where handling one breaks, the next may be the trial's end.
+            run.heard.extend(run.trial.poll())
+            while run.heard:
+                self._handle(run, run.heard.popleft())
         for run in self._running:
             self._decide(run)
         self.listener.tick()

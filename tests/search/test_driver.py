@@ -319,6 +319,23 @@ def test_asked_to_leave_it_lets_the_running_trials_save_and_says_so():
     assert watcher.ends == [("SDXL-C320", 0, TrialState.INTERRUPTED)]
 
 
+def test_leaving_at_the_last_rung_waits_for_no_end_that_was_heard_with_it(monkeypatch):
+    """A trial reports its end once, here together with its last rung, at which all breaks off."""
+    driver, table, watcher, _ = drive({("SDXL-C320", 0): (0.3,)}, [candidate("SDXL-C320")])
+    key = ("SDXL-C320", 0)
+
+    def broken(*_) -> None:
+        trial = table.trials[key]
+        monkeypatch.setattr(trial, "poll", lambda: [] if trial.asked_to_leave else [None])
+        raise OSError("disk full")
+
+    watcher.reached_rung = broken
+    driver.clock.sleep = lambda _: pytest.fail("it waits") if not watcher.ends else None
+    with pytest.raises(OSError, match="disk full"):
+        driver.run()
+    assert watcher.ends == [(*key, TrialState.COMPLETE)]
+
+
 def test_a_listener_that_breaks_still_lets_the_trials_save():
     outcomes = {("SDXL-C320", 0): (0.1, 0.2, 0.3)}
     driver, _, watcher, _ = drive(outcomes, [candidate("SDXL-C320")])
