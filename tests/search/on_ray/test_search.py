@@ -143,12 +143,12 @@ def test_with_results_at_a_url_nodes_need_no_folder_of_the_drivers(cluster, tmp_
     assert not list((plan.folder.parents[2] / "on-ray").glob("*"))
 
 
-@pytest.mark.slow  # beside the other tests it waited five minutes for its first rung
 @ray_test
 def test_a_trainer_whose_node_dies_trains_on_elsewhere_to_the_same_bit(cluster, tmp_path):
     """With the real trainer, which waits at no rung: it is lost in the midst of steps."""
     plan = on_cluster(tmp_path / "ray", cluster, trials=1, seeds=1, retries=1, steps=60)
     plan = replace(plan, real=True, stopping=False)
+    plan.root.mkdir()
     process = start(plan)
     pid = training(plan)
     with held(pid):
