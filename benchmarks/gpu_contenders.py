@@ -21,6 +21,7 @@ from nas_t2i.training.ranks import join_ranks
 
 TOKENS, TEXT_WIDTH, CHANNELS, DOWNSAMPLING = 77, 1024, 4, 8  # the paper's text and latents
 REPLAYED = "reduce-overhead"  # torch's mode of compiling that records CUDA graphs
+COMPILED = ("ours", "bare")
 Steps = Callable[[int], object]
 
 
@@ -28,7 +29,7 @@ def make_budget(
     options: argparse.Namespace, micro_batch: int | None = None, contender: str = "ours"
 ) -> Budget:
     """Return the paper's budget for one device, with the batch and the options of this run."""
-    compiled = {"graphs": REPLAYED, "eager": False}.get(contender, options.compile)
+    compiled = options.compile if contender in COMPILED else contender == "graphs" and REPLAYED
     paper = load_budget(find_file("paper_256", "budgets"))
     data = {"resolution": options.latent_size * DOWNSAMPLING}
     training = {
@@ -42,6 +43,7 @@ def make_budget(
         "micro_batch": micro_batch or "auto",
         "channels_last": options.channels_last,
         "compile": compiled,
+        "cuda_graphs": options.device == "cuda" and contender in ("recorded", "shared"),
         "trials_per_device": options.side_by_side if "shared" in options.contenders else 1,
     }
     return paper.model_copy(
@@ -162,6 +164,7 @@ def _endless(batches: torch.utils.data.DataLoader[tuple[Tensor, ...]]) -> Iterat
 CONTENDERS = {
     "ours": ours,
     "graphs": ours,
+    "recorded": ours,
     "eager": ours,
     "shared": ours,
     "bare": bare,

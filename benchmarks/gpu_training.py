@@ -11,9 +11,10 @@ latents and text features, with the same batch and micro-batch:
 - ours: nas_t2i.training.loop.Trainer under budgets/paper_256.yaml. It reads latents and text from
   host memory and draws its noise there, a step ahead, as from a cache of encoded pairs.
 - graphs: ours with `execution.compile: reduce-overhead`, which replays CUDA graphs.
+- recorded: ours with `execution.cuda_graphs`: not compiled, each pass recorded once.
 - eager: ours, not compiled.
-- shared: as many of ours at once as --side-by-side says, like `execution.trials_per_device`; the
-  images of all together.
+- shared: as many of recorded at once as --side-by-side says, like `execution.trials_per_device`;
+  the images of all together.
 - bare: the model compiled, fused AdamW; the data lie on the GPU and torch draws the noise there.
 - example: the structure of diffusers' examples/text_to_image/train_text_to_image.py without
   accelerate and with encoded pairs: a DataLoader, the library's noise scheduler, plain AdamW.
@@ -27,7 +28,7 @@ the GPU waits only where that is longer than a step.
 Small proxies, as SDXL-C320's of the embedded budget, do not fill a GPU:
 
     python benchmarks/gpu_training.py --batch 64 --micro-batch 64 --latent-size 8 --steps 100
-        --contenders ours graphs eager shared bare --side-by-side 8
+        --contenders ours graphs recorded eager shared bare --side-by-side 8
         --arch 'family=unet,channels=20,channel_mult=[1, 2, 4],transformer_depth=[0, 1, 4],
         res_blocks=1,head_dim=4,norm_groups=4,text_dim=1024,latent_channels=4'
 
@@ -303,8 +304,9 @@ def main() -> None:
         "--contender", choices=["matmul", "batches", *CONTENDERS], help=argparse.SUPPRESS
     )
     options = parser.parse_args()
-    if options.zero_stage and "graphs" in options.contenders:
-        parser.error("graphs: expected --zero-stage 0")
+    graphs = {"graphs", "recorded", "shared"} & set(options.contenders)
+    if options.zero_stage and graphs:
+        parser.error(f"{', '.join(sorted(graphs))}: expected --zero-stage 0")
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("no CUDA device here; --device cpu runs it on a small --arch")
     if options.contender == "matmul":

@@ -157,6 +157,12 @@ class Budget(Part):
                 "expected training.zero_stage 0, or compile true: ZeRO moves gradients and weights "
                 "that CUDA graphs expect in their place"
             )
+        if execution.cuda_graphs and (training.zero_stage or training.device == "cpu"):
+            got = f"ZeRO stage {training.zero_stage} on the device {training.device}"
+            raise ValueError(
+                f"execution: got cuda_graphs with {got}; expected training.zero_stage 0 and "
+                "training.device cuda"
+            )
         micro = execution.micro_batch
         if micro != "auto" and training.batch // execution.ranks % micro:
             raise ValueError(

@@ -82,16 +82,31 @@ class Execution(Part):
         description="torch.compile the denoiser; reduce-overhead: in torch's mode of that name, "
         "which replays its kernels as CUDA graphs: small proxies on a GPU",
     )
+    cuda_graphs: bool = Field(
+        default=False,
+        description="record a step's forward and backward pass once, uncompiled, and replay it: "
+        "small proxies on a GPU, whose kernels take longer to launch than to compute",
+    )
     warm_start: bool = Field(
         default=True,
         description="fork trials from a process that has imported what they need; only those of "
-        "one rank and one thread on this machine's CPU",
+        "one rank and one thread on this machine",
     )
     workers: int = Field(default=2, ge=0, description="threads of a rank that read and decode")
     checkpoint_minutes: float = Field(
         default=10.0, gt=0, description="between two checkpoints; rungs are always saved"
     )
     keep_checkpoints: int = Field(default=2, ge=1, description="older ones are removed")
+
+    @model_validator(mode="after")
+    def _graphs_are_recorded_of_plain_passes(self) -> Self:
+        if self.cuda_graphs and (self.compile or self.gradient_checkpointing):
+            other = "compile" if self.compile else "gradient_checkpointing"
+            raise ValueError(
+                f"execution: got cuda_graphs with {other}; expected one of them (compile: "
+                "reduce-overhead both compiles and records)"
+            )
+        return self
 
     @model_validator(mode="after")
     def _a_cluster_has_its_own_hosts(self) -> Self:

@@ -5,9 +5,10 @@
 The process imports MODULE, lets ``MODULE.share(CONFIG)`` import more and make what all trials of a
 budget have in common, and then forks a child for each request; the child runs
 ``MODULE.main(arguments, shared)`` in a process group of its own and ends as a process started by
-itself would. The process never runs a second thread, and no CUDA: locks and devices do not survive
-a fork. It holds nothing that a trial depends on: killed, its trials train on, and the driver starts
-another one. It ends when the driver's end of the socket is closed, however the driver ends.
+itself would. The process never runs a second thread, and never starts CUDA: locks and devices do
+not survive a fork. It holds nothing that a trial depends on: killed, its trials train on, and the
+driver starts another one. It ends when the driver's end of the socket is closed, however the driver
+ends.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ import sys
 import weakref
 from pathlib import Path
 from typing import IO, Any, NoReturn
+
+from nas_t2i.errors import UserError
 
 UNSEEN = 256  # "exit status" of a child that ended when no server was left to see how
 _READY_SECONDS = 300.0  # that imports may take, from a cold disk
@@ -78,8 +81,12 @@ class ForkServer:
         """Whether the server has ended, or was ended because it did not answer."""
         return not self.close.alive
 
-    def fork(self, arguments: list[str], log: IO[bytes]) -> ForkedProcess:
+    def fork(
+        self, arguments: list[str], environment: dict[str, str], log: IO[bytes]
+    ) -> ForkedProcess:
         """Run ``MODULE.main(arguments, shared)`` in a child whose output goes to `log`.
+
+        Its environment is the server's and `environment`.
 
         Raises:
             ForkServerError: the server is gone or refuses.
@@ -88,7 +95,11 @@ class ForkServer:
             raise ForkServerError("it has ended")
         alive, held = os.pipe()
         try:
-            request = {"arguments": arguments, "cwd": str(Path.cwd())}
+            request = {
+                "arguments": arguments,
+                "environment": environment,
+                "cwd": str(Path.cwd()),
+            }
             self._channel.settimeout(_FORK_SECONDS)
             socket.send_fds(self._channel, [json.dumps(request).encode()], [log.fileno(), held])
             pid = self._answer("forked", _FORK_SECONDS)
@@ -180,7 +191,11 @@ def main(arguments: list[str]) -> int:
     channel = socket.socket(fileno=int(arguments[0]))
     channel.set_inheritable(False)
     module = importlib.import_module(arguments[1])
-    shared = module.share(Path(arguments[2]))
+    try:
+        shared = module.share(Path(arguments[2]))
+    except UserError as error:  # no child of this process could work
+        _tell(channel, {"refused": str(error)})
+        return 0
     gc.collect()
     gc.freeze()  # what is shared stays shared: a child's collector does not write to it
     trial = _serve(channel)
@@ -217,6 +232,7 @@ def _serve(channel: socket.socket) -> list[str] | None:
                 pid, problem = _fork()
                 if pid == 0:
                     channel.close()
+                    os.environ.update(request["environment"])
                     _become_a_trial(request["cwd"], *descriptors)
                     return list(request["arguments"])
                 for descriptor in descriptors:

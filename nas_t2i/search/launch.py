@@ -114,12 +114,11 @@ def may_be_forked(budget: Budget, machines: Machines) -> bool:
     """Say whether a trial may be forked from a warm process instead of being started anew.
 
     Several ranks need their launcher. With several threads, the process would have them too: a
-    library of numpy's starts them when it is imported. CUDA must not be touched before a fork, and
-    what DeepSpeed touches to find devices is not ours to know.
+    library of numpy's starts them when it is imported.
     """
     training, execution = budget.training, budget.execution
     alone = execution.ranks == 1 and not machines.nodes
-    return execution.warm_start and alone and training.threads == 1 and training.device == "cpu"
+    return execution.warm_start and alone and training.threads == 1
 
 
 def make_launch(
@@ -303,6 +302,9 @@ def _settings(training: Training) -> dict[str, str]:
         "OMP_NUM_THREADS": str(training.threads),
         "MKL_NUM_THREADS": str(training.threads),
         "DS_ACCELERATOR": training.device,
+        # To import diffusers is to count devices; torch's other way starts CUDA, after which no
+        # process that is forked could.
+        "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
     }
 
 

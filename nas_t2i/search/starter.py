@@ -11,6 +11,8 @@ from typing import IO, Protocol
 from nas_t2i.search.fork_server import ForkedProcess, ForkServer, ForkServerError
 from nas_t2i.search.launch import Launch
 
+_OWN = ("CUDA_VISIBLE_DEVICES",)  # of the environment, what trials of one server may differ in
+
 
 class Process(Protocol):
     """The first process of a trial; its pid is that of its process group."""
@@ -59,8 +61,11 @@ class Starter:
     def _fork(
         self, environment: dict[str, str], arguments: list[str], log: IO[bytes]
     ) -> ForkedProcess:
-        if self._server is not None and self._server.environment == environment:
+        # A trial's devices are its own; the server looks at none.
+        own = {name: environment[name] for name in _OWN if name in environment}
+        common = {name: value for name, value in environment.items() if name not in _OWN}
+        if self._server is not None and self._server.environment == common:
             with contextlib.suppress(ForkServerError):
-                return self._server.fork(arguments, log)
-        self._server = ForkServer(self._module, Path(arguments[0]), environment, log)
-        return self._server.fork(arguments, log)
+                return self._server.fork(arguments, own, log)
+        self._server = ForkServer(self._module, Path(arguments[0]), common, log)
+        return self._server.fork(arguments, own, log)

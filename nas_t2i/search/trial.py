@@ -29,6 +29,7 @@ import torch
 
 from nas_t2i import plugins
 from nas_t2i.arch.families import arch_from_dict
+from nas_t2i.conditioning.codecs.pixel_unshuffle import PixelUnshuffle
 from nas_t2i.environment import cache_dir, describe_environment
 from nas_t2i.errors import UserError
 from nas_t2i.evaluation.at_rung import AtRung, RungEvaluator, open_log
@@ -329,14 +330,19 @@ def _ranked_score(at_rung: AtRung | None) -> list[float]:
 
 
 def share(path: Path) -> Shared | None:
-    """Import what every trial needs, and make what those of a one-threaded CPU budget share.
+    """Import what every trial needs, and make what those of a one-threaded budget share.
 
     For a process that trials are forked from (nas_t2i.search.fork_server): it starts no thread.
     Returns None where each trial makes its own, and tells why if it can't.
+
+    Raises:
+        UserError: trials on CUDA that are forked from this process could not use it.
     """
     import_deepspeed()
     from diffusers import UNet2DConditionModel  # noqa: F401  it brings what the others need
 
+    if os.environ["DS_ACCELERATOR"] == "cuda":
+        _check_cuda_after_fork()
     try:
         config = load_trial_config(path)
         if config.plugins:  # code from outside may do anything when it is imported
@@ -345,10 +351,28 @@ def share(path: Path) -> Shared | None:
         # Pairs from files are opened by each trial: descriptors and reading threads are its own.
         if not isinstance(budget.data, ShapesData):
             return None
+        on_cpu = budget.text.EMBEDDED and isinstance(budget.latents, PixelUnshuffle)
+        if budget.training.device != "cpu" and not on_cpu:  # what lies on a device can't be shared
+            return None
         torch.set_num_threads(budget.training.threads)
         return Shared(config.budget, Inputs(budget, cache_dir()))
     except UserError:
         return None
+
+
+def _check_cuda_after_fork() -> None:
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            torch.cuda.init()  # type: ignore[no-untyped-call]
+            status = 0
+        except RuntimeError as error:
+            print(error, file=sys.stderr, flush=True)
+        finally:
+            os._exit(status)
+    if os.waitpid(pid, 0)[1]:
+        raise UserError("something that it imported has started CUDA")
 
 
 def main(arguments: list[str], shared: Shared | None = None) -> int:

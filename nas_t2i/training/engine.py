@@ -94,7 +94,8 @@ class Engine(Generic[ModelT]):
         # ZeRO needs it to find its gradients.
         self._engine.enable_backward_allreduce = ranks.size > 1 or self._stage > 0
         self._adam, self._grad_clip = optimizer, training.optimizer.grad_clip
-        replayed = execution.compile == "reduce-overhead" and training.batch // ranks.size > micro
+        graphs = execution.cuda_graphs or execution.compile == "reduce-overhead"
+        replayed = graphs and training.batch // ranks.size > micro
         self._gradients = [torch.zeros_like(weight) for weight in self._weights if replayed]
         self._begun = False  # a step, of whose micro-batches the last is not done
         self.module: nn.Module = self._engine

@@ -76,6 +76,10 @@ class Trainer:
         self._micro = micro_batch or self._own_batch
         self._names = [name for name, _ in denoiser.named_parameters()]
         self._engine = Engine(denoiser, budget.training, budget.execution, ranks, self._micro)
+        if budget.execution.cuda_graphs:
+            # Not earlier: the engine may move weights. Not later: a thread will make batches.
+            batch = self._make_batches(0)[0]
+            denoiser.record(batch.noisy, batch.t, batch.text)
         averaged = self._engine.shards if budget.training.ema_decay else []
         self._average = [shard.clone() for shard in averaged]
         self._losses: list[float] = []  # since the last rung

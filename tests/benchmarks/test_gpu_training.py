@@ -101,6 +101,13 @@ def test_contenders_differ_in_how_they_are_compiled():
     assert (compiled("ours", compile=True), compiled("ours")) == (True, False)
     assert (compiled("graphs"), compiled("eager", compile=True)) == ("reduce-overhead", False)
 
+    def recorded(name, device):
+        return gpu_training.make_budget(options(device=device), 2, name).execution.cuda_graphs
+
+    names = ("ours", "graphs", "recorded", "eager", "shared", "bare")
+    assert [name for name in names if recorded(name, "cuda")] == ["recorded", "shared"]
+    assert not any(recorded(name, "cpu") for name in names)
+
 
 def test_the_rate_of_several_is_of_their_images_together(monkeypatch):
     import gpu_training

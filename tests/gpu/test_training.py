@@ -17,11 +17,11 @@ from tests.training.tiny import NoiseFeed, tiny_arch, tiny_budget, trainer_on
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]
 
 
-def train(steps=3, execution=None, **training):
+def train(steps=3, execution=None, family="unet", **training):
     """Train a tiny model on noise; return the trainer and the loss of each step."""
     budget = tiny_budget(steps, execution, device="cuda", **training)
     micro = budget.execution.micro_batch
-    trainer = trainer_on(NoiseFeed(0), budget, join_ranks("cuda"), micro_batch=micro)
+    trainer = trainer_on(NoiseFeed(0), budget, join_ranks("cuda"), micro_batch=micro, family=family)
     losses = []
     for step in range(1, steps + 1):  # one at a time: within a run, losses are told a step late
         trainer.train_to(step, lambda _, loss: losses.append(loss))
@@ -80,7 +80,24 @@ def test_cuda_graphs_take_the_same_steps_and_are_averaged_and_sampled_from(micro
     trainer.train_to(7, lambda *_: None)
 
 
-@pytest.mark.parametrize("execution", [{}, {"compile": True}, {"compile": "reduce-overhead"}])
+@pytest.mark.parametrize("family", ["unet", "pixart"])
+@pytest.mark.parametrize("micro_batch", [4, 2])
+def test_recorded_passes_take_the_same_steps_and_leave_evaluation_alone(micro_batch, family):
+    execution = {"micro_batch": micro_batch}
+    _, eager = train(6, family=family, precision="bf16", execution=execution)
+    recorded = execution | {"cuda_graphs": True}
+    trainer, replayed = train(6, family=family, precision="bf16", execution=recorded)
+    assert replayed == pytest.approx(eager, rel=0.05)
+    inputs = torch.randn(3, 12, 8, 8), torch.zeros(3, dtype=torch.int64), torch.zeros(3, 12, 64)
+    with trainer.averaged_weights() as averaged, torch.inference_mode():
+        assert averaged(*(value.cuda() for value in inputs)).isfinite().all()  # of other shapes
+    trainer.train_to(7, lambda *_: None)
+
+
+OPTIONS = [{}, {"compile": True}, {"compile": "reduce-overhead"}, {"cuda_graphs": True}]
+
+
+@pytest.mark.parametrize("execution", OPTIONS)
 def test_the_host_waits_for_no_step_while_it_trains(execution):
     trainer, _ = train(4, execution=execution)
     torch.cuda.synchronize()

@@ -180,6 +180,16 @@ def test_the_paper_s_ablations_are_other_budgets_and_a_cache_elsewhere_is_not(tm
             "compile: reduce-overhead",
             r"execution: got compile 'reduce-overhead' with ZeRO stage 1; expected training\.zero",
         ),
+        (
+            "compile: true",
+            "cuda_graphs: true",
+            r"execution: got cuda_graphs with ZeRO stage 1 on the device cuda; expected training",
+        ),
+        (
+            "compile: true",
+            "compile: true\n  cuda_graphs: true",
+            "execution: got cuda_graphs with compile; expected one of them",
+        ),
         ("posterior: sample", "posterior: mode", "posterior: got \"mode\"; expected 'sample' or"),
     ],
 )

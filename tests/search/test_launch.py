@@ -72,14 +72,14 @@ def test_one_rank_is_a_plain_child(tmp_path, monkeypatch):
     assert made_.environment["OMP_NUM_THREADS"] == "1"
 
 
-def test_only_a_trial_without_ranks_threads_and_devices_may_be_forked():
+def test_only_a_trial_without_ranks_and_threads_may_be_forked():
     whole = quick_budget()
     assert may_be_forked(whole, PLAIN)
     threads = whole.training.model_copy(update={"threads": 2})
     assert not may_be_forked(whole.model_copy(update={"training": threads}), PLAIN)
     assert not may_be_forked(quick_budget(ranks=2), PLAIN)
     assert not may_be_forked(quick_budget(warm_start=False), PLAIN)
-    assert not may_be_forked(on_cuda(), Machines(("0",), {}))
+    assert may_be_forked(on_cuda(), Machines(("0",), {}))
     assert not may_be_forked(whole, Machines(None, {"node1": (0,)}))
 
 
