@@ -36,6 +36,9 @@ _LEAVE_SECONDS = 5.0  # between closing its socket and its end
 _REAP_SECONDS = 0.05  # between two looks at the children
 _MESSAGE_BYTES = 1 << 16
 _THREADS = Path("/proc/self/task")  # one entry a thread
+# jemalloc lets go of its locks in a child, where it starts no such thread. Arrow brings it, which
+# pandas imports where it is installed.
+_FORK_SAFE = ("jemalloc_bg_thd",)
 
 
 class ForkServerError(Exception):
@@ -266,9 +269,12 @@ def _fork() -> tuple[int, str]:
 
 
 def _why_not_fork() -> str:
-    threads = len(list(_THREADS.iterdir()))
+    names = [(thread / "comm").read_text().strip() for thread in _THREADS.iterdir()]
+    others = sorted(names)
+    others.remove(Path("/proc/self/comm").read_text().strip())  # this one
+    unsafe = [name for name in others if name not in _FORK_SAFE]
     # Another thread may hold a lock at the fork; in the child nobody would let it go.
-    return "" if threads == 1 else f"{threads} threads run in it"
+    return f"other threads run in it: {', '.join(unsafe)}" if unsafe else ""
 
 
 def _become_a_trial(folder: str, log: int, held: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import graph
 
 from nas_t2i.arch.spec import Arch
 from nas_t2i.protocol.training import Execution
@@ -70,6 +71,9 @@ class Denoiser(nn.Module):
         Shapes as in `forward`, and those of every later step. Weights must stay where they are.
         Nothing else may use the device meanwhile, from another thread of this process either.
         """
+        if hasattr(graph, "set_warn_on_accumulate_grad_stream_mismatch"):
+            # Weights get their gradients on the stream of the recording, as is meant.
+            graph.set_warn_on_accumulate_grad_stream_mismatch(False)
         sample = (x.clone(), t.clone(), text.clone())
         recorded = _Recorded(self.model, self._predict)
         torch.cuda.make_graphed_callables(recorded, sample, allow_unused_input=True)

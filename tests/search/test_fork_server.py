@@ -12,6 +12,7 @@ from nas_t2i.events import read_events
 from nas_t2i.records import EndEvent, RungEvent, StartEvent, TrialState
 from nas_t2i.search import fork_server
 from nas_t2i.search.fork_server import ForkedProcess
+from nas_t2i.search.launch import Machines
 from nas_t2i.search.runner import ProcessRunner
 from tests.search.processes import follow, rank, runs, wait_until
 from tests.search.tiny_trials import ROOT, quick_config
@@ -127,7 +128,11 @@ def test_a_server_that_does_not_answer_is_replaced(runner, monkeypatch):
 
 @pytest.mark.parametrize(
     ("shares", "why"),
-    [("a thread", "2 threads run in it"), ("an error", "it ended with exit status 1")],
+    [
+        ("a thread", "other threads run in it: python"),
+        ("an error", "it ended with exit status 1"),
+        ("a refusal", "can't be used: something has started CUDA"),
+    ],
 )
 def test_where_no_trial_can_be_forked_all_are_started_anew_and_that_is_said(
     shares, why, tmp_path, monkeypatch
@@ -141,6 +146,29 @@ def test_where_no_trial_can_be_forked_all_are_started_anew_and_that_is_said(
         assert end_of(trial).state is TrialState.COMPLETE
     (line,) = said
     assert why in line and "execution.warm_start" in line
+
+
+def test_threads_that_survive_a_fork_are_no_reason_not_to(runner, monkeypatch):
+    monkeypatch.setenv("TINY_TRIALS_SHARE", "jemalloc")
+    trial = runner.start(quick_config())
+    assert isinstance(trial._process, ForkedProcess)
+    assert end_of(trial).state is TrialState.COMPLETE
+
+
+def test_devices_are_each_trials_own_and_their_server_is_one(tmp_path):
+    runner = make_runner(tmp_path)
+    runner._machines = Machines(("3", "5"), {})
+    trials = []
+    for seed in range(2):
+        config = quick_config(seed=seed)
+        config.budget["training"]["device"] = "cuda"
+        trials.append(runner.start(config))
+        assert rank(tmp_path / config.key, 0)["environment"]["DS_ACCELERATOR"] == "cuda"
+    told = [rank(tmp_path / trial.config.key, 0)["environment"] for trial in trials]
+    assert [each["CUDA_VISIBLE_DEVICES"] for each in told] == ["3", "5"]
+    assert server_of(trials[0]) is server_of(trials[1])
+    for trial in trials:
+        assert end_of(trial).state is TrialState.COMPLETE
 
 
 def test_another_environment_is_another_server(runner, tmp_path, monkeypatch):

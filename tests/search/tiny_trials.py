@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from nas_t2i.arch.catalog import lookup
+from nas_t2i.errors import UserError
 from nas_t2i.events import EventLog
 from nas_t2i.files import write_json
 from nas_t2i.locks import FolderLock
@@ -125,8 +126,14 @@ def follow(config: TrialConfig, folder: Path) -> None:
 def share(path: Path) -> str:
     if os.environ.get("TINY_TRIALS_SHARE") == "a thread":
         threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+    if os.environ.get("TINY_TRIALS_SHARE") == "jemalloc":
+        thread = threading.Thread(target=time.sleep, args=(600,), daemon=True)
+        thread.start()
+        Path(f"/proc/self/task/{thread.native_id}/comm").write_text("jemalloc_bg_thd")
     if os.environ.get("TINY_TRIALS_SHARE") == "an error":
         raise ValueError("nothing to share")
+    if os.environ.get("TINY_TRIALS_SHARE") == "a refusal":
+        raise UserError("something has started CUDA")
     return f"made in {os.getpid()}"
 
 
