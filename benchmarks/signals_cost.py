@@ -22,7 +22,7 @@ from nas_t2i.evaluation.at_rung import RungEvaluator
 from nas_t2i.evaluation.signals import Signals
 from nas_t2i.protocol.budget import Budget, load_budget
 from nas_t2i.protocol.rungs import described
-from nas_t2i.search.candidates import CandidateFactory
+from nas_t2i.search.beforehand.factory import CandidateFactory
 from nas_t2i.shipped import find_file
 from nas_t2i.training.denoiser import build_denoiser
 from nas_t2i.training.feeds.inputs import Inputs, latent_geometry

@@ -26,7 +26,7 @@ from pathlib import Path
 from nas_t2i.arch.resolve import resolve_arch
 from nas_t2i.protocol.budget import Budget, load_budget
 from nas_t2i.records import EndEvent, ProgressEvent
-from nas_t2i.search.candidates import CandidateFactory
+from nas_t2i.search.beforehand.factory import CandidateFactory
 from nas_t2i.search.launch import find_machines, make_launch
 from nas_t2i.search.runner import ProcessRunner, TrialProcess
 from nas_t2i.search.trial_config import TrialConfig

@@ -32,7 +32,7 @@ def describe_environment(threads: int, accelerator: str = "none used") -> Enviro
         git_revision=_git_revision(),
         python=platform.python_version(),
         platform=platform.platform(),
-        cpu=_cpu_name(),
+        cpu=cpu_name(),
         cores=len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count() or 1,
@@ -79,7 +79,8 @@ def _git_revision() -> str:
     return revision + ("+changes" if changes else "")
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """Return what the CPU calls itself."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -88,18 +89,19 @@ def _cpu_name() -> str:
     return names[0] if names else platform.processor()
 
 
-def checked_device(name: str) -> str:
-    """Return the name of a device of torch if it is there. Raises ConfigError, naming those."""
+def checked_device(name: str, where: str = "--device") -> str:
+    """Return the name of a device of torch if it is there. Raises ConfigError, naming those.
+
+    `where` is where it was asked for.
+    """
     import torch
 
     kind, _, number = name.partition(":")
     if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
-        raise ConfigError("--device", f"got {name!r}", expected="cpu, cuda or cuda:N")
+        raise ConfigError(where, f"got {name!r}", expected="cpu, cuda or cuda:N")
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
         found = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-        raise ConfigError(
-            "--device", f"got {name!r}", expected=f"one of {', '.join(['cpu', *found])}"
-        )
+        raise ConfigError(where, f"got {name!r}", expected=f"one of {', '.join(['cpu', *found])}")
     return name
 
 

@@ -103,6 +103,31 @@ class Profile(_Record):
     levels: list[LevelProfile] = Field(default_factory=list)
 
 
+class Latency(_Record):
+    """Seconds of one forward pass without gradients, and what they hold for."""
+
+    median_s: float
+    first_quartile_s: float
+    third_quartile_s: float
+    repeats: int
+    batch: int
+    latent_size: int
+    text_tokens: int
+    dtype: Literal["fp32", "bf16", "fp16"]
+    compiled: bool
+    hardware: str = Field(description="the accelerator by its name, or the CPU by its own")
+    threads: int = Field(description="of the CPU; 0 on an accelerator")
+    torch: str
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """What must be equal for two latencies to compare."""
+        return self.model_dump(exclude=MEASURED)
+
+
+MEASURED = {"median_s", "first_quartile_s", "third_quartile_s", "repeats"}
+
+
 class Score(_Record):
     """One metric of one checkpoint, with its uncertainty over prompts."""
 
@@ -245,6 +270,9 @@ class TrialRecord(_Record):
         default=None, description="images of one rank's forward pass; null: not recorded"
     )
     plugins: list[Origin] = Field(default_factory=list, description="code from outside nas-t2i")
+    latency: Latency | None = Field(
+        default=None, exclude_if=lambda one: one is None, description="of the full architecture"
+    )
     reused: Reused | None = Field(
         default=None,
         exclude_if=lambda origin: origin is None,

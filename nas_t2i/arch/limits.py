@@ -1,4 +1,4 @@
-"""Bounds on size and compute: hard ones, and soft ones that a sampler is told of."""
+"""Bounds on size, compute and latency: hard ones, and soft ones that a sampler is told of."""
 
 from __future__ import annotations
 
@@ -56,7 +56,10 @@ class Share(Bound):
 
 
 class Limits(BaseModel):
-    """Bounds on a full architecture's profile; what is None is not bounded."""
+    """Bounds on a full architecture's profile and latency; what is None is not bounded.
+
+    A latency is no part of a profile: where none is given, its bound is passed over.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -65,35 +68,44 @@ class Limits(BaseModel):
         default=None, description="1e9 multiply-adds of one forward pass at batch 1, all counted"
     )
     attention_share: Share | None = Field(default=None, description="attention GMACs / GMACs")
+    latency: Bound | None = Field(
+        default=None,
+        description="seconds of one forward pass on the machine that searches, measured as the "
+        "budget's search.latency says",
+    )
 
     def items(self) -> Iterator[tuple[str, Bound]]:
-        """Yield (profile field, its bound) of what nobody may be beyond."""
+        """Yield (quantity, its bound) of what nobody may be beyond."""
         return ((name, bound) for name, bound in self._all() if not bound.soft)
 
     def soft(self) -> Iterator[tuple[str, Bound]]:
-        """Yield (profile field, its bound) of what is better not exceeded."""
+        """Yield (quantity, its bound) of what is better not exceeded."""
         return ((name, bound) for name, bound in self._all() if bound.soft)
 
     def _all(self) -> Iterator[tuple[str, Bound]]:
-        for name in ("params", "gmacs", "attention_share"):
+        for name in ("params", "gmacs", "attention_share", "latency"):
             bound = getattr(self, name)
             if bound is not None:
                 yield name, bound
 
-    def excess(self, size: Sized) -> dict[str, float]:
+    def excess(self, size: Sized, *, latency: float | None = None) -> dict[str, float]:
         """Return how far `size` is beyond each soft bound, as a share of it; 0 or less: within."""
         found = {}
         for name, bound in self.soft():
-            value = getattr(size, name)
+            value = latency if name == "latency" else getattr(size, name)
+            if value is None:
+                continue
             sides = [] if bound.max is None else [(value - bound.max) / (bound.max or 1)]
             sides += [] if bound.min is None else [(bound.min - value) / (bound.min or 1)]
             found[name] = max(sides)
         return found
 
-    def check(self, profile: Profile) -> str | None:
+    def check(self, profile: Profile, *, latency: float | None = None) -> str | None:
         """Return why `profile` is outside the hard limits, or None if it is inside."""
         for name, bound in self.items():
-            value = getattr(profile, name)
+            value = latency if name == "latency" else getattr(profile, name)
+            if value is None:
+                continue
             if bound.max is not None and value > bound.max:
                 return f"{name} {show(name, value)} is above the limit {show(name, bound.max)}"
             if bound.min is not None and value < bound.min:
@@ -103,4 +115,6 @@ class Limits(BaseModel):
 
 def show(name: str, value: float) -> str:
     """Write a number of a profile for people, so exactly that no two look alike by rounding."""
+    if name == "latency":
+        return f"{1e3 * value:.6g} ms"
     return f"{value:,.0f}" if name == "params" else f"{value:.6g}"

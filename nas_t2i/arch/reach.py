@@ -109,7 +109,7 @@ def _check_extremes(space: Space, profile: ProfileFn) -> None:
     if not found.exact:
         return
     for name, bound in space.limits.items():
-        if name == "attention_share":
+        if name not in ("params", "gmacs"):
             continue
         least = found.fewest_params if name == "params" else found.fewest_gmacs
         greatest = found.most_params if name == "params" else found.most_gmacs

@@ -69,6 +69,11 @@ def build_table(
     """
     _check_alike(studies)
     record = studies[0].record
+    if "latency" in (record.space.data.get("limits") or {}):
+        raise RecordError(
+            f"{studies[0].folder}: its space has a limit on latency, which a table does not "
+            "record; expected a study without one"
+        )
     budget = recorded_budget(record.budget.data, studies[0].folder / STUDY_FILE)
     trials = [trial for study in studies for trial in study.trials if not trial.control]
     left_out = _left_out(trials, leave_out)

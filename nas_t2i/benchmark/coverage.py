@@ -15,7 +15,7 @@ from nas_t2i.arch.spec import Arch
 from nas_t2i.benchmark.form import Manifest, Outside
 from nas_t2i.errors import ArchError
 from nas_t2i.protocol.budget import Budget, recorded_budget
-from nas_t2i.search.candidates import CandidateFactory
+from nas_t2i.search.beforehand.factory import CandidateFactory
 from nas_t2i.search.session import make_factory
 from nas_t2i.yaml_files import Document
 

@@ -298,11 +298,16 @@ class Table:
 
 def as_limits(limits: Limits | Mapping[str, Any] | None) -> Limits:
     """Return limits of plain data, as in a space file. Raises UserError."""
-    if isinstance(limits, Limits):
-        return limits
     try:
-        return Limits.model_validate(dict(limits or {}), strict=False)
+        found = (
+            limits
+            if isinstance(limits, Limits)
+            else Limits.model_validate(dict(limits or {}), strict=False)
+        )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         raise UserError(f"limits: {place}: got {first['input']!r}; {first['msg']}") from None
+    if found.latency is not None:
+        raise UserError("limits.latency: a table records no latencies; expected other limits")
+    return found

@@ -6,7 +6,6 @@ import csv
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,8 +28,7 @@ from nas_t2i.untrusted.show import printable
 
 if TYPE_CHECKING:
     from nas_t2i.arch.spec import Arch
-    from nas_t2i.records import Profile
-    from nas_t2i.training.latency import Latency
+    from nas_t2i.records import Latency, Profile
 
 # Pixels a latent pixel, along one side, of the codecs of the study (SD and SDXL).
 CODEC_FACTOR = 8
@@ -184,7 +182,8 @@ def _print_timed(
     profiles: Sequence[Profile], timed: Sequence[Latency], output: OutputFormat
 ) -> None:
     rows = [
-        _as_row(p, False) | {"latency": asdict(t)} for p, t in zip(profiles, timed, strict=True)
+        _as_row(p, False) | {"latency": t.model_dump()}
+        for p, t in zip(profiles, timed, strict=True)
     ]
     if output is OutputFormat.JSON:
         print(json.dumps(rows, indent=2))

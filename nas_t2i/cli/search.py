@@ -72,8 +72,8 @@ def search_command(
         str | None,
         typer.Option(
             metavar="LIST",
-            help="Seek several things at once, as tifa,-gmacs: also -params, -compute, and what "
-            "the budget measures.",
+            help="Seek several things at once, as tifa,-gmacs: also -params, -compute, -latency, "
+            "and what the budget measures.",
         ),
     ] = None,
     warm_start: Annotated[
@@ -134,6 +134,7 @@ def search_command(
       nas-t2i search sdxl --trials 24 --seed 1 --study sdxl-wide
       nas-t2i search sdxl --sampler grid --seeds 2 --no-early-stopping
       nas-t2i search sdxl --objectives tifa,-gmacs --study sdxl-front
+      nas-t2i search sdxl --objectives tifa,-latency --study sdxl-fast
       nas-t2i search sdxl --from sdxl-embedded --study sdxl-more
       nas-t2i search sdxl --seed 1 --study sdxl-again --no-reuse
       nas-t2i search comparison --seeds 3 --controls --no-early-stopping
@@ -228,7 +229,8 @@ def _search_here(request: SearchRequest, trackers: Sequence[tuple[str, str]]) ->
     from nas_t2i.results.fronts.front import with_front
     from nas_t2i.results.fronts.wording import front_notes
     from nas_t2i.results.leaderboard import rank_trials
-    from nas_t2i.search.candidates import Candidate, CandidateFactory
+    from nas_t2i.search.beforehand.factory import CandidateFactory
+    from nas_t2i.search.candidates import Candidate
     from nas_t2i.search.driver import Listener
     from nas_t2i.search.leaving import TerminatedError
     from nas_t2i.search.session import run_search

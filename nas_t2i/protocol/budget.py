@@ -15,6 +15,7 @@ from nas_t2i.errors import RecordError
 from nas_t2i.protocol.conditioning import CodecSettings, TextEncoderSettings
 from nas_t2i.protocol.data import PairsData, ShapesData
 from nas_t2i.protocol.evaluation import EvaluationSettings
+from nas_t2i.protocol.latency import LatencySettings
 from nas_t2i.protocol.objectives import COSTS, ObjectiveOf, read_objectives
 from nas_t2i.protocol.part import Named, Part
 from nas_t2i.protocol.rungs import Rungs, RungsForm, ladder
@@ -135,6 +136,14 @@ class Budget(Part):
         return read_objectives(
             self.search.objectives, self.evaluation, signals=bool(self.signal_pairs)
         )
+
+    @property
+    def latency(self) -> LatencySettings | None:
+        """How latencies are measured; None: what is sought needs none."""
+        asked = self.search.latency
+        if asked is None and all(one.name != "latency" for one in self.objectives):
+            return None
+        return (asked or LatencySettings()).filled(self.training)
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:

@@ -9,9 +9,10 @@ from nas_t2i.errors import did_you_mean
 from nas_t2i.protocol.evaluation import Better, EvaluationSettings
 from nas_t2i.protocol.signals import SIGNALS
 
-# Known of an architecture before anything is trained: no noise, no rungs. compute: FLOPs of one
-# run of what is trained, to the last rung.
-COSTS = ("gmacs", "params", "compute")
+# Known of an architecture before anything is trained: no rungs, and taken for exact. compute:
+# FLOPs of one run of what is trained, to the last rung. latency: the median of what was measured.
+COSTS = ("gmacs", "params", "compute", "latency")
+COUNTED = COSTS[:3]  # those that need no machine: of records of any
 
 
 @dataclass(frozen=True)

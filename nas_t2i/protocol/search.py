@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from nas_t2i.protocol.latency import LatencySettings
 from nas_t2i.protocol.part import Named, Part
 
 SignalName = Literal["heldout_loss", "text_gain", "caption_gain"]
@@ -138,8 +139,14 @@ class SearchPlan(Part):
         default=(),
         exclude_if=lambda objectives: not objectives,
         description="what is sought at once, the sign says the direction: [tifa, -gmacs]; of the "
-        "metrics and signals that are measured, -gmacs, -params, -compute; left out: the ranked "
-        "metric alone",
+        "metrics and signals that are measured, -gmacs, -params, -compute, -latency; left out: the "
+        "ranked metric alone",
+    )
+    latency: LatencySettings | None = Field(
+        default=None,
+        exclude_if=lambda settings: settings is None,
+        description="how latencies are measured, and that they are; left out: only for an "
+        "objective or a limit, with the defaults",
     )
     early_stopping: (
         Annotated[StoppingRule, Named("stopping", "rule", default="best_share")] | None

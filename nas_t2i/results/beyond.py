@@ -23,7 +23,9 @@ def mark_beyond(rows: Sequence[LeaderboardRow], studies: Iterable[Study]) -> lis
                     {
                         name
                         for study in row.study.split(", ")
-                        for name, excess in limits.get(study, Limits()).excess(row).items()
+                        for name, excess in limits.get(study, Limits())
+                        .excess(row, latency=row.latency_s)
+                        .items()
                         if excess > 0
                     }
                 )

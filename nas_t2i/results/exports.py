@@ -190,6 +190,7 @@ def _columns(rows: Sequence[LeaderboardRow]) -> list[_Column]:
         _Column("ranks", _ranks, drop=3),
         _Column("params", lambda row: _count(row.params), drop=3),
         _Column("GMACs", _gmacs, drop=2),
+        *([_Column("ms/pass", _latency, drop=1)] if any(row.latency_s for row in rows) else []),
         _Column("attn", lambda row: f"{row.attention_share:.0%}", drop=7),
         _Column(
             unit,
@@ -218,6 +219,11 @@ def _expected(row: LeaderboardRow) -> str:
 
 def _on_front(row: LeaderboardRow) -> str:
     return _share(row.front.probability if row.front else None)
+
+
+def _latency(row: LeaderboardRow) -> str:
+    ms = 1e3 * (row.latency_s or 0)
+    return "" if not ms else f"{ms:,.3g}" if ms < 1000 else f"{ms:,.0f}"
 
 
 def _share(probability: float | None) -> str:

@@ -126,6 +126,8 @@ class LeaderboardRow(BaseModel):
     """The budget's additional metrics by name; none where they were not measured at `step`."""
     front: FrontPlace | None = Field(default=None, exclude_if=lambda place: place is None)
     """Its place on the front that was asked for; None: none was, or it is not of it."""
+    latency_s: float | None = Field(default=None, exclude_if=lambda seconds: seconds is None)
+    """Median seconds of one forward pass of the full architecture, where its study measured it."""
     arch: dict[str, Any]
     """The full architecture's parameters by name, in canonical form, without the family."""
 
@@ -338,6 +340,7 @@ def _row(
         rank_low=belief.ranks[0] if belief and belief.ranks else None,
         rank_high=belief.ranks[1] if belief and belief.ranks else None,
         additional={metric: _additional(entry, metric) for metric in entry.additional(entry.step)},
+        latency_s=first.latency.median_s if first.latency else None,
         arch={key: value for key, value in first.arch.items() if key != "family"},
     )
 

@@ -22,7 +22,8 @@ def to_json(rows: Sequence[LeaderboardRow]) -> str:
 def to_csv(rows: Sequence[LeaderboardRow]) -> str:
     """Return CSV: lists joined by "; ", `by_type` as "type=value", absent values empty.
 
-    Where a front was asked for, each row's place on it is in the columns front_*.
+    Where latencies were measured, there is a column for them. Where a front was asked for, each
+    row's place on it is in the columns front_*.
     Additional metrics have columns of their own at the end: METRIC, METRIC_stderr, METRIC_n and
     METRIC_signature. After them stand the architecture's parameters, each a column; lists as in
     YAML: [1, 2, 4]. Text that a spreadsheet would take for a formula gets an apostrophe in front.
@@ -56,8 +57,10 @@ def to_records(rows: Sequence[LeaderboardRow]) -> list[dict[str, Any]]:
 
 
 def _titles(rows: Sequence[LeaderboardRow]) -> list[str]:
-    nested = ("additional", "front", "arch")
-    titles = [name for name in LeaderboardRow.model_fields if name not in nested]
+    apart = ("additional", "front", "latency_s", "arch")
+    titles = [name for name in LeaderboardRow.model_fields if name not in apart]
+    if any(row.latency_s is not None for row in rows):
+        titles.append("latency_s")
     if any(row.front is not None for row in rows):
         titles += [f"front_{name}" for name in FrontPlace.model_fields]
     for metric in additional_metrics(rows):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,22 +14,23 @@ import numpy.typing as npt
 from nas_t2i import plugins
 from nas_t2i.arch.catalog import name_of
 from nas_t2i.arch.families import arch_from_dict
-from nas_t2i.arch.profile import profile
+from nas_t2i.arch.limits import Limits
 from nas_t2i.arch.space import Space
 from nas_t2i.arch.spec import Arch
-from nas_t2i.errors import ArchError
+from nas_t2i.errors import ArchError, UserError
 from nas_t2i.protocol.budget import Budget
-from nas_t2i.records import CurvePoint, EndEvent, Profile, Reused, TrialState
+from nas_t2i.records import CurvePoint, EndEvent, Latency, Profile, Reused, TrialState
 from nas_t2i.search.study import MEASURED_IN, Draft, OptunaStudy
 from nas_t2i.search.trial_config import Control, TrialConfig
 from nas_t2i.streams import derive_seed
-from nas_t2i.training.feeds.inputs import Geometry
 
 FloatArray = npt.NDArray[np.float64]
 
 _ASKS = 30  # proposals in a row that may be unusable before the sampler is passed over
 _DRAWS = 2000  # uniform draws before the space counts as used up
-_POOL = 96  # architectures that one is chosen among where it is not Optuna that chooses
+_TOO_SLOW = 100  # different ones in a row beyond the limit on latency: no more are measured
+_IN_VAIN = f"none of {_TOO_SLOW} measured in a row is within the limit on latency"
+POOL = 96  # architectures that one is chosen among where it is not Optuna that chooses
 
 
 @dataclass
@@ -49,6 +50,7 @@ class Candidate:
     stopped: bool = False  # a rung decided against it; its other seeds stop at their next rung
     failures: dict[int, int] = field(default_factory=dict)  # started seed -> attempts that failed
     reused: dict[int, Reused] = field(default_factory=dict)  # seed -> where it was trained
+    latency: Latency | None = None  # of the full architecture; None: not measured
     _prompt_scores: dict[tuple[int, str], tuple[list[int], FloatArray]] = field(
         default_factory=dict, repr=False
     )
@@ -67,13 +69,19 @@ class Candidate:
     def sizes(self) -> dict[str, float]:
         """Size and compute by name: of the architecture, and of what is trained."""
         full, trained = self.profile, self.trained_profile
-        return {
+        sizes = {
             "params": full.params,
             "gmacs": full.gmacs,
             "attention_share": full.attention_share,
             "trained_params": trained.params,
             "trained_gmacs": trained.gmacs,
         }
+        return sizes if self.latency is None else sizes | {"latency_s": self.latency.median_s}
+
+    def excess(self, limits: Limits) -> dict[str, float]:
+        """Return how far it is beyond each soft limit, as a share of it; 0 or less: within."""
+        timed = self.latency
+        return limits.excess(self.profile, latency=None if timed is None else timed.median_s)
 
     @property
     def finished(self) -> bool:
@@ -118,6 +126,7 @@ class Candidate:
             seed=seed,
             control=self.control,
             plugins=plugins.used(),
+            latency=self.latency,
         )
 
 
@@ -137,51 +146,11 @@ class Maker(Protocol):
     def profile(self, arch: Arch, /) -> Profile:
         """Return the size and compute of the full architecture."""
 
-    def make(self, arch: Arch, *, name: str = "", control: Control = "") -> Candidate:
-        """Return the candidate of an architecture."""
-
-
-class CandidateFactory:
-    """Turns architectures into candidates under one budget; profiles each only once."""
-
-    def __init__(self, budget: Budget, geometry: Geometry, seeds: tuple[int, ...]) -> None:
-        self._budget, self._geometry, self._seeds = budget, geometry, seeds
-        self.profile = cache(profile)
-
-    def trained(self, arch: Arch) -> Arch:
-        """Return what the budget trains for `arch`.
-
-        Raises:
-            ArchError: the proxy's rule gives nothing, or without one the architecture is not made
-                for the budget's latents and text.
-        """
-        rule, geometry = self._budget.proxy, self._geometry
-        if rule is not None:
-            return arch.proxy(rule, latent_channels=geometry.channels, text_dim=geometry.text_width)
-        plain = arch.canonical()
-        made_for = (plain["latent_channels"], plain.get("text_dim", geometry.text_width))
-        if made_for != (geometry.channels, geometry.text_width):
-            raise ArchError(
-                f"{name_of(arch)}: made for {made_for[0]} latent channels and text of width "
-                f"{made_for[1]}; budget {self._budget.name} has {geometry.channels} and "
-                f"{geometry.text_width}"
-            )
-        return arch
+    def latency(self, arch: Arch, /) -> float | None:
+        """Return the seconds of a pass of it, measured now if need be; None: nobody asks for it."""
 
     def make(self, arch: Arch, *, name: str = "", control: Control = "") -> Candidate:
         """Return the candidate of an architecture."""
-        trained = self.trained(arch)
-        return Candidate(
-            name=name or name_of(arch),
-            arch=arch,
-            trained=trained,
-            profile=self.profile(arch).model_copy(update={"levels": []}),
-            trained_profile=profile(
-                trained, latent_size=self._geometry.size, text_tokens=self._geometry.tokens
-            ).model_copy(update={"levels": []}),
-            seeds=self._seeds,
-            control=control,
-        )
 
 
 class Chooser(Protocol):
@@ -230,6 +199,7 @@ class Proposals:
         self._made: dict[str, Candidate] = {}  # those that `chooser` was shown
         self._planned = self._plan(controls)
         self._grid = self._list() if exhaustive else None
+        self._too_slow: set[str] = set()  # ids refused for their latency since the last new one
         self._used_up = False  # the space: nothing new was found in it
 
     def next(self, *, planned_only: bool) -> Candidate | None:
@@ -243,12 +213,15 @@ class Proposals:
             else:
                 candidate = self._from_sampler() or self._from_uniform()
             self._used_up = candidate is None
-            if self._used_up and self._space.parameters:
+            if self._used_up and len(self._too_slow) >= _TOO_SLOW:
+                self._say(f"no more is tried: {_IN_VAIN}")
+            elif self._used_up and self._space.parameters:
                 self._say(
                     "the space holds no other architecture that is within its limits and not yet "
                     "trained"
                 )
         if candidate is not None:
+            self._too_slow.clear()
             self._known[candidate.key] = candidate
             self._proxies.setdefault(candidate.trained.arch_id, candidate.name)
         return candidate
@@ -272,7 +245,7 @@ class Proposals:
     def _keep(self, draft: Draft, candidate: Candidate) -> Candidate:
         known: dict[str, Any] = {"name": candidate.name, "arch": candidate.arch.canonical()}
         known |= candidate.sizes
-        draft.beyond(self._space.limits.excess(candidate.profile))
+        draft.beyond(candidate.excess(self._space.limits))
         candidate.optuna_number = self._study.keep(draft, **known)
         return candidate
 
@@ -310,7 +283,7 @@ class Proposals:
             if arch.arch_id in pool or self._why_not(arch):
                 continue
             pool[arch.arch_id] = self._make(arch)
-            if len(pool) == _POOL:
+            if len(pool) == POOL:
                 break
         if not pool:
             return None
@@ -348,22 +321,18 @@ class Proposals:
             return str(error)
         if proxy in self._proxies:
             return f"the budget trains the same proxy as for {self._proxies[proxy]}"
-        return self._space.limits.check(self._factory.profile(arch)) or ""
-
-
-def count_trainable(space: Space, factory: Maker) -> int:
-    """Count the included architectures and, of the others within limits, one for each proxy."""
-    proxies = {factory.trained(arch).arch_id for _, arch in space.included}
-    count = len(space.included)
-    for arch in space.enumerate():
+        size = self._factory.profile(arch)
+        if why := self._space.limits.check(size):
+            return why
+        if len(self._too_slow) >= _TOO_SLOW:
+            return _IN_VAIN
         try:
-            proxy = factory.trained(arch).arch_id
-        except ArchError:
-            continue
-        if proxy not in proxies and space.limits.check(factory.profile(arch)) is None:
-            proxies.add(proxy)
-            count += 1
-    return count
+            why = self._space.limits.check(size, latency=self._factory.latency(arch))
+        except UserError as error:
+            why = str(error)
+        if why:
+            self._too_slow.add(arch.arch_id)
+        return why or ""
 
 
 def control_candidates(space: Space, factory: Maker) -> list[Candidate]:

@@ -21,6 +21,7 @@ from nas_t2i.records import (
     TrialEvent,
     TrialState,
 )
+from nas_t2i.search.beforehand.latencies import Latencies
 from nas_t2i.search.candidates import Candidate, Proposals
 from nas_t2i.search.racing.ledger import Piece
 from nas_t2i.search.resume.faults import Faults
@@ -89,6 +90,7 @@ class Driver:
     listener: Listener
     candidates: list[Candidate]  # those known from an earlier process, in their order
     room: Callable[[], int] | None = None  # instead of `parallel`, where it changes
+    latencies: Latencies | None = None  # measured of what is proposed, while nothing runs
     rung_log: RungLog = field(default_factory=RungLog)
     faults: Faults = field(default_factory=lambda: Faults(retries=0, folder=Path()))
     asked_to_leave: Callable[[], bool] = lambda: False
@@ -130,8 +132,11 @@ class Driver:
     def _start_what_fits(self) -> bool:
         """Fill the free places; return whether anything was started."""
         started = False
+        if self.latencies is not None and not self._running:  # the next time for it may be far
+            while len(self._queue) < self._places and not self._hopeless() and self._propose():
+                pass
         while len(self._running) < self._places and not self._hopeless():
-            if not self._queue and not self._propose():
+            if not self._queue and not (self._may_propose() and self._propose()):
                 break
             candidate, seed = self._queue.popleft()
             run = self._start(candidate, seed)
@@ -158,6 +163,11 @@ class Driver:
             if said is not None:
                 run.trial.decide(rung, said)
 
+    def _may_propose(self) -> bool:
+        """Whether nothing that runs would disturb, or be disturbed by, measuring a proposal."""
+        timed = self.latencies is not None and not self.latencies.complete
+        return not (timed and self._running) or self._tried() >= self.trials
+
     def _propose(self) -> bool:
         candidate = self.proposals.next(planned_only=self._tried() >= self.trials)
         if candidate is None:
@@ -176,6 +186,8 @@ class Driver:
                 self._queue.append((candidate, seed))
 
     def _start(self, candidate: Candidate, seed: int) -> Run:
+        if self.latencies is not None:
+            self.latencies.close()
         candidate.ends.pop(seed, None)
         number = self._number_of(candidate, seed)
         config = candidate.config(self.study_name, number, self.budget, seed)

@@ -10,7 +10,9 @@ from typing import NamedTuple
 from nas_t2i.arch.reach import check_reachable
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.protocol.search import RacingRule
-from nas_t2i.search.candidates import Candidate, CandidateFactory
+from nas_t2i.search.beforehand.factory import CandidateFactory
+from nas_t2i.search.beforehand.latencies import open_latencies
+from nas_t2i.search.candidates import Candidate
 from nas_t2i.search.reuse.usable import described, find_usable
 from nas_t2i.search.session import SearchRequest, check_grid
 from nas_t2i.store import STUDY_FILE
@@ -31,6 +33,7 @@ class Plan:
     count_is_exact: bool
     proxies: int | None  # different ones the budget would train; None: not counted
     warning: str
+    latencies: str  # what would be measured, and when; "" for nothing
     reusable: str  # what need not be trained, in words; "" for nothing
     samples: Sequence[tuple[Candidate, Speed]]
     trials: int  # architectures times seeds; in a race, architectures
@@ -45,6 +48,7 @@ def plan_search(request: SearchRequest) -> Plan:
     """Check everything, profile and time a few sampled architectures; train and write nothing."""
     check_grid(request)
     space, budget = request.space, request.budget
+    latencies = _latencies(request)
     factory = request.factory
     warning = check_reachable(space, factory.profile)
     rng = random.Random(derive_seed(request.seed, "dry run"))  # noqa: S311
@@ -86,6 +90,7 @@ def plan_search(request: SearchRequest) -> Plan:
         count_is_exact=space.count_is_exact,
         proxies=_count_proxies(request, factory),
         warning=warning,
+        latencies=latencies,
         reusable=_reusable(request),
         samples=samples,
         trials=trials,
@@ -95,6 +100,19 @@ def plan_search(request: SearchRequest) -> Plan:
         flops_likely=flops(likely.steps),
         flops_at_most=flops(longest.steps),
     )
+
+
+def _latencies(request: SearchRequest) -> str:
+    """Say which latencies would be measured, when and how."""
+    found = open_latencies(request.space, request.budget, request.folder, lambda _: None)
+    if found is None:
+        return ""
+    when = "of each proposal, while no trial runs"
+    if request.times_all:
+        when = "of all that may be proposed, before the first trial"
+    bound = request.space.limits.latency
+    hard = "; the limit on it is not in the counts above" if bound and not bound.soft else ""
+    return f"latency would be measured {when}: a pass of {found.described}{hard}"
 
 
 def _reusable(request: SearchRequest) -> str:

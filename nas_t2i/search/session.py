@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -14,11 +14,10 @@ from nas_t2i import plugins
 from nas_t2i.arch.reach import check_reachable
 from nas_t2i.arch.space import Space
 from nas_t2i.environment import cache_dir, compiles_first, describe_environment
-from nas_t2i.errors import StorageError, UserError
+from nas_t2i.errors import UserError
 from nas_t2i.evaluation.at_rung import chance_level, check_evaluation
 from nas_t2i.locks import StudyLock
 from nas_t2i.mirror.study import Mirror
-from nas_t2i.plugins import Origin
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.protocol.search import RacingRule
 from nas_t2i.records import (
@@ -26,7 +25,11 @@ from nas_t2i.records import (
     SpaceUsed,
     StudyRecord,
 )
-from nas_t2i.search.candidates import Candidate, CandidateFactory, Proposals, count_trainable
+from nas_t2i.search.beforehand.factory import CandidateFactory
+from nas_t2i.search.beforehand.latencies import open_latencies
+from nas_t2i.search.beforehand.timing import all_beforehand, time_all, time_included
+from nas_t2i.search.beforehand.trainable import count_trainable
+from nas_t2i.search.candidates import Candidate, Proposals
 from nas_t2i.search.driver import Driver, Listener, WallClock
 from nas_t2i.search.launch import find_machines, trials_at_once
 from nas_t2i.search.leaving import listening_to_signals
@@ -40,12 +43,13 @@ from nas_t2i.search.resume.fetching import FetchingRunner
 from nas_t2i.search.resume.known import known_candidates, mend_records
 from nas_t2i.search.resume.owner import own
 from nas_t2i.search.resume.rung_log import RungLog
+from nas_t2i.search.resume.settings import Settings, check_same_settings
 from nas_t2i.search.resume.warm_start import begin_from, read_source
 from nas_t2i.search.reuse.replayed import ReusingRunner
 from nas_t2i.search.reuse.usable import list_usable
 from nas_t2i.search.runner import ProcessRunner, Runner
 from nas_t2i.search.study import OptunaStudy, check_sampler
-from nas_t2i.store import STUDY_FILE, TRIALS_FOLDER, read_study, write_study
+from nas_t2i.store import STUDY_FILE, TRIALS_FOLDER, write_study
 from nas_t2i.training.feeds.inputs import check_inputs, latent_geometry
 from nas_t2i.untrusted.redact import redacted
 
@@ -117,6 +121,12 @@ class SearchRequest:
             count = count_trainable(self.space, self.factory)
         return min(wanted, count)
 
+    @property
+    def times_all(self) -> bool:
+        """Where latencies are measured: whether all are, before the first trial."""
+        front = self.budget.search.sampler == "front"
+        return all_beforehand(self.space, trials=self.architectures, front=front)
+
     @cached_property
     def cluster(self) -> Cluster | None:
         """The Ray cluster that trials run on, if they do; a first look connects to it."""
@@ -168,9 +178,12 @@ def run_search(
     Raises:
         UserError: limits nobody meets, a storage that can't be used, a study of other settings.
     """
-    if request.mirror is not None and request.cluster is None:
+    if request.mirror is not None and request.budget.execution.runner == "local":
         _check_one_machine(request.budget)
     with contextlib.ExitStack() as connected:
+        latencies = open_latencies(request.space, request.budget, request.folder, say)
+        if latencies is not None:
+            request.factory.latencies = connected.enter_context(latencies)
         if request.cluster is not None:
             connected.callback(request.cluster.close)
             url = "" if request.mirror is None else request.mirror.url
@@ -196,7 +209,7 @@ def _search(
     if warning := check_reachable(request.space, factory.profile):
         say(warning)
     check_grid(request)
-    _check_same_settings(request)
+    check_same_settings(request.folder, _settings(request))
     source = read_source(request.warm_start, request.results, request.folder, request.budget)
     # Once, before trials that all need it, and before anything is made that they would fail in.
     check_inputs(request.budget, cache_dir(), say)
@@ -204,6 +217,8 @@ def _search(
         say("no signals are measured: no pairs are held out (data.held_out in the budget)")
     check_evaluation(request.budget)
     check_sampler(request.budget.search.sampler, request.budget.search.sampler_options)
+    if (latencies := factory.latencies) is not None:
+        time_included(request.space, factory, latencies)
     # A storage elsewhere must answer before anything is made here; the journal needs its folder.
     optuna = _open_optuna(request, say) if request.storage else None
     if optuna is not None:
@@ -217,6 +232,10 @@ def _search(
             write_study(request.folder, _study_record(request))
         optuna = optuna or _open_optuna(request, say)
         _own(request, optuna)
+        if latencies is not None:
+            latencies.keep()
+            if request.times_all:
+                time_all(request.space, factory, latencies)
         begin_from(source, request.space, request.budget, factory, optuna, say)
         rungs = RungLog(request.folder)
         if rungs.note:
@@ -258,6 +277,7 @@ def _search(
             proposals=proposals,
             optuna=optuna,
             room=_room(request),
+            latencies=latencies,
             runner=runner,
             clock=WallClock(),
             listener=make_listener(candidates, factory),
@@ -271,6 +291,8 @@ def _search(
             say("the first trial here compiles an operator of DeepSpeed, once, in about 20 seconds")
         with rungs, listening_to_signals(say) as driver.asked_to_leave:
             optuna.patience.leave = driver.asked_to_leave
+            if latencies is not None:
+                latencies.leave = driver.asked_to_leave
             driver.run()
     return candidates
 
@@ -324,37 +346,14 @@ def _open_optuna(request: SearchRequest, say: Callable[[str], None]) -> OptunaSt
     )
 
 
-def _check_same_settings(request: SearchRequest) -> None:
-    """A study has one space, one budget and one seed. Raises StorageError naming what differs."""
-    if not (request.folder / STUDY_FILE).exists():
-        return
-    record = read_study(request.folder)
-    differences = [
-        f"{what} {old} then, {new} now"
-        for what, old, new in (
-            ("space", record.space.space_id, request.space.space_id),
-            ("budget", record.budget_id, request.budget.budget_id),
-            ("seed", record.seed, request.seed),
-            ("--from", record.warm_start or "none", request.warm_start or "none"),
-            (
-                "objectives",
-                ", ".join(record.budget.data["search"].get("objectives", [])) or "none",
-                ", ".join(request.budget.search.objectives) or "none",
-            ),
-            ("storage", record.storage, request.storage_shown),
-            ("plug-ins", _listed(record.plugins), _listed(plugins.used())),
-        )
-        if old != new
-    ]
-    if differences:
-        raise StorageError(
-            f"study {request.study!r} in {request.results_dir} was started with other settings "
-            f"({'; '.join(differences)}); choose another --study, or the settings it began with"
-        )
-
-
-def _listed(origins: Sequence[Origin]) -> str:
-    return ", ".join(f"{origin.name} of {origin.text}" for origin in origins) or "none"
+def _settings(request: SearchRequest) -> Settings:
+    return Settings(
+        space=request.space.space_id,
+        budget=request.budget,
+        seed=request.seed,
+        warm_start=request.warm_start,
+        storage=request.storage_shown,
+    )
 
 
 def _study_record(request: SearchRequest) -> StudyRecord:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from nas_t2i.files import read_record
 from nas_t2i.plugins import Origin
-from nas_t2i.records import Profile, TrialRecord, TrialState
+from nas_t2i.records import Latency, Profile, TrialRecord, TrialState
 
 Control = Literal["", "no-cross-attention", "shuffled-captions"]
 
@@ -33,6 +33,9 @@ class TrialConfig(BaseModel):
     seed: int
     control: Control = ""
     plugins: list[Origin] = Field(default_factory=list, description="code from outside nas-t2i")
+    latency: Latency | None = Field(
+        default=None, exclude_if=lambda one: one is None, description="of the full architecture"
+    )
 
     @property
     def key(self) -> str:
@@ -55,6 +58,7 @@ class TrialConfig(BaseModel):
             seed=self.seed,
             control=self.control,
             plugins=self.plugins,
+            latency=self.latency,
             state=TrialState.RUNNING,
         )
 

@@ -2,44 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from nas_t2i.arch.spec import Arch
-from nas_t2i.environment import describe_environment
+from nas_t2i.environment import cpu_name
 from nas_t2i.errors import UserError
+from nas_t2i.protocol.latency import LatencySettings
+from nas_t2i.records import Latency
 from nas_t2i.training.speed import run_seconds
 
 Dtype = Literal["fp32", "bf16", "fp16"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _LEAST_PASSES = 5  # fewer have no quartiles worth the name
 _STEP = 500  # of 1000; which one does not matter to time
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Seconds of one forward pass without gradients, and what they hold for.
-
-    Latencies compare where everything but the seconds and `repeats` is equal.
-    """
-
-    median_s: float
-    first_quartile_s: float
-    third_quartile_s: float
-    repeats: int
-    batch: int
-    latent_size: int
-    text_tokens: int
-    dtype: Dtype
-    compiled: bool
-    hardware: str
-    """The accelerator by its name, or the CPU by its own."""
-    threads: int
-    """Of the CPU; 0 on an accelerator."""
-    torch: str
 
 
 def measure_latency(
@@ -53,10 +31,12 @@ def measure_latency(
     compiled: bool = False,
     seconds: float = 2.0,
     name: str = "",
+    what: str = "--latency of ",
+    instead: str = "a smaller --batch, bf16, or another --device",
 ) -> Latency:
     """Time passes of the full architecture, its weights drawn at random, for about so long.
 
-    `name` is for messages.
+    `name`, `what` was asked for and what may be tried `instead` are for messages.
 
     Raises:
         ArchError: latents of that side do not fit the architecture.
@@ -82,8 +62,8 @@ def measure_latency(
         ):
             raise
         raise UserError(
-            f"--latency of {name or arch.label()}: does not fit into the memory of {device} at "
-            f"batch {batch} in {dtype}; try a smaller --batch, bf16, or another --device"
+            f"{what}{name or arch.label()}: does not fit into the memory of {device} at batch "
+            f"{batch} in {dtype}; try {instead}"
         ) from None
     first, median, third = np.quantile(times, [0.25, 0.5, 0.75])
     return Latency(
@@ -96,13 +76,32 @@ def measure_latency(
         text_tokens=text_tokens,
         dtype=dtype,
         compiled=compiled,
-        hardware=_hardware(device),
+        hardware=hardware_of(device),
         threads=torch.get_num_threads() if torch.device(device).type == "cpu" else 0,
         torch=torch.__version__,
     )
 
 
-def _hardware(device: str) -> str:
+def conditions_of(settings: LatencySettings) -> dict[str, Any]:
+    """Return what latencies measured here would hold for, as `Latency.conditions` of them.
+
+    `settings` leave nothing out, and their device is there.
+    """
+    device = settings.device or "cpu"
+    return {
+        "batch": settings.batch,
+        "latent_size": settings.latent_size,
+        "text_tokens": settings.text_tokens,
+        "dtype": settings.dtype,
+        "compiled": settings.compile,
+        "hardware": hardware_of(device),
+        "threads": settings.threads if torch.device(device).type == "cpu" else 0,
+        "torch": torch.__version__,
+    }
+
+
+def hardware_of(device: str) -> str:
+    """Return the name of what passes run on: an accelerator's, or the CPU's."""
     if torch.device(device).type == "cuda":
         return str(torch.cuda.get_device_name(device))
-    return describe_environment(torch.get_num_threads()).cpu
+    return cpu_name()

@@ -233,5 +233,12 @@ def test_a_soft_limit_keeps_nobody_out_and_says_by_how_much_it_is_exceeded() -> 
     assert hard.space_id != space.space_id
     assert hard.space_id == space_of(text.replace("soft: true", "soft: false")).space_id
     assert hard.limits.excess(big) == {}
+    timed = space_of(SPACE + "limits: {latency: {max: 0.05}}\n").limits
+    assert timed.check(big) is None  # not measured
+    assert timed.check(big, latency=0.05) is None
+    assert timed.check(big, latency=0.06) == "latency 60 ms is above the limit 50 ms"
+    soft = space_of(SPACE + "limits: {latency: {max: 0.05, soft: true}}\n").limits
+    assert soft.excess(big, latency=0.06) == pytest.approx({"latency": 0.2})
+    assert soft.excess(big) == {} and soft.check(big, latency=9.0) is None
     beyond_all = space_of(SPACE + "limits: {gmacs: {max: 0.001, soft: true}}\n")
     assert check_reachable(beyond_all, lambda one: made_up(one, params=1, gmacs=9.0, share=0)) == ""

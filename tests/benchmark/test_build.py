@@ -68,6 +68,14 @@ def test_other_budgets_signatures_and_running_studies_are_refused(study):
         build_table([with_trials(study, asked_else)], "t")
 
 
+def test_a_limit_on_latency_is_refused(study):
+    space = study.record.space
+    data = space.data | {"limits": {"latency": {"max": 0.1}}}
+    record = study.record.model_copy(update={"space": space.model_copy(update={"data": data})})
+    with pytest.raises(RecordError, match="has a limit on latency, which a table does not record"):
+        build_table([dataclasses.replace(study, record=record)], "t")
+
+
 def test_who_is_to_be_left_out_must_be_there(study):
     with pytest.raises(RecordError, match=r"--leave-out: no architecture 'SDXL-TD44'.*did you"):
         build_table([study], "t", ["SDXL-TD44"])

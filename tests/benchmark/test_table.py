@@ -70,6 +70,8 @@ def test_the_best_is_by_the_mean_over_seeds_and_within_limits(table):
         table.best({"params": {"max": 1}})
     with pytest.raises(UserError, match=r"limits: gmac.*Extra inputs"):
         table.best({"gmac": {"max": 1}})
+    with pytest.raises(UserError, match=r"limits\.latency: a table records no latencies"):
+        table.best({"latency": {"max": 1}})
 
 
 def test_a_query_takes_microseconds(table):

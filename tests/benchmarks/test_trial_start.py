@@ -1,4 +1,4 @@
-from nas_t2i.search.candidates import CandidateFactory
+from nas_t2i.search.beforehand.factory import CandidateFactory
 from nas_t2i.search.runner import ProcessRunner
 from nas_t2i.training.feeds.inputs import latent_geometry
 from tests.training.tiny import tiny_arch, tiny_budget

@@ -8,7 +8,7 @@ import pytest
 
 from nas_t2i.events import read_events
 from nas_t2i.records import RungEvent, StartEvent, TrialState
-from nas_t2i.search.candidates import CandidateFactory
+from nas_t2i.search.beforehand.factory import CandidateFactory
 from nas_t2i.search.runner import ProcessRunner
 from nas_t2i.training.feeds.inputs import latent_geometry
 from tests.search.processes import follow

@@ -38,6 +38,7 @@ def test_they_change_no_id_and_leave_no_trace_where_there_are_none(tmp_path: Pat
     assert sought.budget_id == plain.budget_id
     dumped = plain.model_dump(mode="json")["search"]
     assert "objectives" not in dumped and "dominated" not in dumped["early_stopping"]
+    assert "latency" not in dumped
     again = Budget.model_validate(sought.model_dump(mode="json"), strict=False)
     assert again == sought and len(again.objectives) == 2
 

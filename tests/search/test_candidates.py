@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from nas_t2i.arch.space import load_space
-from nas_t2i.search.candidates import Proposals, count_trainable
+from nas_t2i.search.beforehand.trainable import count_trainable
+from nas_t2i.search.candidates import Proposals
 from nas_t2i.search.session import make_factory
 from tests.search.test_study import open_study
 from tests.training.tiny import tiny_budget

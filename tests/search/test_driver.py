@@ -211,6 +211,55 @@ def test_every_candidate_runs_to_the_end_without_early_stopping():
     assert told.held[1].at_rungs == pytest.approx({2: 0.1, 4: 0.2, 6: 0.4})
 
 
+@dataclasses.dataclass
+class Timing:
+    """Latencies that are measured when something is proposed."""
+
+    complete: bool = False
+    open: bool = False
+
+    def close(self) -> None:
+        self.open = False
+
+
+class TimedSupply(Supply):
+    """Proposals that are measured; `running` tells what trials there are meanwhile."""
+
+    def __init__(self, candidates, timing, running) -> None:
+        super().__init__(candidates)
+        self.timing, self.running = timing, running
+        self.beside: list[int] = []
+
+    def next(self, *, planned_only: bool) -> Candidate | None:
+        if not planned_only and self.candidates:
+            self.beside.append(self.running())
+            self.timing.open = True
+        return super().next(planned_only=planned_only)
+
+
+@pytest.mark.parametrize("complete", [False, True])
+def test_what_is_measured_is_proposed_while_nothing_runs(complete):
+    names = ("SDXL-C320", "SDXL-TD4_4", "SD2-C320", "SDXL-C128", "SDXL-C192")
+    outcomes = {(name, 0): (0.1, 0.2, 0.3) for name in names}
+    outcomes[names[0], 0] = TrialState.DIVERGED  # one place is free long before the other
+    driver, table, watcher, _ = drive(outcomes, [])
+    timing = Timing(complete)
+    made = [candidate(name) for name in names]
+    driver.latencies, driver.trials = timing, len(names)
+    driver.proposals = TimedSupply(made, timing, lambda: len(driver._running))
+    start = table.start
+
+    def start_alone(config):
+        assert not timing.open, "what measured is gone before a trial starts"
+        return start(config)
+
+    table.start = start_alone
+    driver.run()
+    assert [name for name, _ in table.started] == list(names)
+    assert len(watcher.ends) == len(names)
+    assert any(driver.proposals.beside) is complete
+
+
 def test_the_worse_half_stops_and_its_optuna_trial_is_pruned():
     names = ("SDXL-C320", "SDXL-TD4_4", "SD2-C320", "SDXL-C128")
     outcomes = {(name, 0): (0.9 - i / 5,) * 3 for i, name in enumerate(names)}

@@ -8,13 +8,18 @@ import signal
 import pytest
 
 from nas_t2i.arch.space import load_space
-from nas_t2i.errors import StorageError
+from nas_t2i.errors import IncomparableError, StorageError
 from nas_t2i.evaluation.embedded.prompts import make_prompts
+from nas_t2i.protocol.latency import LatencySettings
 from nas_t2i.records import TrialState
+from nas_t2i.results.fronts.front import with_front
+from nas_t2i.results.leaderboard import rank_trials
+from nas_t2i.search.beforehand.latencies import LATENCIES_FILE, read_rows
 from nas_t2i.search.racing.ledger import RACE_FILE, read_pieces
 from nas_t2i.search.session import SearchRequest, run_search
 from nas_t2i.search.stopping.race import Race
 from nas_t2i.store import read_contents
+from tests.search.beforehand.test_latencies import rewrite
 from tests.training.tiny import tiny_budget
 
 SPACE = """
@@ -187,6 +192,46 @@ def test_a_search_for_a_front_tells_optuna_scores_and_costs_and_keeps_to_its_obj
     assert len(run_search(more, lambda *_: watcher, print)) == 1 and watcher.begun == []
     with pytest.raises(StorageError, match="--from tiny then, none now"):
         run_search(dataclasses.replace(more, warm_start=""), lambda *_: Watcher(), print)
+
+
+def test_a_search_for_score_and_latency_measures_once_and_goes_on_where_it_began(request_, tmp_path):
+    file, few = tmp_path / "space.yaml", "{choice: [64, 128, 192, 256, 320]}"
+    file.write_text(SPACE.replace("{choice: [128, 192, 256]}", few).replace("[1, 14]", "[1]"))
+    request_ = dataclasses.replace(request_, space=load_space(file))
+    timing = LatencySettings(latent_size=8, text_tokens=4, seconds=0.01)
+    plan = request_.budget.search.model_copy(
+        update={"trials": 2, "objectives": ("tifa", "-latency"), "latency": timing}
+    )
+    budget = request_.budget.model_copy(update={"search": plan})
+    request_ = dataclasses.replace(request_, budget=budget, controls=False)
+    watcher, said = Watcher(), []
+    watcher.at_rung = lambda: watcher.rungs == 1 and os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run_search(request_, lambda *_: watcher, said.append)
+    file = request_.folder / LATENCIES_FILE
+    measured = [line for line in said if line.startswith("latency of ")]
+    assert len(measured) == len(read_rows(file)) >= 1
+    assert "latency is measured before anything trains" in said[0]
+
+    candidates = run_search(request_, lambda *_: Watcher(), said.append)
+    rows = {row.arch_id: row.latency for row in read_rows(file)}
+    assert sum(line.startswith("latency of ") for line in said) == len(rows)
+    assert len(rows) < request_.space.count()
+    contents = read_contents(request_.folder)
+    for trial in contents.trials:
+        assert trial.latency == rows[trial.arch_id]
+    journal = (request_.folder / "optuna.journal").read_text().splitlines()
+    told = [line["values"][1] for line in map(json.loads, journal) if line.get("values")]
+    assert sorted(told) == sorted(c.latency.median_s for c in candidates)
+    front = with_front(rank_trials(contents.trials), contents.trials, "latency")
+    assert {row.front.value for row in front.among} == set(told)
+
+    whole = {path: path.read_bytes() for path in request_.folder.rglob("*") if path.is_file()}
+    here = rewrite(file, hardware="Abacus")
+    whole[file] = file.read_bytes()
+    with pytest.raises(IncomparableError, match=rf"\(hardware Abacus then, {here} now\)"):
+        run_search(request_, lambda *_: Watcher(), print)
+    assert whole == {p: p.read_bytes() for p in request_.folder.rglob("*") if p.is_file()}
 
 
 def test_another_budget_seed_or_space_may_not_enter_a_study(request_):

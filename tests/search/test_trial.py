@@ -11,7 +11,7 @@ from nas_t2i import plugins
 from nas_t2i.events import EventLog, read_events
 from nas_t2i.plugins import Origin
 from nas_t2i.records import EndEvent, ProgressEvent, RungEvent, StartEvent, TrialState
-from nas_t2i.search.candidates import CandidateFactory
+from nas_t2i.search.beforehand.factory import CandidateFactory
 from nas_t2i.search.fork_server import ForkedProcess
 from nas_t2i.search.resume.faults import failed
 from nas_t2i.search.runner import TRIAL_MODULE, ProcessRunner

@@ -11,7 +11,8 @@ from nas_t2i.benchmark.table import Table
 from nas_t2i.errors import ArchError, RecordError
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.records import Profile
-from nas_t2i.search.candidates import Candidate, CandidateFactory
+from nas_t2i.search.beforehand.factory import CandidateFactory
+from nas_t2i.search.candidates import Candidate
 from nas_t2i.search.session import make_factory
 from nas_t2i.search.trial_config import Control
 
@@ -104,6 +105,9 @@ class TableMaker:
     def profile(self, arch: Arch, /) -> Profile:
         """Return the size and compute of the full architecture."""
         return self._recorded.profile(arch)
+
+    def latency(self, arch: Arch, /) -> None:
+        """Return None: a table has no latencies, and none is asked for."""
 
     def make(self, arch: Arch, *, name: str = "", control: Control = "") -> Candidate:
         """Return a candidate. Raises RecordError where the table lacks it."""

@@ -48,7 +48,7 @@ class Truth:
 
     @classmethod
     def of(cls, table: Table, space: Space, cost: str = "gmacs") -> Truth:
-        """Return the truth of a table for a space, against one of `protocol.objectives.COSTS`.
+        """Return the truth of a table for a space, against one of `protocol.objectives.COUNTED`.
 
         Raises:
             UserError: nothing of the table is in the space within its limits.

@@ -16,7 +16,7 @@ from nas_t2i.benchmark.replay.replay import Replays
 from nas_t2i.benchmark.table import Table
 from nas_t2i.errors import UserError
 from nas_t2i.protocol.budget import Budget
-from nas_t2i.protocol.objectives import COSTS, read_objectives
+from nas_t2i.protocol.objectives import COUNTED, read_objectives
 from nas_t2i.statistics import FloatArray
 from nas_t2i.streams import derive_seed
 
@@ -197,10 +197,15 @@ def _cost_of(budget: Budget, objectives: Sequence[str]) -> str:
         raise UserError(f"--objectives: {error}") from None
     costs = [objective.name for objective in sought if objective.exact]
     measured = [objective.name for objective in sought if not objective.exact]
+    if "latency" in costs:
+        raise UserError(
+            f"--objectives: got -latency, which a table does not record; expected one of "
+            f"-{', -'.join(COUNTED)}"
+        )
     if measured != [budget.evaluation.metric] or len(costs) != 1:
         raise UserError(
             f"--objectives: got {','.join(objectives)}; expected {budget.evaluation.metric} and "
-            f"one of -{', -'.join(COSTS)}: hypervolumes here have two dimensions"
+            f"one of -{', -'.join(COUNTED)}: hypervolumes here have two dimensions"
         )
     return costs[0]
 

@@ -12,8 +12,7 @@ from nas_t2i.cli.output.profile_tables import new_table
 from nas_t2i.untrusted.show import printable
 
 if TYPE_CHECKING:
-    from nas_t2i.records import Profile
-    from nas_t2i.training.latency import Latency
+    from nas_t2i.records import Latency, Profile
 
 
 def latency_table(profiles: Sequence[Profile], timed: Sequence[Latency]) -> Table:

@@ -65,5 +65,7 @@ def print_plan(request: SearchRequest, plan: Plan, console: Console) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    if plan.latencies:
+        console.print(plan.latencies, highlight=False, markup=False, soft_wrap=True)
     if plan.reusable:
         console.print(plan.reusable, highlight=False, markup=False, soft_wrap=True)

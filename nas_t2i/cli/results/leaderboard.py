@@ -109,7 +109,10 @@ def leaderboard(
     ] = "",
     latencies: Annotated[
         Path | None,
-        typer.Option(help="What `nas-t2i profile --latency --format json` printed, a file."),
+        typer.Option(
+            help="What `nas-t2i profile --latency --format json` printed, a file; instead of what "
+            "the study measured."
+        ),
     ] = None,
     export_as: Annotated[
         Format | None,
@@ -130,6 +133,7 @@ def leaderboard(
       nas-t2i results leaderboard sdxl-embedded --pareto --cost params
       nas-t2i results leaderboard sdxl-embedded --pareto --under gmacs=100
       nas-t2i results leaderboard sdxl-embedded --under params=1e9 --under gmacs=100
+      nas-t2i results leaderboard fast --pareto --cost latency --under latency=0.05
       nas-t2i results leaderboard sdxl-embedded --pareto --cost latency --latencies a100.json
     """
     asked = _asked(pareto, cost, under or [], reference, latencies)
@@ -202,11 +206,6 @@ def _asked(
         return None
     limits = read_limits(under)
     known: FrontCost = "compute" if cost == "training_flops" else cast(FrontCost, cost)
-    if latencies is None and "latency" in (cost, *limits):
-        raise UserError(
-            "--cost latency: got no latencies; expected --latencies FILE with what "
-            "`nas-t2i profile --arch ... --latency --format json` prints"
-        )
     return _Asked(
         pareto,
         known,

@@ -18,7 +18,7 @@ from nas_t2i.ranking.front import hypervolume, knee, on_front
 from nas_t2i.records import TrialRecord
 from nas_t2i.results.beliefs import posterior_of
 from nas_t2i.results.entries import Entry, group_entries
-from nas_t2i.results.fronts.latencies import Latencies
+from nas_t2i.results.fronts.latencies import Latencies, recorded_latencies
 from nas_t2i.results.fronts.place import FrontPlace
 from nas_t2i.results.leaderboard import LeaderboardRow
 from nas_t2i.statistics import FloatArray
@@ -78,13 +78,17 @@ def with_front(
 
     `limits` are the greatest costs allowed: what is beyond is left out. `reference` is the score
     and the cost that the hypervolume is counted from; without it the chance level (the lowest
-    expected score where there is none), and the largest cost.
+    expected score where there is none), and the largest cost. Without `latencies` they are those
+    that the trials have on record.
 
     Raises:
         UserError: nothing is within the limits.
         RecordError: a cost that is not on record.
+        IncomparableError: latencies on record that don't compare.
     """
     limits = dict(limits or {})
+    if "latency" in {cost, *limits}:
+        latencies = latencies or recorded_latencies(trials)
     hardware = latencies.described if latencies else ""
     joint = joint_scores(trials)
     if joint is None:
@@ -184,9 +188,11 @@ def costs_of(
 
     Raises:
         RecordError: a latency that is not on record.
+        IncomparableError: latencies on record that don't compare.
     """
     names = set(names)
     if "latency" in names:
+        latencies = latencies or recorded_latencies(t for entry in members for t in entry.trials)
         _check_latencies(members, latencies)
     return {
         name: np.array([_cost(entry, name, step, latencies) for entry in members], dtype=np.float64)
@@ -253,8 +259,9 @@ def _check_latencies(members: Sequence[Entry], latencies: Latencies | None) -> N
     known = latencies.seconds if latencies else {}
     if lacking := [e.first.name for e in members if e.first.arch_id not in known]:
         raise RecordError(
-            f"no latency on record of {named(lacking)}; expected --latencies FILE with what "
-            "`nas-t2i profile --arch ... --latency --format json` prints"
+            f"no latency on record of {named(lacking)}; expected a study that measured them "
+            "(search.latency), or --latencies FILE with what `nas-t2i profile --arch ... --latency "
+            "--format json` prints"
         )
 
 

@@ -1,19 +1,17 @@
-"""Latencies on record: what ``nas-t2i profile --latency --format json`` printed, in a file."""
+"""Latencies on record: of trials, or what ``nas-t2i profile --latency`` printed, in a file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nas_t2i.errors import IncomparableError, Where
 from nas_t2i.files import record_error
+from nas_t2i.records import MEASURED, TrialRecord
 from nas_t2i.untrusted.json_text import JsonError, parse_json
 from nas_t2i.untrusted.regular_files import read_regular
-
-# What may differ between latencies that compare.
-_MEASURED = {"median_s", "first_quartile_s", "third_quartile_s", "repeats"}
 
 
 @dataclass(frozen=True)
@@ -28,6 +26,26 @@ class Latencies:
         """Say on which hardware, in one phrase."""
         kind = f"{self.conditions.get('dtype')}, batch {self.conditions.get('batch')}"
         return f"{self.conditions.get('hardware')} ({kind})"
+
+
+def recorded_latencies(trials: Iterable[TrialRecord]) -> Latencies | None:
+    """Return what the studies of trials measured themselves; None where they measured nothing.
+
+    Raises:
+        IncomparableError: of two machines, number formats or versions; names what differs.
+    """
+    timed = [(trial, trial.latency) for trial in trials if trial.latency is not None]
+    if not timed:
+        return None
+    first, conditions = timed[0][0], timed[0][1].conditions
+    for trial, latency in timed:
+        for key, value in latency.conditions.items():
+            if value != conditions[key]:
+                raise IncomparableError(
+                    f"{trial.study}/{trial.name}: latencies of unlike {key} don't compare: "
+                    f"{value!r}, and {conditions[key]!r} of {first.study}/{first.name}"
+                )
+    return Latencies({trial.arch_id: one.median_s for trial, one in timed}, conditions)
 
 
 def read_latencies(file: Path) -> Latencies:
@@ -55,7 +73,7 @@ def read_latencies(file: Path) -> Latencies:
         arch_id = row.get("arch_id") if isinstance(row, dict) else None
         if not isinstance(median, int | float) or not median > 0 or not isinstance(arch_id, str):
             raise record_error(str(file), f"[{number}]: no latency", expected=_EXPECTED)
-        now = {key: value for key, value in found.items() if key not in _MEASURED}
+        now = {key: value for key, value in found.items() if key not in MEASURED}
         conditions = conditions or now
         for key in sorted(now.keys() | conditions.keys()):
             if now.get(key) != conditions.get(key):

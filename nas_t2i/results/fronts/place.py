@@ -17,7 +17,7 @@ class FrontPlace(BaseModel):
     """gmacs, params, compute (FLOPs of one run of what was trained, to the last rung) or latency
     (seconds of one forward pass)."""
     value: float
-    """What the architecture costs; exact, but for a latency."""
+    """What the architecture costs; exact, but for a latency, the median of what was measured."""
     probability: float
     """Of being on the front: of no other being as cheap or cheaper, and better."""
     probability_knee: float

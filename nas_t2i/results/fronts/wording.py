@@ -23,9 +23,12 @@ def front_notes(front: Front) -> list[str]:
     if place is None:
         return []
     of = _OF[front.cost] + (f" on {front.hardware}" if front.hardware else "")
+    certain = "the cost is exact"
+    if front.cost == "latency":
+        certain = "the cost is the median of what was measured, and taken for exact"
     notes = [
         f"P(front): probability that none of the {len(front.among)} is as cheap in {of} and "
-        f"better, over the draws of P(best); the cost is exact",
+        f"better, over the draws of P(best); {certain}",
         _knee(front),
         f"{_hypervolume(front)}; --reference SCORE,COST sets it",
     ]

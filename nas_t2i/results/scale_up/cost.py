@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from nas_t2i.arch.catalog import name_of
 from nas_t2i.arch.profile import profile
@@ -21,10 +21,9 @@ from nas_t2i.files import json_list
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.protocol.data import PairsData
 from nas_t2i.protocol.signals import SIGNAL_PASSES
-from nas_t2i.records import Profile
+from nas_t2i.records import Latency, Profile
 from nas_t2i.training.feeds.inputs import Geometry, latent_geometry
 from nas_t2i.training.flops import training_flops
-from nas_t2i.training.latency import Latency
 
 _PIXELS = 8  # a latent pixel's, along one side, of SD's and SDXL's codecs
 _TRAINING_PASSES = 3  # what training on an image costs, in forward passes
@@ -162,7 +161,7 @@ def by_latency(file: Path, work: Work, budget: Budget) -> Throughput:
 
 def _row(file: Path, row: Any) -> tuple[str, Latency]:
     try:
-        timed = TypeAdapter(Latency).validate_python(row["latency"])
+        timed = Latency.model_validate(row["latency"])
         name = row["arch_id"]
     except (KeyError, TypeError, ValidationError):
         raise ConfigError(

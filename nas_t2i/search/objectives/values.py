@@ -20,6 +20,9 @@ def directions(budget: Budget) -> Better | list[Better]:
 
 def exact_cost(budget: Budget, candidate: Candidate, name: str) -> float:
     """Return a cost that is known before training, one of `protocol.objectives.COSTS`."""
+    if name == "latency":
+        assert candidate.latency is not None
+        return candidate.latency.median_s
     if name == "compute":
         images = budget.training.steps * budget.training.batch
         return training_flops(candidate.trained_profile.gmacs, images)

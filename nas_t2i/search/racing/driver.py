@@ -160,6 +160,8 @@ class RaceDriver(Driver):
     def _decide_next(self) -> Piece | None:
         """Return the next piece; None: the race is over, or it depends on what is under way."""
         pieces = self.ledger.pieces
+        if not self._may_propose() and not self._all_begun:
+            return None  # when all that runs waits, it is sent to rest
         for known in range(max(0, len(pieces) - self.rule.ahead), len(pieces) + 1):
             if not all(self._done(piece) for piece in pieces[:known]):
                 return None

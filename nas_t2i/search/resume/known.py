@@ -16,7 +16,8 @@ from nas_t2i.logs.sealed import set_damage_aside
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.protocol.search import RacingRule
 from nas_t2i.records import EndEvent, TrialRecord, TrialState
-from nas_t2i.search.candidates import Candidate, CandidateFactory
+from nas_t2i.search.beforehand.factory import CandidateFactory
+from nas_t2i.search.candidates import Candidate
 from nas_t2i.search.resume.faults import is_to_be_tried
 from nas_t2i.search.resume.outcome import outcome_under
 from nas_t2i.search.resume.rung_log import RungLog

@@ -72,7 +72,7 @@ def begin_from(
         given += 1
         if candidate.arch.arch_id not in there:
             attributes: dict[str, Any] = {MEASURED_IN: source.record.study, **candidate.sizes}
-            excess = space.limits.excess(candidate.profile)
+            excess = candidate.excess(space.limits)
             optuna.keep(
                 optuna.draft(space.suggest, labels).beyond(excess),
                 outcome=outcome,

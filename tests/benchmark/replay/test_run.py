@@ -132,6 +132,7 @@ def test_searches_for_a_front_are_compared_by_its_hypervolume(table, tmp_path, w
         (("tifa", "-gmac"), {}, "--objectives: .*got '-gmac'; .*did you mean '-gmacs'"),
         (("tifa", "-gmacs", "-params"), {}, "hypervolumes here have two dimensions"),
         (("tifa", "-heldout_loss"), {}, "expected tifa and one of -gmacs, -params, -compute"),
+        (("tifa", "-latency"), {}, "got -latency, which a table does not record; expected one of"),
         (("tifa", "-gmacs"), {"stopper": "median"}, "--stoppers median: .*judges by the score"),
         ((), {"sampler": "nsga3"}, "got 'nsga3', which is for several objectives"),
     ],

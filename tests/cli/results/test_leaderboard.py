@@ -182,8 +182,8 @@ def test_the_front(run: Run) -> None:
     ("arguments", "told"),
     [
         (("--reference", "0,1"), "expected them with --pareto or --under"),
-        (("--pareto", "--cost", "latency"), "--cost latency: got no latencies"),
-        (("--under", "latency=1"), "got no latencies; expected --latencies FILE"),
+        (("--pareto", "--cost", "latency"), "no latency on record of .*; expected a study"),
+        (("--under", "latency=1"), "no latency on record of .* or --latencies FILE"),
         (("--under", "gmacs=.001"), "no architecture is within"),
     ],
 )

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from nas_t2i.errors import IncomparableError, RecordError, UserError
-from nas_t2i.records import TrialRecord, TrialState
+from nas_t2i.records import Latency, TrialRecord, TrialState
+from nas_t2i.results.exports import to_markdown
 from nas_t2i.results.fronts.front import Front, read_limits, read_reference, with_front
 from nas_t2i.results.fronts.latencies import Latencies, read_latencies
 from nas_t2i.results.fronts.wording import front_notes
@@ -143,6 +144,42 @@ def test_latencies_of_a_file_are_a_cost(tmp_path: Path) -> None:
         RecordError, match="no latency on record of bent, large, small, waste; expected"
     ):
         front_of(trials(), "latency", latencies=Latencies({}, {}))
+
+
+def timed(seconds: float, **changes) -> Latency:
+    """What a study has on record of an architecture that takes so long."""
+    return Latency.model_validate(
+        {
+            **dict.fromkeys(("median_s", "first_quartile_s", "third_quartile_s"), seconds),
+            **{"repeats": 5, "batch": 1, "latent_size": 32, "text_tokens": 77, "dtype": "fp32"},
+            **{"compiled": False, "hardware": "CPU A", "threads": 1, "torch": "2"},
+            **changes,
+        }
+    )
+
+
+def test_a_study_has_its_own_latencies() -> None:
+    seconds = {"small": 0.04, "bent": 0.02, "large": 0.03, "waste": 0.01, "mad": 0.01}
+    made = [
+        t if t.control else t.model_copy(update={"latency": timed(seconds[t.name])})
+        for t in trials()
+    ]
+    front = front_of(made, "latency", limits={"latency": 0.03})
+    assert [row.name for row in front.among] == ["waste", "bent", "large"]
+    notes = front_notes(front)
+    assert "latency on CPU A (fp32, batch 1)" in notes[1] and "taken for exact" in notes[1]
+    rows = {row.name: row for row in rank_trials(made)}
+    assert rows["bent"].latency_s == 0.02 and rows["cheat [shuffled-captions]"].latency_s is None
+    lines = to_csv(list(rows.values())).splitlines()
+    assert "latency_s" in lines[0] and "latency_s" not in to_csv(rank_trials(trials()))
+    assert "latency_s" not in json.loads(to_json(rank_trials(trials())))[0]
+    assert "ms/pass" in to_markdown(list(rows.values()))
+    other = made[3].model_copy(update={"latency": timed(0.01, hardware="CPU B")})
+    told = "demo/waste: latencies of unlike hardware don't compare: 'CPU B', and 'CPU A' of demo/"
+    with pytest.raises(IncomparableError, match=told):
+        front_of([*made[:3], other], "latency")
+    with pytest.raises(RecordError, match="no latency on record of waste; expected a study that"):
+        front_of([*made[:3], other.model_copy(update={"latency": None})], "latency")
 
 
 def test_latencies_of_unlike_hardware_are_refused(tmp_path: Path) -> None:

@@ -12,7 +12,16 @@ from nas_t2i.records import EndEvent, RungEvent, TrialState
 from nas_t2i.search.racing.driver import RaceDriver
 from nas_t2i.search.racing.ledger import Ledger
 from nas_t2i.search.stopping.race import Race
-from tests.search.test_driver import Clock, Supply, Told, Watcher, candidate, point
+from tests.search.test_driver import (
+    Clock,
+    Supply,
+    TimedSupply,
+    Timing,
+    Told,
+    Watcher,
+    candidate,
+    point,
+)
 
 RUNGS = (2, 4, 8, 16)
 NAMES = ("SDXL-C320", "SDXL-TD4_4", "SD2-C320", "SDXL-C128", "SDXL-C192", "SDXL-TD2")
@@ -116,7 +125,17 @@ class RaceWatcher(Watcher):
     def decided(self, piece) -> None: ...
 
 
-def race(order=0, *, parallel=2, kill_after=(), folder=None, seeds=3, names=NAMES, **changes):
+def race(
+    order=0,
+    *,
+    parallel=2,
+    kill_after=(),
+    folder=None,
+    seeds=3,
+    names=NAMES,
+    timed=False,
+    **changes,
+):
     """Run a race to its end; after each of `kill_after` polls, kill it and begin again."""
     budget, disk, told = race_budget(**changes), Disk(random.Random(order)), Told()  # noqa: S311
     ledger = Ledger(folder)
@@ -137,6 +156,9 @@ def race(order=0, *, parallel=2, kill_after=(), folder=None, seeds=3, names=NAME
             for name in names
             if name not in have
         )
+        if timed:  # proposals are measured, while nothing runs
+            timing = Timing()
+            supply = TimedSupply(supply.candidates, timing, None)
         ledger = Ledger(folder) if folder else ledger
         watcher = RaceWatcher()
         driver = RaceDriver(
@@ -153,9 +175,13 @@ def race(order=0, *, parallel=2, kill_after=(), folder=None, seeds=3, names=NAME
             rule=budget.search.early_stopping,
             ledger=ledger,
             seed=0,
+            latencies=timing if timed else None,
         )
+        if timed:
+            supply.running = lambda now=driver: len(now._running)
         if polls is None:
             driver.run()
+            assert not timed or not any(supply.beside)
         else:
             left = iter(range(polls))
 
@@ -208,6 +234,14 @@ def test_decisions_do_not_depend_on_who_answers_first(order, parallel):
     assert disk.curves == ref_disk.curves
     assert told.told == ref_told.told and list(told.told) == list(ref_told.told)
     assert disk.most <= parallel
+
+
+@settings(max_examples=10, deadline=None)
+@given(order=st.integers(1, 10**6), parallel=st.integers(1, 3))
+def test_what_is_measured_is_proposed_while_nothing_runs(order, parallel):
+    ledger, disk, *_ = race(order, parallel=parallel, timed=True)
+    reference, ref_disk, *_ = race(0, parallel=1)
+    assert ledger.pieces == reference.pieces and disk.curves == ref_disk.curves
 
 
 @settings(max_examples=25, deadline=None)

@@ -86,7 +86,7 @@ def test_the_sampler_knows_it_and_nobody_of_it_is_trained_again(source: Study) -
 def test_a_grid_leaves_it_out_and_the_sampler_front_counts_it(
     source: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nas_t2i.search.candidates._POOL", 2)
+    monkeypatch.setattr("nas_t2i.search.candidates.POOL", 2)
     study = opened(BUDGET)
     begun(source, BUDGET, study)
     supply = proposals(study, exhaustive=True)
