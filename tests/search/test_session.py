@@ -194,7 +194,9 @@ def test_a_search_for_a_front_tells_optuna_scores_and_costs_and_keeps_to_its_obj
         run_search(dataclasses.replace(more, warm_start=""), lambda *_: Watcher(), print)
 
 
-def test_a_search_for_score_and_latency_measures_once_and_goes_on_where_it_began(request_, tmp_path):
+def test_a_search_for_score_and_latency_measures_once_and_goes_on_where_it_began(
+    request_, tmp_path
+):
     file, few = tmp_path / "space.yaml", "{choice: [64, 128, 192, 256, 320]}"
     file.write_text(SPACE.replace("{choice: [128, 192, 256]}", few).replace("[1, 14]", "[1]"))
     request_ = dataclasses.replace(request_, space=load_space(file))

@@ -30,6 +30,7 @@ KINDS: Mapping[str, Callable[[RankedStudies], Chart | None]] = MappingProxyType(
         "gmacs": lambda found: tradeoff(found, "gmacs"),
         "params": lambda found: tradeoff(found, "params"),
         "compute": lambda found: tradeoff(found, "training_flops"),
+        "latency": lambda found: tradeoff(found, "latency_s"),
         "hypervolume": hypervolume_course,
         "ranks": lambda found: rung_rank_chart(found, rung_rankings(found)),
         "types": element_types,

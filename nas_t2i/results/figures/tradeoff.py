@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
+from nas_t2i.errors import IncomparableError
 from nas_t2i.results.figures.chart import COMPUTE_TITLE, Chart, Role, Series
 from nas_t2i.results.figures.ranked import RankedStudies
 from nas_t2i.results.figures.wording import interval, percent, scaled, score
-from nas_t2i.results.fronts.wording import front_sentences
+from nas_t2i.results.fronts.latencies import recorded_latencies
+from nas_t2i.results.fronts.wording import front_sentences, price
 from nas_t2i.results.leaderboard import Cost, LeaderboardRow
 from nas_t2i.results.metrics import display_name
+
+Axis = Cost | Literal["latency_s"]
 
 _TITLES = {
     "gmacs": "GMACs of one forward pass, full architecture",
     "params": "parameters, full architecture",
     "training_flops": COMPUTE_TITLE,
+    "latency_s": "seconds of one forward pass, full architecture",
 }
-_NAMES = {"gmacs": "GMACs", "params": "parameters", "training_flops": "training compute"}
+_NAMES = {
+    "gmacs": "GMACs",
+    "params": "parameters",
+    "training_flops": "training compute",
+    "latency_s": "latency",
+}
 _EXPECTED = (
     "A point is one architecture: its expected {metric} at the last rung, over seeds, with the "
     "95 % interval. Hollow: predicted from earlier rungs, not measured. The line is the Pareto "
@@ -30,11 +41,14 @@ _REACHED = (
 )
 
 
-def tradeoff(found: RankedStudies, cost: Cost) -> Chart | None:
-    """Return score against params, GMACs or training compute; None where nothing is scored."""
+def tradeoff(found: RankedStudies, cost: Axis) -> Chart | None:
+    """Return score against params, GMACs, training compute or latency.
+
+    None where nothing is scored, or latencies were not measured, or not all alike.
+    """
     reached = cost == "training_flops"
-    rows = [row for row in found.rows if _is_drawn(row, reached)]
-    if not rows:
+    rows = [row for row in found.rows if _is_drawn(row, reached) and getattr(row, cost) is not None]
+    if not rows or (cost == "latency_s" and not (hardware := _hardware(found))):
         return None
     metric = display_name(found.metric)
     smaller = found.smaller_is_better
@@ -43,7 +57,7 @@ def tradeoff(found: RankedStudies, cost: Cost) -> Chart | None:
     front = pareto_front(measured, cost, value, smaller=smaller)
     caption, sure = _REACHED.format(metric=metric), {}
     if cost != "training_flops":
-        probable = found.front(cost)
+        probable = found.front("latency" if cost == "latency_s" else cost)
         sure = {row.rank: row.front.probability for row in probable.among if row.front}
         caption = " ".join([_EXPECTED.format(metric=metric), *front_sentences(probable)])
     series = [_point(found, row, cost, reached, sure.get(row.rank)) for row in rows]
@@ -60,7 +74,7 @@ def tradeoff(found: RankedStudies, cost: Cost) -> Chart | None:
         key=f"score-{cost.replace('_', '-')}",
         title=f"{metric} against {_NAMES[cost]}",
         caption=caption,
-        x_title=_TITLES[cost],
+        x_title=_TITLES[cost] + (f", on {hardware}" if cost == "latency_s" else ""),
         y_title=metric if reached else f"expected {metric}",
         x_log=True,
         series=tuple(series),
@@ -69,7 +83,7 @@ def tradeoff(found: RankedStudies, cost: Cost) -> Chart | None:
 
 def pareto_front(
     rows: Sequence[LeaderboardRow],
-    cost: Cost,
+    cost: Axis,
     value: Callable[[LeaderboardRow], float],
     *,
     smaller: bool = False,
@@ -81,6 +95,16 @@ def pareto_front(
         if not front or sign * value(row) > sign * value(front[-1]):
             front.append(row)
     return front
+
+
+def _hardware(found: RankedStudies) -> str:
+    """Return what all latencies hold for; "" where some are missing, or are of two machines."""
+    timed = [trial for trial in found.trials if not trial.control]
+    try:
+        known = recorded_latencies(timed)
+    except IncomparableError:
+        return ""
+    return known.described if known and all(trial.latency for trial in timed) else ""
 
 
 def _is_drawn(row: LeaderboardRow, reached: bool) -> bool:
@@ -101,7 +125,7 @@ def _score(row: LeaderboardRow) -> float:
 
 
 def _point(
-    found: RankedStudies, row: LeaderboardRow, cost: Cost, reached: bool, on_front: float | None
+    found: RankedStudies, row: LeaderboardRow, cost: Axis, reached: bool, on_front: float | None
 ) -> Series:
     value = _score(row) if reached else _expected(row)
     if reached:
@@ -115,6 +139,8 @@ def _point(
         f"{score(value)} ({interval(low, high)})\n"
         f"{scaled(row.params)} parameters, {size}\nstep {row.step}, {row.state}"
     )
+    if row.latency_s is not None:
+        hover += f"\n{price('latency', row.latency_s)} a forward pass"
     if on_front is not None:
         hover += f"\non the front with probability {percent(on_front)}"
     return Series(

@@ -110,7 +110,13 @@ def _sections(found: RankedStudies, rankings: list[RungRanking]) -> list[Section
             "cost",
             "Score against cost",
             "Cost",
-            _known([*(tradeoff(found, cost) for cost in COSTS), hypervolume_course(found)]),
+            _known(
+                [
+                    *(tradeoff(found, cost) for cost in COSTS),
+                    tradeoff(found, "latency_s"),
+                    hypervolume_course(found),
+                ]
+            ),
         ),
         Section(
             "curves",
