@@ -29,7 +29,6 @@ import torch
 
 from nas_t2i import plugins
 from nas_t2i.arch.families import arch_from_dict
-from nas_t2i.conditioning.codecs.pixel_unshuffle import PixelUnshuffle
 from nas_t2i.environment import cache_dir, describe_environment
 from nas_t2i.errors import UserError
 from nas_t2i.evaluation.at_rung import AtRung, RungEvaluator, open_log
@@ -39,7 +38,6 @@ from nas_t2i.evaluation.signals import Signals
 from nas_t2i.events import EVENTS_FILE, EventLog, read_events
 from nas_t2i.locks import FolderLock
 from nas_t2i.protocol.budget import recorded_budget
-from nas_t2i.protocol.data import ShapesData
 from nas_t2i.records import (
     CurvePoint,
     EndEvent,
@@ -57,12 +55,12 @@ from nas_t2i.search.trial_config import TrialConfig, load_trial_config
 from nas_t2i.training.checkpoint import CheckpointError, Checkpoints
 from nas_t2i.training.denoiser import build_denoiser
 from nas_t2i.training.engine import import_deepspeed
-from nas_t2i.training.feeds.inputs import Inputs
+from nas_t2i.training.feeds.inputs import Inputs, may_be_shared
 from nas_t2i.training.flops import training_flops
 from nas_t2i.training.initial import load_initial_weights
 from nas_t2i.training.loop import DivergedError, Trainer
 from nas_t2i.training.micro_batch import frozen_micro_batch, smaller_micro_batch
-from nas_t2i.training.ranks import Ranks, join_ranks
+from nas_t2i.training.ranks import Ranks, check_cuda_after_fork, join_ranks
 from nas_t2i.training.saved_state import trial_state
 from nas_t2i.untrusted.redact import print_traceback, redacted
 
@@ -342,37 +340,18 @@ def share(path: Path) -> Shared | None:
     from diffusers import UNet2DConditionModel  # noqa: F401  it brings what the others need
 
     if os.environ["DS_ACCELERATOR"] == "cuda":
-        _check_cuda_after_fork()
+        check_cuda_after_fork()
     try:
         config = load_trial_config(path)
         if config.plugins:  # code from outside may do anything when it is imported
             return None
         budget = recorded_budget(config.budget, path)
-        # Pairs from files are opened by each trial: descriptors and reading threads are its own.
-        if not isinstance(budget.data, ShapesData):
-            return None
-        on_cpu = budget.text.EMBEDDED and isinstance(budget.latents, PixelUnshuffle)
-        if budget.training.device != "cpu" and not on_cpu:  # what lies on a device can't be shared
+        if not may_be_shared(budget):
             return None
         torch.set_num_threads(budget.training.threads)
         return Shared(config.budget, Inputs(budget, cache_dir()))
     except UserError:
         return None
-
-
-def _check_cuda_after_fork() -> None:
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            torch.cuda.init()  # type: ignore[no-untyped-call]
-            status = 0
-        except RuntimeError as error:
-            print(error, file=sys.stderr, flush=True)
-        finally:
-            os._exit(status)
-    if os.waitpid(pid, 0)[1]:
-        raise UserError("something that it imported has started CUDA")
 
 
 def main(arguments: list[str], shared: Shared | None = None) -> int:

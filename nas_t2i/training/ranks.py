@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, distributed
+
+from nas_t2i.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -100,3 +103,19 @@ def join_ranks(device: str) -> Ranks:
     hosts = distributed.new_group(backend="gloo") if size > 1 else None
     assert not isinstance(hosts, int)  # as it is for who is not in the group
     return Ranks(rank, size, chosen, hosts)
+
+
+def check_cuda_after_fork() -> None:
+    """Raise UserError where processes forked from this one could not use CUDA."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            torch.cuda.init()  # type: ignore[no-untyped-call]
+            status = 0
+        except RuntimeError as error:
+            print(error, file=sys.stderr, flush=True)
+        finally:
+            os._exit(status)
+    if os.waitpid(pid, 0)[1]:
+        raise UserError("something that it imported has started CUDA")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
+from nas_t2i.conditioning.codecs.pixel_unshuffle import PixelUnshuffle
 from nas_t2i.data.embedded import shapes
 from nas_t2i.data.embedded.training_set import training_set
 from nas_t2i.protocol.budget import Budget
@@ -37,6 +38,16 @@ def latent_geometry(budget: Budget) -> Geometry:
     side = shapes.SIZE if isinstance(budget.data, ShapesData) else budget.data.resolution
     tokens, width = budget.text.geometry()
     return Geometry(channels, side // downsampling, tokens, width)
+
+
+def may_be_shared(budget: Budget) -> bool:
+    """Whether processes that are forked from one may share what it made of a budget.
+
+    Pairs from files are opened by each: descriptors and reading threads are its own. What lies on a
+    device can't be shared.
+    """
+    on_cpu = budget.text.EMBEDDED and isinstance(budget.latents, PixelUnshuffle)
+    return isinstance(budget.data, ShapesData) and (budget.training.device == "cpu" or on_cpu)
 
 
 class Inputs:
