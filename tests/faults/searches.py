@@ -38,9 +38,9 @@ include:
   - {name: base, family: unet, channels: 128, channel_mult: [1, 2], res_blocks: 1,
      transformer_depth: {2: 1}}
 """
-RAY_LEASE_SECONDS = 10.0
-_PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["tests.faults.searches"])
+RAY_LEASE_SECONDS, RAY_SLACK_SECONDS = 6.0, 1.5
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["tests.faults.searches"])
 
 
 class Silence:
@@ -73,6 +73,7 @@ class Plan:
     runner: str = "local"
     ranks: int = 1
     batch: int = 4
+    micro_batch: int | str = "auto"
     steps: int = 6
     stopping: bool = True
 
@@ -81,7 +82,7 @@ class Plan:
         space = self.root / "space.yaml"
         if not space.exists():
             space.write_text(SPACE)
-        execution = {"runner": self.runner, "ranks": self.ranks, "micro_batch": "auto"}
+        execution = {"runner": self.runner, "ranks": self.ranks, "micro_batch": self.micro_batch}
         budget = tiny_budget(self.steps, execution, batch=self.batch)
         rule = BestShare(keep=(0.6, 0.5), margin=0.5, min_peers=2) if self.stopping else None
         if self.race:
@@ -128,10 +129,12 @@ def hurry_on_ray(plan: Plan) -> None:
     from nas_t2i.search.on_ray import runner
 
     module = TRIAL_MODULE if plan.real else "tests.faults.quick_trial"
-    if isinstance(runner.RayRunner, type):  # once a process
-        runner.RayRunner = functools.partial(
-            runner.RayRunner, module=module, lease_seconds=RAY_LEASE_SECONDS
-        )
+    runner.RayRunner = functools.partial(
+        getattr(runner.RayRunner, "func", runner.RayRunner),  # as it is without what was last asked
+        module=module,
+        lease_seconds=RAY_LEASE_SECONDS,
+        slack_seconds=RAY_SLACK_SECONDS,
+    )
 
 
 def search(plan: Plan, said: list[str] | None = None) -> list[str]:
@@ -169,7 +172,7 @@ def _searching(plan: Plan, cache: str, kill_at: int, before: bool) -> None:
 def start(plan: Plan, kill_at: int = 0, *, before: bool = False):
     """Search in a process of its own."""
     cache = os.environ["NAS_T2I_CACHE"]
-    process = _PROCESSES.Process(target=_searching, args=(plan, cache, kill_at, before))
+    process = PROCESSES.Process(target=_searching, args=(plan, cache, kill_at, before), daemon=True)
     process.start()
     return process
 

@@ -45,7 +45,7 @@ from nas_t2i.version import __version__
 
 _FINE = (0, 75)  # exit status of a rank that recorded its end, and of one that saved and left
 _ROOM_SECONDS = 15.0  # without a place, until it is said
-_SLACK_SECONDS = 5.0  # between sending a question and its arrival
+SLACK_SECONDS = 5.0  # between sending a question and its arrival
 _OTHERS_SECONDS = 2.0  # between the first rank's death and the killing of the others
 
 
@@ -60,16 +60,21 @@ class RayRunner:
         stall_seconds: float,
         module: str = TRIAL_MODULE,
         lease_seconds: float = LEASE_SECONDS,
+        slack_seconds: float = SLACK_SECONDS,
         say: Callable[[str], None],
         mirror: Mirror | None = None,
     ) -> None:
-        """`mirror`: results are at its URL, and no folder is shared."""
+        """`mirror`: results are at its URL, and no folder is shared.
+
+        A rank that nobody asks is gone after `lease_seconds`; one whose end nobody saw is given up
+        `slack_seconds` later.
+        """
         self.cluster, self.say, self.mirror = cluster, say, mirror
-        self.lease_seconds = lease_seconds
+        self.lease_seconds, self.gone_seconds = lease_seconds, lease_seconds + slack_seconds
         self._trials, self._stall_seconds, self._module = trials, stall_seconds, module
         self._ears = Ears(lease_seconds)
         # By then, what a killed driver started is gone.
-        self._clear_at = time.monotonic() + lease_seconds + _SLACK_SECONDS
+        self._clear_at = time.monotonic() + self.gone_seconds
         self._told_room = False
 
     def start(self, config: TrialConfig) -> RayTrial:
@@ -241,8 +246,8 @@ class RayTrial:
             if self._killed_at and now - self._killed_at > TERM_SECONDS:
                 rank.lose("it does not answer")
         lost_at = [rank.asked_at for rank in self._ranks if rank.is_lost]
-        lease = self._runner.lease_seconds + _SLACK_SECONDS
-        return not running and now > max(lost_at, default=-lease) + lease
+        gone = self._runner.gone_seconds
+        return not running and now > max(lost_at, default=-gone) + gone
 
     def _end(self) -> EndEvent:
         end = self._own_end or end_of(self._reason(), leaving=self._patience.leaving)

@@ -92,7 +92,7 @@ def end_cluster(cluster) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def cluster():
     cluster = start_cluster(2, 2)
     yield cluster

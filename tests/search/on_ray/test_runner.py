@@ -1,6 +1,5 @@
 """Trials on a Ray cluster, and what becomes of them when parts of it are lost."""
 
-import multiprocessing
 import subprocess
 import sys
 import time
@@ -12,22 +11,23 @@ from nas_t2i.errors import PausedError
 from nas_t2i.events import read_events
 from nas_t2i.records import EndEvent, RungEvent, TrialState
 from nas_t2i.search.runner import TRIAL_MODULE, ProcessRunner
+from tests.faults.searches import PROCESSES, RAY_LEASE_SECONDS, RAY_SLACK_SECONDS
 from tests.search.on_ray.conftest import add_node, end_cluster, start_cluster, wait_for
 from tests.search.processes import follow, rank, runs
 from tests.search.test_trial import curve, tiny_config
 from tests.search.tiny_trials import ROOT, quick_budget, quick_config
 
 pytestmark = pytest.mark.ray
-LEASE_SECONDS = 10.0
 
 
 @pytest.fixture
-def start(cluster, tmp_path):
+def start(cluster, tmp_path, monkeypatch):
     """Start trials that train nothing on the cluster; `start.said` holds what was said."""
-    from nas_t2i.search.on_ray.cluster import Cluster
+    from nas_t2i.search.on_ray import cluster as module
     from nas_t2i.search.on_ray.runner import RayRunner
 
-    connected = Cluster(cluster.address)
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.5)
+    connected = module.Cluster(cluster.address)
 
     def start(config, module="tests.search.tiny_trials"):
         start.runner = RayRunner(
@@ -35,7 +35,8 @@ def start(cluster, tmp_path):
             connected,
             stall_seconds=300,
             module=module,
-            lease_seconds=LEASE_SECONDS,
+            lease_seconds=RAY_LEASE_SECONDS,
+            slack_seconds=RAY_SLACK_SECONDS,
             say=start.said.append,
         )
         start.trials.append(start.runner.start(config))
@@ -112,7 +113,7 @@ def test_a_driver_that_asks_no_more_loses_its_trials_within_the_lease(start, tmp
 
     pid = rank(tmp_path / config.key, 0)["pid"]
     start.runner.close()  # as if the driver, or its network, hung
-    wait_for(lambda: not runs(pid), 2 * LEASE_SECONDS + 30)
+    wait_for(lambda: not runs(pid), 2 * RAY_LEASE_SECONDS + 30)
     start.trials.clear()  # nobody would hear of its end
     remove_placement_group(trial._group)
 
@@ -140,7 +141,7 @@ def test_objects_that_fill_the_store_do_not_matter(start):
 
 def test_when_the_head_dies_trials_save_and_the_search_pauses(tmp_path):
     """In a process of its own: Ray ends the one that was connected, a minute later."""
-    process = multiprocessing.get_context("spawn").Process(target=head_dies, args=(tmp_path,))
+    process = PROCESSES.Process(target=head_dies, args=(tmp_path,))
     process.start()
     process.join(300)
     assert process.exitcode == 0
@@ -170,6 +171,8 @@ def head_dies(folder):
     end = end_of(trial)
     assert (end.state, end.reason) == (TrialState.INTERRUPTED, "asked to leave")
     connected.close()
+    for lost in list(own.worker_nodes):  # they wait for their head
+        own.remove_node(lost, allow_graceful=False)
     end_cluster(own)
 
 
@@ -180,7 +183,7 @@ from nas_t2i.search.on_ray.cluster import Cluster
 from nas_t2i.search.on_ray.runner import RayRunner
 from tests.search.tiny_trials import ROOT, quick_config
 runner = RayRunner(Path(sys.argv[2]), Cluster(sys.argv[1]), stall_seconds=300,
-                   module="tests.search.tiny_trials", lease_seconds=10, say=print)
+                   module="tests.search.tiny_trials", lease_seconds=float(sys.argv[3]), say=print)
 trial = runner.start(quick_config(ranks=2))
 while True:
     trial.poll()
@@ -190,15 +193,16 @@ while True:
 
 def test_a_killed_drivers_trials_end_and_are_not_begun_again_before(start, cluster, tmp_path):
     config = quick_config(ranks=2)
-    driver = subprocess.Popen([sys.executable, "-c", _DRIVER, cluster.address, tmp_path], cwd=ROOT)
+    given = (cluster.address, tmp_path, str(RAY_LEASE_SECONDS))
+    driver = subprocess.Popen([sys.executable, "-c", _DRIVER, *given], cwd=ROOT)
     log = tmp_path / config.key / "events.jsonl"
     wait_for(lambda: log.exists() and any(isinstance(e, RungEvent) for e in read_events(log)[0]))
     left = [rank(tmp_path / config.key, number)["pid"] for number in range(2)]
     driver.kill()
     driver.wait()
     killed_at = time.monotonic()
-    wait_for(lambda: not any(map(runs, left)), 2 * LEASE_SECONDS)
+    wait_for(lambda: not any(map(runs, left)), 2 * RAY_LEASE_SECONDS)
     events = follow(start(config))
-    assert time.monotonic() - killed_at > LEASE_SECONDS
+    assert time.monotonic() - killed_at > RAY_LEASE_SECONDS
     assert (events[-1].state, events[-1].reason) == (TrialState.COMPLETE, "")
     assert [e.point.step for e in events if isinstance(e, RungEvent)] == [1, 2, 3]
