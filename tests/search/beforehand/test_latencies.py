@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -20,6 +21,7 @@ from nas_t2i.search.beforehand.latencies import (
     open_latencies,
     read_rows,
 )
+from nas_t2i.search.beforehand.stopwatch import Stopwatch
 from nas_t2i.search.beforehand.timing import all_beforehand, time_all, time_included
 from nas_t2i.search.session import make_factory
 from tests.training.tiny import tiny_arch, tiny_budget
@@ -109,6 +111,17 @@ def test_what_can_not_be_measured_is_a_line_and_the_next_one_is(tmp_path: Path) 
         timed.leave = lambda: True
         with pytest.raises(KeyboardInterrupt):
             timed.of(lookup("SDXL-C128"), "third")
+
+
+def test_a_driver_that_is_gone_takes_with_it_what_measures_for_it() -> None:
+    watch = Stopwatch(QUICK.model_copy(update={"seconds": 600.0}))
+    process = watch._start()
+    assert process.stdin is not None
+    asked = {"arch": tiny_arch().canonical(), "name": "small", "plugins": []}
+    print(json.dumps(asked), file=process.stdin, flush=True)
+    process.stdin.close()
+    assert process.wait(timeout=120) == 0
+    watch.close()
 
 
 def test_included_ones_are_held_to_the_limit_and_a_small_space_is_measured_whole(
