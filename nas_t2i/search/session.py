@@ -217,8 +217,9 @@ def _search(
         say("no signals are measured: no pairs are held out (data.held_out in the budget)")
     check_evaluation(request.budget)
     check_sampler(request.budget.search.sampler, request.budget.search.sampler_options)
-    if (latencies := factory.latencies) is not None:
-        time_included(request.space, factory, latencies)
+    latencies = factory.latencies
+    if latencies is not None and not (request.folder / STUDY_FILE).exists():
+        time_included(request.space, factory, latencies)  # one may be beyond a limit
     # A storage elsewhere must answer before anything is made here; the journal needs its folder.
     optuna = _open_optuna(request, say) if request.storage else None
     if optuna is not None:
@@ -234,8 +235,6 @@ def _search(
         _own(request, optuna)
         if latencies is not None:
             latencies.keep()
-            if request.times_all:
-                time_all(request.space, factory, latencies)
         begin_from(source, request.space, request.budget, factory, optuna, say)
         rungs = RungLog(request.folder)
         if rungs.note:
@@ -249,6 +248,10 @@ def _search(
             retry_failed=request.retry_failed,
             say=say,
         )
+        if latencies is not None:
+            time_included(request.space, factory, latencies)
+            if request.times_all:
+                time_all(request.space, factory, latencies)
         proposals = Proposals(
             request.space,
             factory,

@@ -24,10 +24,12 @@ def run(capsys, *arguments: str) -> tuple[int, str, str]:
 
 def test_a_dry_run_counts_profiles_predicts_and_writes_nothing(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, out, err = run(capsys, SDXL, "--dry-run", "--trials", "8")
+    sought = ("--objectives", "tifa,-latency")
+    code, out, err = run(capsys, SDXL, "--dry-run", "--trials", "8", *sought)
     assert (code, err) == (0, "")
     assert "space sdxl: 60 architectures" in out
     assert "8 architectures in a race for 16 trials' training" in out
+    assert "latency would be measured of each proposal, while no trial runs: a pass of" in out
     assert "PFLOPs" in out and "at most" in out
     assert list(tmp_path.iterdir()) == []
 

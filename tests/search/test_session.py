@@ -228,6 +228,15 @@ def test_a_search_for_score_and_latency_measures_once_and_goes_on_where_it_began
     front = with_front(rank_trials(contents.trials), contents.trials, "latency")
     assert {row.front.value for row in front.among} == set(told)
 
+    # The rows are gone, with one that no trial knows: what trials have on record counts.
+    file.unlink()
+    count = len(said)
+    run_search(request_, lambda *_: Watcher(), said.append)
+    again = {row.arch_id: row.latency for row in read_rows(file)}
+    tried = {trial.arch_id for trial in contents.trials}
+    assert {arch_id: rows[arch_id] for arch_id in tried} == again
+    assert not [line for line in said[count:] if "measured" in line]
+
     whole = {path: path.read_bytes() for path in request_.folder.rglob("*") if path.is_file()}
     here = rewrite(file, hardware="Abacus")
     whole[file] = file.read_bytes()

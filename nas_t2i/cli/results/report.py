@@ -55,8 +55,8 @@ def plot_command(
         str,
         typer.Argument(
             metavar="KIND",
-            help="gmacs, params, compute, hypervolume, curves, ranks, types, importance, effects, "
-            "or the curves of a metric or signal by its name (heldout_loss).",
+            help="gmacs, params, compute, latency, hypervolume, curves, ranks, types, importance, "
+            "effects, or the curves of a metric or signal by its name (heldout_loss).",
         ),
     ],
     studies: StudiesArgument = None,

@@ -103,6 +103,15 @@ class Latencies(Closing):
             row = self._measure(arch, name)
         return row.latency
 
+    def learn(self, arch: Arch, name: str, found: Latency) -> None:
+        """Take over what a trial of the study has on record, where the study's own row is gone.
+
+        Raises:
+            IncomparableError: it is of other hardware, versions or settings.
+        """
+        if arch.arch_id not in self._rows:
+            self._take(LatencyRow(arch_id=arch.arch_id, name=name, latency=found))
+
     def measure_all(self, archs: Iterable[tuple[Arch, str]]) -> None:
         """Measure all that may be proposed: from now on proposals need not wait for trials."""
         for arch, name in archs:
@@ -129,10 +138,7 @@ class Latencies(Closing):
             self._problems[arch.arch_id] = str(error)
             raise
         row = LatencyRow(arch_id=arch.arch_id, name=name, latency=found)
-        self._check_alike(row)
-        self._rows[arch.arch_id] = row
-        if self._keeps:
-            self._append(row)
+        self._take(row)
         first, third = found.first_quartile_s, found.third_quartile_s
         unsteady = third - first > _UNSTEADY * found.median_s
         self._say(
@@ -141,6 +147,12 @@ class Latencies(Closing):
             + ("; unsteady: does something else run on this machine?" if unsteady else "")
         )
         return row
+
+    def _take(self, row: LatencyRow) -> None:
+        self._check_alike(row)
+        self._rows[row.arch_id] = row
+        if self._keeps:
+            self._append(row)
 
     def _append(self, row: LatencyRow) -> None:
         with SealedLog(self._folder / LATENCIES_FILE) as log:

@@ -78,6 +78,8 @@ def _candidate_of(
     key = (record.arch_id, record.control)
     if key not in candidates:
         arch = arch_from_dict(record.arch)
+        if factory.latencies is not None and record.latency is not None:
+            factory.latencies.learn(arch, record.name, record.latency)
         candidate = factory.make(arch, name=record.name, control=cast(Control, record.control))
         trial = trial_key(record.arch_id, record.seed, record.control)
         path = folder / TRIALS_FOLDER / trial / "config.json"
