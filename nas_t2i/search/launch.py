@@ -302,7 +302,7 @@ def _settings(training: Training) -> dict[str, str]:
         "OMP_NUM_THREADS": str(training.threads),
         "MKL_NUM_THREADS": str(training.threads),
         "DS_ACCELERATOR": training.device,
-        # To import diffusers is to count devices; torch's other way starts CUDA, after which no
+        # To import diffusers is to look for devices; torch's other way starts CUDA, after which no
         # process that is forked could.
         "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
     }

@@ -11,7 +11,7 @@ from typing import IO, Protocol
 from nas_t2i.search.fork_server import ForkedProcess, ForkServer, ForkServerError
 from nas_t2i.search.launch import Launch
 
-_OWN = ("CUDA_VISIBLE_DEVICES",)  # of the environment, what trials of one server may differ in
+_DEVICES = "CUDA_VISIBLE_DEVICES"  # a trial's own
 
 
 class Process(Protocol):
@@ -61,9 +61,9 @@ class Starter:
     def _fork(
         self, environment: dict[str, str], arguments: list[str], log: IO[bytes]
     ) -> ForkedProcess:
-        # A trial's devices are its own; the server looks at none.
-        own = {name: environment[name] for name in _OWN if name in environment}
-        common = {name: value for name, value in environment.items() if name not in _OWN}
+        own = {_DEVICES: environment[_DEVICES]}
+        # With none in sight, to import diffusers starts neither CUDA nor NVML, which has a thread.
+        common = environment | {_DEVICES: ""}
         if self._server is not None and self._server.environment == common:
             with contextlib.suppress(ForkServerError):
                 return self._server.fork(arguments, own, log)

@@ -339,7 +339,7 @@ def share(path: Path) -> Shared | None:
     import_deepspeed()
     from diffusers import UNet2DConditionModel  # noqa: F401  it brings what the others need
 
-    if os.environ["DS_ACCELERATOR"] == "cuda":
+    if os.environ.get("DS_ACCELERATOR") == "cuda":
         check_cuda_after_fork()
     try:
         config = load_trial_config(path)

@@ -223,19 +223,21 @@ class Engine(Generic[ModelT]):
 
 
 def import_deepspeed() -> ModuleType:
-    """Import DeepSpeed, and not MLflow, which its autotuner takes where it is installed.
+    """Import DeepSpeed, and not what it takes besides where that is installed.
 
-    That takes seconds and starts a thread, and from a process with threads no trial is forked.
+    MLflow, of its autotuner, takes seconds and starts a thread; NVIDIA's NVML starts one as well,
+    and from a process with threads no trial is forked.
     """
-    absent = object()
-    found = sys.modules.get("mlflow", absent)
-    sys.modules["mlflow"] = None  # type: ignore[assignment]  # to import it is an ImportError
+    found = {name: sys.modules.get(name) for name in ("mlflow", "pynvml")}
+    for name in found:
+        sys.modules[name] = None  # type: ignore[assignment]  # to import it is an ImportError
     try:
         import deepspeed
     finally:
-        del sys.modules["mlflow"]
-        if isinstance(found, ModuleType):
-            sys.modules["mlflow"] = found
+        for name, module in found.items():
+            del sys.modules[name]
+            if module is not None:
+                sys.modules[name] = module
     return deepspeed  # type: ignore[no-any-return]
 
 

@@ -111,6 +111,7 @@ def check_cuda_after_fork() -> None:
     if pid == 0:
         status = 1
         try:
+            os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # a trial gets its own; any will do
             torch.cuda.init()  # type: ignore[no-untyped-call]
             status = 0
         except RuntimeError as error:
