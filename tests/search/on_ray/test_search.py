@@ -98,6 +98,18 @@ def test_where_nobody_is_at_the_address_a_line_says_so(tmp_path):
     assert "expected HOST:PORT" in refused(Plan(tmp_path, runner="ray:ray://there:10001"))
 
 
+def test_without_a_cluster_on_this_machine_what_starts_one_is_told(tmp_path, monkeypatch):
+    from nas_t2i.search.on_ray import cluster as module
+
+    def find_nobody(address):  # other tests may have a cluster here
+        raise ConnectionError(f"nobody at {address}")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(module, "canonicalize_bootstrap_address_or_die", find_nobody)
+    said = refused(Plan(tmp_path, runner="ray"))
+    assert said.startswith("--runner ray: no Ray cluster runs on this machine; `ray start --head`")
+
+
 def test_without_ray_the_command_that_installs_it_is_told(tmp_path, monkeypatch):
     for name in [name for name in sys.modules if name.startswith("nas_t2i.search.on_ray")]:
         monkeypatch.delitem(sys.modules, name)
