@@ -28,8 +28,8 @@ FloatArray = npt.NDArray[np.float64]
 
 _ASKS = 30  # proposals in a row that may be unusable before the sampler is passed over
 _DRAWS = 2000  # uniform draws before the space counts as used up
-_TOO_SLOW = 100  # different ones in a row beyond the limit on latency: no more are measured
-_IN_VAIN = f"none of {_TOO_SLOW} measured in a row is within the limit on latency"
+_TOO_SLOW = 100  # measured in a row beyond the limit on latency: no more are
+_IN_VAIN = f"none of {_TOO_SLOW} timed in a row is within the limit on latency, or fits the memory"
 POOL = 96  # architectures that one is chosen among where it is not Optuna that chooses
 
 
@@ -146,6 +146,9 @@ class Maker(Protocol):
     def profile(self, arch: Arch, /) -> Profile:
         """Return the size and compute of the full architecture."""
 
+    def is_timed(self, arch: Arch, /) -> bool:
+        """Whether `latency` answers without measuring."""
+
     def latency(self, arch: Arch, /) -> float | None:
         """Return the seconds of a pass of it, measured now if need be; None: nobody asks for it."""
 
@@ -199,7 +202,9 @@ class Proposals:
         self._made: dict[str, Candidate] = {}  # those that `chooser` was shown
         self._planned = self._plan(controls)
         self._grid = self._list() if exhaustive else None
-        self._too_slow: set[str] = set()  # ids refused for their latency since the last new one
+        self._too_slow = (
+            0  # refused for latencies that were measured for it, since the last new one
+        )
         self._used_up = False  # the space: nothing new was found in it
 
     def next(self, *, planned_only: bool) -> Candidate | None:
@@ -213,7 +218,7 @@ class Proposals:
             else:
                 candidate = self._from_sampler() or self._from_uniform()
             self._used_up = candidate is None
-            if self._used_up and len(self._too_slow) >= _TOO_SLOW:
+            if self._used_up and self._too_slow >= _TOO_SLOW:
                 self._say(f"no more is tried: {_IN_VAIN}")
             elif self._used_up and self._space.parameters:
                 self._say(
@@ -221,7 +226,7 @@ class Proposals:
                     "trained"
                 )
         if candidate is not None:
-            self._too_slow.clear()
+            self._too_slow = 0
             self._known[candidate.key] = candidate
             self._proxies.setdefault(candidate.trained.arch_id, candidate.name)
         return candidate
@@ -324,14 +329,14 @@ class Proposals:
         size = self._factory.profile(arch)
         if why := self._space.limits.check(size):
             return why
-        if len(self._too_slow) >= _TOO_SLOW:
+        drawn = self._grid is None and not self._factory.is_timed(arch)
+        if drawn and self._too_slow >= _TOO_SLOW:
             return _IN_VAIN
         try:
             why = self._space.limits.check(size, latency=self._factory.latency(arch))
         except UserError as error:
             why = str(error)
-        if why:
-            self._too_slow.add(arch.arch_id)
+        self._too_slow += bool(drawn and why)
         return why or ""
 
 

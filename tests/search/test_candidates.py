@@ -127,3 +127,33 @@ def test_what_a_grid_will_train_is_known_beforehand(tmp_path):
     while (candidate := supply.next(planned_only=False)) is not None:
         found.append(candidate.name)
     assert count_trainable(space, factory) == len(found) == 1 < space.count()
+
+
+@pytest.mark.parametrize("exhaustive", [False, True])
+def test_a_space_too_slow_for_its_limit_is_not_measured_to_its_end(
+    tmp_path, monkeypatch, exhaustive
+):
+    monkeypatch.setattr("nas_t2i.search.candidates._TOO_SLOW", 3)
+    many = SPACE.replace("[64, 128, 192]", "[64, 128, 192, 256, 320, 384]")
+    (tmp_path / "space.yaml").write_text(many + "limits: {latency: {max: 0.5}}\n")
+    space, factory = load_space(tmp_path / "space.yaml"), make_factory(tiny_budget(), (0,))
+    measured, said = set(), []
+
+    def latency(arch):
+        measured.add(arch.arch_id)
+        return 0.6
+
+    factory.latency, factory.is_timed = latency, lambda arch: arch.arch_id in measured
+    supply = Proposals(
+        space,
+        factory,
+        open_study("", sampler="random"),
+        seed=0,
+        controls=False,
+        exhaustive=exhaustive,
+        known={},
+        say=said.append,
+    )
+    assert supply.next(planned_only=False) is None
+    assert len(measured) == (space.count() if exhaustive else 3) and len(said) == 1
+    assert ("no more is tried: none of 100 timed" in said[0]) is not exhaustive

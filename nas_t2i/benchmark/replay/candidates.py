@@ -106,6 +106,10 @@ class TableMaker:
         """Return the size and compute of the full architecture."""
         return self._recorded.profile(arch)
 
+    def is_timed(self, arch: Arch, /) -> bool:  # noqa: ARG002
+        """Return True: nothing is measured."""
+        return True
+
     def latency(self, arch: Arch, /) -> None:
         """Return None: a table has no latencies, and none is asked for."""
 

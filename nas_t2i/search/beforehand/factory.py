@@ -43,6 +43,10 @@ class CandidateFactory:
             )
         return arch
 
+    def is_timed(self, arch: Arch) -> bool:
+        """Whether `latency` answers without measuring."""
+        return self.latencies is None or self.latencies.knows(arch)
+
     def latency(self, arch: Arch) -> float | None:
         """Return the seconds of a pass of it, measured now if need be; None: nobody asks for it.
 

@@ -89,6 +89,10 @@ class Latencies(Closing):
             if arch_id not in kept:
                 self._append(row)
 
+    def knows(self, arch: Arch) -> bool:
+        """Whether it is known of an architecture how long it takes, or why that can't be said."""
+        return arch.arch_id in self._rows or arch.arch_id in self._problems
+
     def of(self, arch: Arch, name: str) -> Latency:
         """Return the latency of an architecture, measured now where it is not on record.
 
