@@ -1,10 +1,13 @@
 """Trials on a Ray cluster, and what becomes of them when parts of it are lost."""
 
+import os
+import signal
 import subprocess
 import sys
 import time
 from functools import partial
 
+import psutil
 import pytest
 
 from nas_t2i.errors import PausedError
@@ -116,6 +119,20 @@ def test_a_driver_that_asks_no_more_loses_its_trials_within_the_lease(start, tmp
     wait_for(lambda: not runs(pid), 2 * RAY_LEASE_SECONDS)
     start.trials.clear()  # nobody would hear of its end
     remove_placement_group(trial._group)
+
+
+def test_an_actor_that_is_killed_takes_its_trial_along(start, tmp_path):
+    """As Ray itself does it on a node that is low on memory."""
+    config = quick_config()
+    trial = start(config)
+    until_rung(trial, 1)
+    pid = rank(tmp_path / config.key, 0)["pid"]
+    os.kill(psutil.Process(pid).ppid(), signal.SIGKILL)
+    wait_for(lambda: not runs(pid), RAY_LEASE_SECONDS / 2)
+    start.runner.gone_seconds = 0.0  # this was seen
+    end = end_of(trial)
+    assert (end.state, end.fault) == (TrialState.FAILED, "lost")
+    assert end.reason.startswith("rank 0 was lost: ")
 
 
 def test_a_trial_without_a_place_says_so_once_with_what_it_needs_and_what_there_is(
