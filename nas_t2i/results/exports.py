@@ -312,7 +312,8 @@ def _notes(rows: Sequence[LeaderboardRow], study: StudyRecord | None) -> list[st
     if not rows:
         return []
     unit, _ = _flops_unit(rows)
-    trained = "smaller proxy that was trained" if _proxied(rows) else "same architecture"
+    proxied = any(row.trained_params != row.params for row in rows)
+    trained = "smaller proxy that was trained" if proxied else "same architecture"
     note = study.note if study else ""
     notes = [
         note
@@ -375,15 +376,13 @@ def _is_shown(row: LeaderboardRow) -> bool:
     return bool(row.reason) and (row.state is not TrialState.STOPPED or "left out" in row.reason)
 
 
-def _proxied(rows: Sequence[LeaderboardRow]) -> bool:
-    return any(row.trained_params != row.params for row in rows)
-
-
 def _seed_noise_text(rows: Sequence[LeaderboardRow]) -> str:
     """Say what the seed noise in the intervals is known from."""
     repeats = sum(len(row.score_by_seed) - 1 for row in rows if row.score_by_seed)
     source = f"{repeats} repeats and a prior" if repeats else "a prior alone: nothing was repeated"
-    return f"Seed noise is in it, from {source}."
+    early = any("heldout_loss" in row.additional for row in rows)
+    weighed = "; few seeds are weighed against the early held-out loss" if early else ""
+    return f"Seed noise is in it, from {source}{weighed}."
 
 
 def _seeds_text(rows: Sequence[LeaderboardRow]) -> str:

@@ -202,9 +202,8 @@ class Proposals:
         self._made: dict[str, Candidate] = {}  # those that `chooser` was shown
         self._planned = self._plan(controls)
         self._grid = self._list() if exhaustive else None
-        self._too_slow = (
-            0  # refused for latencies that were measured for it, since the last new one
-        )
+        # Refused since the last new one, for latencies that were measured for it.
+        self._too_slow = 0
         self._used_up = False  # the space: nothing new was found in it
 
     def next(self, *, planned_only: bool) -> Candidate | None:

@@ -64,6 +64,11 @@ class Feed:
         self._smaller_is_better = False
         self._search: dict[str, _Open] = {}  # the search's own runs, by key
 
+    @property
+    def trials(self) -> int:
+        """How many trials it was given."""
+        return len(self._trials)
+
     def look(self) -> None:
         """Send what is new on record.
 

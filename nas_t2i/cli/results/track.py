@@ -14,6 +14,7 @@ from nas_t2i.cli.results.leaderboard import ResultsDirOption
 from nas_t2i.errors import ConfigError, UserError
 from nas_t2i.mirror.place import is_url
 from nas_t2i.store import find_study
+from nas_t2i.untrusted.redact import redacted
 
 if TYPE_CHECKING:
     from nas_t2i.tracking.tracker import Tracker
@@ -92,6 +93,8 @@ def track_command(
             follow_search(folder, feeds, lambda line: print(line, flush=True))
         else:
             send(feeds)
+            for (name, tracker), feed in zip(chosen, feeds, strict=True):
+                print(redacted(f"{name}: {feed.trials} trial(s) in {tracker.where}"))
 
 
 def chosen_trackers(

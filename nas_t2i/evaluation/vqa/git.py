@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import metadata
 from typing import Any, ClassVar
 
 import torch
+from packaging.version import Version
 from torch import Tensor
 
 from nas_t2i.conditioning.weights import CONFIG
-from nas_t2i.errors import ConfigError
+from nas_t2i.errors import ConfigError, UserError
 from nas_t2i.evaluation.tifa.types import Question
 from nas_t2i.evaluation.vqa.common.cached_prompt import CachedPrompt
 from nas_t2i.evaluation.vqa.common.decoding import Continued
@@ -19,6 +21,8 @@ from nas_t2i.evaluation.vqa.common.model import (
     PretrainedVqaModel,
     reject_choices_in_prompt,
 )
+
+_FIRST_RIGHT = Version("5.18")
 
 
 class GitVqaModel(GenerativeVqaModel):
@@ -34,6 +38,12 @@ class GitVqaModel(GenerativeVqaModel):
     image_class = "CLIPImageProcessor"
 
     def _check(self) -> None:
+        found = metadata.version("transformers")
+        if Version(found) < _FIRST_RIGHT:  # a wrong mask where several tokens follow a cache
+            raise UserError(
+                f"{self.name}: got transformers {found}, with which it answers wrongly; expected "
+                f"{_FIRST_RIGHT} or later: pip install --upgrade transformers"
+            )
         reject_choices_in_prompt(self._options, self.name)
         if self._config.num_image_with_embedding is not None:
             raise ConfigError(

@@ -44,7 +44,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 def test_a_tracker_of_ones_own_is_named_by_its_file(run) -> None:
     code, out, err = run("demo", "--track", "own:Printing=x")
     assert (code, err) == (0, "")
-    assert out.splitlines() == ["begin A seed 0 A", "[100, 200]", "complete"]
+    told = ["begin A seed 0 A", "[100, 200]", "complete", "own:Printing: 1 trial(s) in x"]
+    assert out.splitlines() == told
 
 
 def test_who_is_away_is_told_in_a_line_and_the_others_get_it_all(run) -> None:
@@ -60,5 +61,6 @@ def test_without_a_tracker_there_is_nothing_to_do(run) -> None:
 
 def test_tensorboard_is_in_the_folder_of_the_study(run) -> None:
     code, out, err = run("demo", "--tensorboard")
-    assert (code, out, err) == (0, "", "")
+    place = Path("results/demo/tensorboard")
+    assert (code, out, err) == (0, f"tensorboard: 1 trial(s) in {place}\n", "")
     assert list(Path("results/demo/tensorboard/demo").glob("A_seed_0-*/events.out.*.nas-t2i"))

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from functools import cache, partial
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from transformers import (
     ViltImageProcessorPil,
 )
 
-from nas_t2i.errors import ConfigError, MissingExtraError
+from nas_t2i.errors import ConfigError, MissingExtraError, UserError
 from nas_t2i.evaluation.tifa.types import Answer, Question
 from nas_t2i.evaluation.vqa import find_vqa
 from nas_t2i.evaluation.vqa.common.base import Options
@@ -492,6 +493,14 @@ def test_weights_that_are_missing_pickled_or_of_another_model(tmp_path: Path) ->
     weights.unlink()
     torch.save(state, folder / "pytorch_model.bin")
     refused("blip", folder, "only pytorch_model.bin, a pickle, which is not read")
+
+
+def test_a_release_that_answers_wrongly_is_refused(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metadata, "version", lambda name: {"transformers": "5.17.0"}[name])
+    with pytest.raises(UserError, match=r"git: got transformers 5\.17\.0, .* expected 5\.18 or"):
+        load("git", folders["git"])
 
 
 def test_models_that_are_not_meant(tmp_path: Path) -> None:
