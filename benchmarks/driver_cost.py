@@ -46,7 +46,8 @@ from nas_t2i.records import (
     TrialState,
 )
 from nas_t2i.results.exports import write_leaderboard
-from nas_t2i.search import candidates, session
+from nas_t2i.search import session
+from nas_t2i.search.beforehand import factory
 from nas_t2i.search.decisions import DecisionLog
 from nas_t2i.search.launch import with_plan
 from nas_t2i.search.session import SearchRequest, make_factory, run_search
@@ -214,7 +215,7 @@ def search(request: SearchRequest, screen: Path) -> Stopwatch:
     timed = {
         (OptunaStudy, "draft"): watch.around("ask", OptunaStudy.draft),
         (progress, "write_leaderboard"): watch.around("rank", write_leaderboard),
-        (candidates, "profile"): watch.around("count", one_size_for_all()),
+        (factory, "profile"): watch.around("count", one_size_for_all()),
         (session, "ProcessRunner"): lambda trials, **_: SimulatedRunner(trials, watch),
         (session, "WallClock"): NoPause,
     }

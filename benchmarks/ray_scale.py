@@ -42,7 +42,7 @@ from nas_t2i.records import (
     TrialEvent,
     TrialState,
 )
-from nas_t2i.search import candidates
+from nas_t2i.search.beforehand import factory
 from nas_t2i.search.launch import with_plan, with_runner
 from nas_t2i.search.on_ray import runner as runner_module
 from nas_t2i.search.on_ray.ears import FarRank
@@ -195,7 +195,7 @@ def measure(folder: Path, at_once: int, trials: int, seconds: float, address: st
     with contextlib.ExitStack() as changes:
         for where, name, value in (
             (runner_module, "RayRunner", ManyRanksRunner),
-            (candidates, "profile", one_size_for_all()),
+            (factory, "profile", one_size_for_all()),
         ):
             changes.enter_context(mock.patch.object(where, name, value))
         clock, work = time.perf_counter(), time.process_time()

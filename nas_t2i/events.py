@@ -40,6 +40,15 @@ _PROGRESS = b'{"event":"progress",'
 _SOUND: TypeAdapter[TrialEvent] = TypeAdapter(Annotated[TrialEvent, Field(discriminator="event")])
 
 
+def progress_interval(seconds: float, stall_seconds: float) -> float:
+    """Return the seconds between two progress events of a trial that has trained so long.
+
+    A sixtieth of its training: one at first, and ten at most, for a thousand trials of hours would
+    fill their driver with them. Often enough that none is taken for stalled.
+    """
+    return min(max(1.0, seconds / 60), 10.0, stall_seconds / 4)
+
+
 @dataclass(frozen=True, slots=True)
 class TornTail:
     """A last line that was cut in the middle: where, and how many bytes of it there are."""

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas_t2i.errors import RecordError
-from nas_t2i.events import _located_event, _sound_event
+from nas_t2i.events import _located_event, _sound_event, progress_interval
 from nas_t2i.records import RECORD_VERSION, RungEvent, StartEvent
 from nas_t2i.untrusted.json_text import MOST_DIGITS, MOST_LEVELS, may_hold_long_number
 
@@ -60,3 +60,9 @@ def test_no_long_number_is_overlooked(before, digits, after):
 
 def _located(line: bytes) -> RungEvent | StartEvent:
     return _located_event(line, FILE, 1)  # type: ignore[return-value]
+
+
+def test_progress_is_told_less_often_as_a_trial_grows_old_and_soon_enough_for_its_driver():
+    told = [progress_interval(seconds, 600.0) for seconds in (0.0, 60.0, 300.0, 600.0, 36_000.0)]
+    assert told == [1.0, 1.0, 5.0, 10.0, 10.0]
+    assert progress_interval(36_000.0, 6.0) == 1.5

@@ -12,7 +12,6 @@ import typer
 from rich.text import Text
 from typer.core import TyperGroup
 
-from nas_t2i.benchmark.table import Table
 from nas_t2i.cli.output.benchmark import print_benchmark, progress
 from nas_t2i.cli.output.console import Console
 from nas_t2i.cli.output.numbers import duration
@@ -119,6 +118,8 @@ def build(
 @benchmark_app.command(short_help="Say what is in a table.")
 def show(table: TableArgument) -> None:
     """Print what a table holds: for its datasheet, and to see what can be asked."""
+    from nas_t2i.benchmark.table import Table
+
     loaded = Table.load(table)
     manifest, console = loaded.manifest, Console(highlight=False, soft_wrap=True)
     environments = manifest.environments
@@ -250,6 +251,7 @@ def run(
     from nas_t2i.benchmark.replay import method as read
     from nas_t2i.benchmark.replay.run import Plan, prepare
     from nas_t2i.benchmark.replay.run import run as replay
+    from nas_t2i.benchmark.table import Table
 
     files = _checked(output or [])
     loaded = Table.load(table)

@@ -14,7 +14,6 @@ from nas_t2i.cli.output.evaluation import progress, show
 from nas_t2i.environment import cache_dir, checked_device
 from nas_t2i.errors import ConfigError, StorageError, did_you_mean
 from nas_t2i.files import write_json
-from nas_t2i.protocol.budget import load_budget
 from nas_t2i.protocol.signals import SIGNALS
 from nas_t2i.shipped import find_file
 from nas_t2i.yaml_files import parse_document
@@ -227,6 +226,7 @@ def evaluate_command(
     }
     metrics = tuple(name.replace("-", "_") for name in metric or [])
     from nas_t2i.evaluation.standalone.request import Request, TifaOptions
+    from nas_t2i.protocol.budget import load_budget
 
     request = Request(
         metrics=metrics,

@@ -5,17 +5,17 @@ from __future__ import annotations
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas_t2i.arch.reach import check_reachable, sizes
-from nas_t2i.arch.space import Space, space_from_document
-from nas_t2i.arch.space_file import SpaceKeys
 from nas_t2i.cli.output.numbers import compact, gmacs_text
 from nas_t2i.errors import UserError
 from nas_t2i.untrusted.show import printable
 from nas_t2i.yaml_files import Document, load_document
+
+if TYPE_CHECKING:
+    from nas_t2i.arch.space import Space
 
 
 def validate_command(
@@ -41,6 +41,8 @@ def validate_command(
 
 def _describe(file: Path) -> str:
     """Return what a good file is, in words. Raises ConfigError for one that isn't."""
+    from nas_t2i.arch.space import space_from_document
+
     document = load_document(file)
     if _is_budget(document):
         return _describe_budget(file)
@@ -49,6 +51,7 @@ def _describe(file: Path) -> str:
 
 def _is_budget(document: Document) -> bool:
     """Recognise a file by its keys. Raises ConfigError if they are neither's."""
+    from nas_t2i.arch.space_file import SpaceKeys
     from nas_t2i.protocol.budget import Budget
 
     common = Budget.model_fields.keys() & SpaceKeys.model_fields.keys()
@@ -78,6 +81,7 @@ def _describe_budget(file: Path) -> str:
 
 def _describe_space(space: Space) -> str:
     from nas_t2i.arch.profile import profile
+    from nas_t2i.arch.reach import check_reachable, sizes
 
     profile_once = cache(profile)
     warning = check_reachable(space, profile_once)

@@ -35,7 +35,7 @@ from nas_t2i.evaluation.at_rung import AtRung, RungEvaluator, open_log
 from nas_t2i.evaluation.sampling.contact_sheet import save_sheet
 from nas_t2i.evaluation.sampling.sheet_layout import sheet_name
 from nas_t2i.evaluation.signals import Signals
-from nas_t2i.events import EVENTS_FILE, EventLog, read_events
+from nas_t2i.events import EVENTS_FILE, EventLog, progress_interval, read_events
 from nas_t2i.locks import FolderLock
 from nas_t2i.protocol.budget import recorded_budget
 from nas_t2i.records import (
@@ -65,7 +65,6 @@ from nas_t2i.training.saved_state import trial_state
 from nas_t2i.untrusted.redact import print_traceback, redacted
 
 PREEMPTED = 75  # exit status of a trial that saved and left (EX_TEMPFAIL: try again)
-_REPORT_SECONDS = 1.0  # between two progress events
 
 
 class Events(Protocol):
@@ -217,10 +216,10 @@ class Trial:
         )
 
     def _after_step(self, step: int, loss: float) -> None:
-        now = time.monotonic()
-        if self._events is not None and now - self._last_report >= _REPORT_SECONDS:
+        now, seconds = time.monotonic(), self._trainer.seconds
+        interval = progress_interval(seconds, 60 * self._budget.search.stall_minutes)
+        if self._events is not None and now - self._last_report >= interval:
             self._last_report = now
-            seconds = self._trainer.seconds
             self._events.append(ProgressEvent(step=step, loss=loss, seconds=seconds))
         interrupted, due = self._ranks.agree(
             (
