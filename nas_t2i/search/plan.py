@@ -5,7 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
+from statistics import mean
 from typing import NamedTuple
+
+import torch
 
 from nas_t2i.arch.reach import check_reachable
 from nas_t2i.protocol.budget import Budget
@@ -27,7 +31,10 @@ _START_SECONDS = 5.0  # process start to first step; measured by benchmarks/tria
 
 @dataclass(frozen=True)
 class Plan:
-    """The outcome of a dry run. Times are seconds on this machine, compute is in FLOPs."""
+    """The outcome of a dry run. Times are seconds on this machine, compute is in FLOPs.
+
+    Where the device that trials train on is not here, nothing is timed: what depends on it is None.
+    """
 
     count: int
     count_is_exact: bool
@@ -35,11 +42,11 @@ class Plan:
     warning: str
     latencies: str  # what would be measured, and when; "" for nothing
     reusable: str  # what need not be trained, in words; "" for nothing
-    samples: Sequence[tuple[Candidate, Speed]]
+    samples: Sequence[tuple[Candidate, Speed | None]]
     trials: int  # architectures times seeds; in a race, architectures
-    parallel: int
-    seconds_likely: float
-    seconds_at_most: float
+    parallel: int | None
+    seconds_likely: float | None
+    seconds_at_most: float | None
     flops_likely: float
     flops_at_most: float
 
@@ -60,7 +67,9 @@ def plan_search(request: SearchRequest) -> Plan:
         if len(archs) == min(_SAMPLES, space.count()):
             break
     candidates = [factory.make(arch) for arch in archs.values()]
-    samples = [(c, measure_speed(c.trained, budget)) for c in candidates]
+    here = budget.training.device == "cpu" or torch.cuda.is_available()
+    speeds = [measure_speed(c.trained, budget) for c in candidates] if here else []
+    parallel = request.parallel if here or request.cluster is not None else None
 
     racing = isinstance(budget.search.early_stopping, RacingRule)
     trials = request.architectures * (1 if racing else len(request.seeds))
@@ -70,17 +79,17 @@ def plan_search(request: SearchRequest) -> Plan:
         longest = Length(
             *(mean + most / trials for mean, most in zip(likely, longest, strict=True))
         )
-    mean_step = sum(speed.step for _, speed in samples) / len(samples)
-    mean_evaluation = sum(speed.evaluation for _, speed in samples) / len(samples)
-    mean_signals = sum(speed.signals for _, speed in samples) / len(samples)
     mean_gmacs = sum(c.trained_profile.gmacs for c in candidates) / len(candidates)
 
-    def seconds(length: Length) -> float:
+    def seconds(length: Length) -> float | None:
+        if not speeds or parallel is None:
+            return None
         # A race may start a trial again for each rung.
         starts = length.rungs if racing else 1.0
-        one = starts * _START_SECONDS + length.steps * mean_step
-        one += length.full_rungs * mean_evaluation + length.rungs * mean_signals
-        return one * trials / request.parallel
+        one = starts * _START_SECONDS + length.steps * mean(speed.step for speed in speeds)
+        one += length.full_rungs * mean(speed.evaluation for speed in speeds)
+        one += length.rungs * mean(speed.signals for speed in speeds)
+        return one * trials / parallel
 
     def flops(steps: float) -> float:
         return trials * training_flops(mean_gmacs, int(steps * budget.training.batch))
@@ -92,9 +101,9 @@ def plan_search(request: SearchRequest) -> Plan:
         warning=warning,
         latencies=latencies,
         reusable=_reusable(request),
-        samples=samples,
+        samples=list(zip_longest(candidates, speeds)),
         trials=trials,
-        parallel=request.parallel,
+        parallel=parallel,
         seconds_likely=seconds(likely),
         seconds_at_most=seconds(longest),
         flops_likely=flops(likely.steps),

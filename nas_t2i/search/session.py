@@ -217,6 +217,7 @@ def _search(
         say("no signals are measured: no pairs are held out (data.held_out in the budget)")
     check_evaluation(request.budget)
     check_sampler(request.budget.search.sampler, request.budget.search.sampler_options)
+    parallel = request.parallel  # there may be no such device
     latencies = factory.latencies
     if latencies is not None and not (request.folder / STUDY_FILE).exists():
         time_included(request.space, factory, latencies)  # one may be beyond a limit
@@ -276,7 +277,7 @@ def _search(
             budget=request.budget,
             study_name=request.study,
             trials=request.budget.search.trials,
-            parallel=request.parallel,
+            parallel=parallel,
             proposals=proposals,
             optuna=optuna,
             room=_room(request),

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from nas_t2i.cli.main import main
 from tests.tracking.written import LINES
@@ -31,6 +32,19 @@ def test_a_dry_run_counts_profiles_predicts_and_writes_nothing(capsys, tmp_path,
     assert "8 architectures in a race for 16 trials' training" in out
     assert "latency would be measured of each proposal, while no trial runs: a pass of" in out
     assert "PFLOPs" in out and "at most" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="of a machine without a device")
+def test_a_budget_for_a_device_that_is_not_here(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, SDXL, "--budget", "embedded_gpu", "--dry-run")
+    assert (code, err) == (0, "")
+    assert "not timed: no CUDA device is here." in " ".join(out.split())
+    assert "in a race for 16 trials' training: about 0.02 PFLOPs, at most" in out
+    code, out, err = run(capsys, SDXL, "--budget", "embedded_gpu")
+    assert code == 2 and err.count("\n") == 1
+    assert "got 1 ranks, one a device, for 0 devices; expected a machine with a CUDA device" in err
     assert list(tmp_path.iterdir()) == []
 
 

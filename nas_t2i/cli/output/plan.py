@@ -12,6 +12,8 @@ from nas_t2i.protocol.search import RacingRule
 from nas_t2i.search.plan import Plan
 from nas_t2i.search.session import SearchRequest
 
+_TIMED = "from a few steps timed just now."
+
 
 def print_plan(request: SearchRequest, plan: Plan, console: Console) -> None:
     """Print what a search would do. Nothing has been trained or written."""
@@ -34,23 +36,27 @@ def print_plan(request: SearchRequest, plan: Plan, console: Console) -> None:
     table.add_column("architecture", no_wrap=True)
     for column in ("params", "GMACs", "attn %", "trained", "s/trial"):
         table.add_column(column, justify="right")
+    unknown = any(speed is None for _, speed in plan.samples)
     for candidate, speed in plan.samples:
         full, trained = candidate.profile, candidate.trained_profile
-        seconds = speed.step * budget.training.steps + speed.evaluation * len(budget.full_rungs)
-        seconds += speed.signals * len(budget.rungs)
+        took = "-"
+        if speed is not None:
+            steps, full_rungs = budget.training.steps, len(budget.full_rungs)
+            seconds = speed.step * steps + speed.evaluation * full_rungs
+            took = f"{seconds + speed.signals * len(budget.rungs):.0f}"
         table.add_row(
             candidate.name,
             compact(full.params),
             gmacs_text(full.gmacs),
             f"{100 * full.attention_share:.0f}",
             compact(trained.params),
-            f"{seconds:.0f}",
+            took,
         )
     console.print(table)
     console.print(
         "params, GMACs, attn: the full architecture. trained: parameters of the proxy that the "
-        "budget trains. s/trial: training and evaluation to the last rung, from a few steps timed "
-        "just now.",
+        "budget trains. s/trial: training and evaluation to the last rung, "
+        + ("not timed: no CUDA device is here." if unknown else _TIMED),
         highlight=False,
     )
     rule = budget.search.early_stopping
@@ -58,10 +64,13 @@ def print_plan(request: SearchRequest, plan: Plan, console: Console) -> None:
     if isinstance(rule, RacingRule):
         what = f"{plan.trials} architectures in a race for {rule.compute:g} trials' training"
         most = "if the leader is far from the last rung then"
+    likely, longest = _compute(plan.flops_likely), _compute(plan.flops_at_most)
+    if plan.seconds_likely is not None and plan.seconds_at_most is not None:
+        what += f", {plan.parallel} side by side"
+        likely = f"{duration(plan.seconds_likely)} ({likely} of training)"
+        longest = f"{duration(plan.seconds_at_most)} ({longest})"
     console.print(
-        f"{what}, {plan.parallel} side by side: about "
-        f"{duration(plan.seconds_likely)} ({plan.flops_likely / 1e15:.2f} PFLOPs of training), at "
-        f"most {duration(plan.seconds_at_most)} ({plan.flops_at_most / 1e15:.2f} PFLOPs) {most}",
+        f"{what}: about {likely}, at most {longest} {most}",
         highlight=False,
         soft_wrap=True,
     )
@@ -69,3 +78,7 @@ def print_plan(request: SearchRequest, plan: Plan, console: Console) -> None:
         console.print(plan.latencies, highlight=False, markup=False, soft_wrap=True)
     if plan.reusable:
         console.print(plan.reusable, highlight=False, markup=False, soft_wrap=True)
+
+
+def _compute(flops: float) -> str:
+    return f"{flops / 1e15:.2f} PFLOPs"
