@@ -383,7 +383,7 @@ CASES: dict[str, tuple[str, str]] = {
     "an unknown limit": (
         "name: s\ninclude: [SDXL-C320]\nlimits: {parms: {max: 3.0e9}}\n",
         "space.yaml:3:10: limits.parms: unknown key 'parms'; expected one of attention_share,"
-        " gmacs, params; did you mean 'params'?",
+        " gmacs, latency, params; did you mean 'params'?",
     ),
     "a limit without a side": (
         "name: s\ninclude: [SDXL-C320]\nlimits: {params: 3.0e9}\n",
