@@ -225,8 +225,8 @@ class Engine(Generic[ModelT]):
 def import_deepspeed() -> ModuleType:
     """Import DeepSpeed, and not what it takes besides where that is installed.
 
-    MLflow, of its autotuner, takes seconds and starts a thread; NVIDIA's NVML starts one as well,
-    and from a process with threads no trial is forked.
+    MLflow, of its autotuner, takes seconds and starts a thread; NVIDIA's NVML seems to start one,
+    too, and from a process with threads no trial is forked.
     """
     found = {name: sys.modules.get(name) for name in ("mlflow", "pynvml")}
     for name in found:
