@@ -91,8 +91,7 @@ class Posterior:
         tail = (1 - confidence) / 2
         deviation = np.sqrt(self.noise.between(self.step))
         low, high = np.quantile(self.draws, [tail, 1 - tail], axis=0)
-        scale = self.evidence.scale
-        return scale.expected(low, deviation), scale.expected(high, deviation)
+        return self.evidence.scale.interval(low, high, deviation)
 
     def probability_best(self) -> FloatArray:
         """(architectures,): share of the draws in which it is the best; controls are left out."""

@@ -59,6 +59,23 @@ class Scale:
         expected: FloatArray = scores @ _WEIGHTS / math.sqrt(2 * math.pi)
         return expected
 
+    def interval(
+        self, low: npt.ArrayLike, high: npt.ArrayLike, deviation: npt.ArrayLike
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return the expected scores at the ends of an interval of the scale.
+
+        One that reaches what the scale clips goes on to the end, the floor or 1: beyond the clip
+        levels are not told apart.
+        """
+        lowest, highest = self.expected(low, deviation), self.expected(high, deviation)
+        if self.floor is None:
+            return lowest, highest
+        least, most = np.log(_LEAST / (1 - _LEAST)), np.log(_MOST / (1 - _MOST))
+        return (
+            np.where(np.asarray(low) < least, self.floor, lowest),
+            np.where(np.asarray(high) > most, 1.0, highest),
+        )
+
     def is_clipped(self, score: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Return where a score lies outside of what the scale tells apart."""
         if self.floor is None:

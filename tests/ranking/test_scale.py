@@ -41,3 +41,17 @@ def test_a_metric_without_bounds_is_measured_in_its_own_spread() -> None:
     assert scale_for([0.5], 0.3, proportion=True) == Scale(0.3)
     assert scale_for([0.5], None, proportion=True) == Scale(0.0)
     assert scale_for([5.0], None, proportion=False).unit == 1.0
+
+
+@given(st.floats(-6, 9), st.floats(0, 4))
+def test_an_interval_that_reaches_what_is_clipped_goes_on_to_the_end(low: float, width: float):
+    scale = Scale(0.3)
+    lowest, highest = scale.interval(low, low + width, 0.25)
+    assert 0.3 <= lowest <= highest <= 1
+    assert (lowest == 0.3) == bool(scale.is_clipped(scale.back(low)) and low < 0)
+    assert (highest == 1) == bool(scale.is_clipped(scale.back(low + width)) and low + width > 0)
+
+
+def test_the_interval_of_a_metric_without_bounds_has_no_end() -> None:
+    low, high = Scale(None, 2.0, 0.5).interval(-100, 100, 1.0)
+    assert (low, high) == (pytest.approx(-48), pytest.approx(52))
