@@ -361,8 +361,9 @@ def main(arguments: list[str], shared: Shared | None = None) -> int:
     sys.excepthook = print_traceback  # the driver keeps the end of it as the trial's reason
     path = Path(arguments[0])
     config = load_trial_config(path)
+    pipes = Pipes.of(arguments[1])  # first: the others, who may be gone, are waited for
     ranks = join_ranks(config.budget["training"]["device"])
-    with _driver(path.parent, arguments[1], ranks) as link:
+    with _driver(path.parent, arguments[1], pipes, ranks) as link:
         gone = link is not None and link.decisions.gone.is_set()
         if ranks.agree(gone):  # nobody listens, or a later start of this trial took over
             return 0
@@ -375,9 +376,8 @@ def main(arguments: list[str], shared: Shared | None = None) -> int:
 
 
 @contextlib.contextmanager
-def _driver(folder: Path, start: str, ranks: Ranks) -> Iterator[Link | None]:
+def _driver(folder: Path, start: str, pipes: Pipes | None, ranks: Ranks) -> Iterator[Link | None]:
     """Yield the first rank's way to and from the driver; None on the others."""
-    pipes = Pipes.of(start)
     if not ranks.is_first:
         # A scheduler may send SIGTERM to every process: the first rank decides for all.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

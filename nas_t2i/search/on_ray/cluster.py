@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nas_t2i.errors import ConfigError, MissingExtraError, PausedError, StorageError, UserError
+from nas_t2i.errors import (
+    ConfigError,
+    MissingExtraError,
+    PausedError,
+    StorageError,
+    UserError,
+    number_of,
+)
 from nas_t2i.mirror.owner import OWNER_FILE
 from nas_t2i.mirror.place import is_url, open_place
 from nas_t2i.mirror.place import one_line as one_store_line
@@ -135,7 +142,7 @@ class Cluster:
             f"{self._free.get(name, 0):g} free)"
             for name in names
         ]
-        return f"{', '.join(parts) or 'no CPU, no GPU'} on {len(self.nodes)} nodes"
+        return f"{', '.join(parts) or 'no CPU, no GPU'} on {number_of(len(self.nodes), 'node')}"
 
     def room(self, budget: Budget) -> int:
         """Return how many trials of a budget the nodes hold; 1 at least: it waits for a place."""

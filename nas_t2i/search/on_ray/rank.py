@@ -137,8 +137,10 @@ class Rank:
         """
         self._listened = time.monotonic()
         with self._news:
-            del self._lines[: after - self._first]
-            self._first = after
+            # A question that comes late, after the ones asked since, confirms nothing new.
+            heard = max(0, after - self._first)
+            del self._lines[:heard]
+            self._first += heard
             self._urgent &= bool(self._lines)
             self._news.wait_for(lambda: self._urgent or self._status is not None, seconds)
             self._urgent = False
@@ -181,6 +183,8 @@ class Rank:
     def _read(self, events: int) -> None:
         with os.fdopen(events, "rb") as stream:
             for line in stream:
+                if not line.endswith(b"\n"):  # it was killed in the midst of it
+                    return
                 if self._away is not None and line.startswith(_END):
                     self._held.append(line.rstrip(b"\n"))
                     continue
