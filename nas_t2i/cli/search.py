@@ -227,7 +227,7 @@ def _search_here(request: SearchRequest, trackers: Sequence[tuple[str, str]]) ->
     from nas_t2i.results.beyond import mark_beyond
     from nas_t2i.results.exports import render_leaderboard, write_leaderboard
     from nas_t2i.results.fronts.front import with_front
-    from nas_t2i.results.fronts.wording import front_notes
+    from nas_t2i.results.fronts.wording import front_notes, sought_note
     from nas_t2i.results.leaderboard import rank_trials
     from nas_t2i.search.beforehand.factory import CandidateFactory
     from nas_t2i.search.candidates import Candidate
@@ -276,6 +276,9 @@ def _search_here(request: SearchRequest, trackers: Sequence[tuple[str, str]]) ->
     if (cost := _cost_sought(request)) is not None:
         front = with_front(rows, trials, cost)
         rows, notes = front.rows, front_notes(front)
+    sought = request.budget.search.objectives
+    if note := sought_note(sought, request.budget.evaluation.metric, cost):
+        notes.append(note)
     render_leaderboard(rows, console, study=study.record, notes=notes)
     _write_report(request, console)
     assert progress is not None

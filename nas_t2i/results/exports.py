@@ -178,6 +178,7 @@ def _table_width(columns: Sequence[_Column], widths: Mapping[str, int], gap: int
 
 def _columns(rows: Sequence[LeaderboardRow]) -> list[_Column]:
     unit, scale = _flops_unit(rows)
+    cost = next((row.front.cost for row in rows if row.front), "")  # its column stays
     alike = [metric for metric in additional_metrics(rows) if _alike(rows, metric)]
     return [
         _Column("#", lambda row: str(row.rank)),
@@ -188,8 +189,8 @@ def _columns(rows: Sequence[LeaderboardRow]) -> list[_Column]:
         _Column("P(best)", lambda row: _share(row.probability_best), drop=3),
         *([_Column("P(front)", _on_front)] if any(row.front for row in rows) else []),
         _Column("ranks", _ranks, drop=3),
-        _Column("params", lambda row: _count(row.params), drop=3),
-        _Column("GMACs", _gmacs, drop=2),
+        _Column("params", lambda row: _count(row.params), drop=3 * (cost != "params")),
+        _Column("GMACs", _gmacs, drop=2 * (cost != "gmacs")),
         *([_Column("ms/pass", _latency, drop=1)] if any(row.latency_s for row in rows) else []),
         _Column("attn", lambda row: f"{row.attention_share:.0%}", drop=7),
         _Column(

@@ -10,7 +10,21 @@ from types import FrameType
 
 
 class TerminatedError(KeyboardInterrupt):
-    """SIGTERM, as a scheduler sends it before it takes the machine away; all trials saved."""
+    """SIGTERM, as a scheduler sends it before it takes the machine away; what runs has saved."""
+
+
+@contextlib.contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM end what precedes the first trial as SIGINT does: by an exception."""
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        raise TerminatedError
+
+    before = signal.signal(signal.SIGTERM, on_signal)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

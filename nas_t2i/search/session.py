@@ -32,7 +32,7 @@ from nas_t2i.search.beforehand.trainable import count_trainable
 from nas_t2i.search.candidates import Candidate, Proposals
 from nas_t2i.search.driver import Driver, Listener, WallClock
 from nas_t2i.search.launch import find_machines, trials_at_once
-from nas_t2i.search.leaving import listening_to_signals
+from nas_t2i.search.leaving import listening_to_signals, terminated_as_interrupted
 from nas_t2i.search.objectives.chooser import chooser_of
 from nas_t2i.search.objectives.values import directions
 from nas_t2i.search.racing.driver import RaceDriver
@@ -177,10 +177,12 @@ def run_search(
 
     Raises:
         UserError: limits nobody meets, a storage that can't be used, a study of other settings.
+        KeyboardInterrupt: SIGINT, or SIGTERM (`TerminatedError`); what ran has saved.
     """
     if request.mirror is not None and request.budget.execution.runner == "local":
         _check_one_machine(request.budget)
     with contextlib.ExitStack() as connected:
+        connected.enter_context(terminated_as_interrupted())
         latencies = open_latencies(request.space, request.budget, request.folder, say)
         if latencies is not None:
             request.factory.latencies = connected.enter_context(latencies)

@@ -15,6 +15,7 @@ from nas_t2i.records import TrialState
 from nas_t2i.results.fronts.front import with_front
 from nas_t2i.results.leaderboard import rank_trials
 from nas_t2i.search.beforehand.latencies import LATENCIES_FILE, read_rows
+from nas_t2i.search.leaving import TerminatedError
 from nas_t2i.search.racing.ledger import RACE_FILE, read_pieces
 from nas_t2i.search.session import SearchRequest, run_search
 from nas_t2i.search.stopping.race import Race
@@ -243,6 +244,29 @@ def test_a_search_for_score_and_latency_measures_once_and_goes_on_where_it_began
     with pytest.raises(IncomparableError, match=rf"\(hardware Abacus then, {here} now\)"):
         run_search(request_, lambda *_: Watcher(), print)
     assert whole == {p: p.read_bytes() for p in request_.folder.rglob("*") if p.is_file()}
+
+
+def test_sigterm_while_latencies_are_measured_leaves_as_ctrl_c_does(request_):
+    timing = LatencySettings(latent_size=8, text_tokens=4, seconds=0.01)
+    plan = request_.budget.search.model_copy(
+        update={"trials": 1, "objectives": ("tifa", "-latency"), "latency": timing}
+    )
+    budget = request_.budget.model_copy(update={"search": plan})
+    request_ = dataclasses.replace(request_, budget=budget, controls=False)
+    before = signal.getsignal(signal.SIGTERM)
+    said = []
+
+    def say(text):
+        said.append(text)
+        if text.startswith("latency of "):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(TerminatedError):
+        run_search(request_, lambda *_: Watcher(), say)
+    assert sum(text.startswith("latency of ") for text in said) == 1
+    assert signal.getsignal(signal.SIGTERM) == before
+    run_search(request_, lambda *_: Watcher(), said.append)
+    assert read_contents(request_.folder).trials[0].state is TrialState.COMPLETE
 
 
 def test_another_budget_seed_or_space_may_not_enter_a_study(request_):

@@ -18,7 +18,7 @@ from nas_t2i.results.exports import FORMATS, Format, export, render_leaderboard,
 from nas_t2i.results.fronts.course import course
 from nas_t2i.results.fronts.front import FrontCost, read_limits, read_reference, with_front
 from nas_t2i.results.fronts.latencies import Latencies, read_latencies
-from nas_t2i.results.fronts.wording import course_note, front_notes
+from nas_t2i.results.fronts.wording import course_note, front_notes, sought_note
 from nas_t2i.results.leaderboard import LeaderboardRow, rank_trials, sort_rows
 from nas_t2i.store import Study, find_studies, find_study, read_contents, without_collection
 
@@ -201,8 +201,10 @@ def _asked(
 ) -> _Asked | None:
     """Return what was asked about a front, None for nothing. Raises UserError."""
     if not (pareto or under):
-        if reference or latencies is not None:
-            raise UserError("--reference, --latencies: expected them with --pareto or --under")
+        if reference or latencies is not None or cost != "gmacs":
+            raise UserError(
+                "--cost, --reference, --latencies: expected them with --pareto or --under"
+            )
         return None
     limits = read_limits(under)
     known: FrontCost = "compute" if cost == "training_flops" else cast(FrontCost, cost)
@@ -230,6 +232,10 @@ def _table(studies: Sequence[Study], sort: str, asked: _Asked | None) -> _Table:
         latencies=asked.latencies,
     )
     notes = front_notes(front)
+    plans = [study.record.budget.data.get("search", {}) for study in studies]
+    sought = [text for plan in plans for text in plan.get("objectives", [])]
+    if notes and (note := sought_note(sought, front.rows[0].metric, front.cost)):
+        notes.append(note)
     if asked.only_front:
         known = course(front, studies, _ON_THE_WAY, latencies=asked.latencies)
         notes += [note] if (note := course_note(front, known)) else []

@@ -213,13 +213,16 @@ def read_limits(texts: Sequence[str]) -> dict[FrontCost, float]:
     limits: dict[FrontCost, float] = {}
     for text in texts:
         name, equals, number = text.partition("=")
-        known = next((cost for cost in FRONT_COSTS if cost == name.strip()), None)
+        plain = "compute" if name.strip() == "training_flops" else name.strip()
+        known = next((cost for cost in FRONT_COSTS if cost == plain), None)
         if known is None or not equals:
             hint = did_you_mean(name, FRONT_COSTS) if known is None else ""
             raise UserError(
                 f"--under: got {text!r}; expected COST=NUMBER with one of {', '.join(FRONT_COSTS)}"
                 + (f"; {hint}" if hint else "")
             )
+        if known in limits:
+            raise UserError(f"--under: got {known} twice; expected each cost once")
         limits[known] = _number(number, f"--under {known}")
     return limits
 

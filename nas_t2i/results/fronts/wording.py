@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from nas_t2i.results.figures.wording import interval, number, percent, scaled
 from nas_t2i.results.fronts.course import Course
 from nas_t2i.results.fronts.front import Front, FrontCost
@@ -35,6 +37,20 @@ def front_notes(front: Front) -> list[str]:
     if front.limits:
         notes.insert(0, _best_within(front))
     return notes
+
+
+def sought_note(sought: Iterable[str], metric: str, cost: FrontCost | None) -> str:
+    """Say what a study sought (`-gmacs`) that its table is not about; "" for nothing.
+
+    `cost` is that of the front beside it, None where there is no front.
+    """
+    others = [text for text in sought if text.removeprefix("-") not in (metric, cost)]
+    if not others:
+        return ""
+    what = f"ranked by {display_name(metric)} alone"
+    if cost is not None:
+        what = f"this front is of {display_name(metric)} against {_OF[cost]} alone"
+    return f"{what}; sought too: {', '.join(dict.fromkeys(others))}"
 
 
 def course_note(front: Front, known: Course) -> str:

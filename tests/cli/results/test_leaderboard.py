@@ -182,6 +182,7 @@ def test_the_front(run: Run) -> None:
     ("arguments", "told"),
     [
         (("--reference", "0,1"), "expected them with --pareto or --under"),
+        (("--cost", "params"), "expected them with --pareto or --under"),
         (("--pareto", "--cost", "latency"), "no latency on record of .*; expected a study"),
         (("--under", "latency=1"), "no latency on record of .* or --latencies FILE"),
         (("--under", "gmacs=.001"), "no architecture is within"),

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from nas_t2i.errors import IncomparableError, RecordError, UserError
 from nas_t2i.records import Latency, TrialRecord, TrialState
-from nas_t2i.results.exports import to_markdown
+from nas_t2i.results.exports import render_leaderboard, to_markdown
 from nas_t2i.results.fronts.front import Front, read_limits, read_reference, with_front
 from nas_t2i.results.fronts.latencies import Latencies, read_latencies
-from nas_t2i.results.fronts.wording import front_notes
+from nas_t2i.results.fronts.wording import front_notes, sought_note
 from nas_t2i.results.leaderboard import rank_trials
 from nas_t2i.results.tabular import to_csv, to_json
 from tests.results.record_factory import HELD_OUT, trial
@@ -210,13 +212,14 @@ def test_what_is_no_file_of_latencies(tmp_path: Path, text: str, told: str) -> N
     [
         ("gmac=1", r"--under: got 'gmac=1'; .* latency; did you mean 'gmacs'\?"),
         ("gmacs", "expected COST=NUMBER"),
+        ("compute=1,training_flops=2", r"got compute twice; expected each cost once"),
         ("gmacs=-1", "--under gmacs: got '-1'; expected a number above 0"),
         ("gmacs=1e999", "expected a number above 0"),
     ],
 )
 def test_limits_that_say_nothing(text: str, told: str) -> None:
     with pytest.raises(UserError, match=told):
-        read_limits([text])
+        read_limits(text.split(","))
 
 
 @pytest.mark.parametrize("text", ["1", "a,2", "1,b", "nan,2", "1,2,3", "0.1,-3"])
@@ -225,6 +228,25 @@ def test_references_that_are_none(text: str) -> None:
         read_reference(text)
 
 
+def test_what_a_table_is_not_about_is_said() -> None:
+    assert sought_note(["tifa", "-gmacs"], "tifa", "gmacs") == ""
+    assert sought_note(["tifa", "-gmacs", "-params"], "tifa", "gmacs") == (
+        "this front is of TIFA against GMACs of one forward pass alone; sought too: -params"
+    )
+    assert sought_note(["-heldout_loss", "tifa"], "tifa", None) == (
+        "ranked by TIFA alone; sought too: -heldout_loss"
+    )
+
+
+def test_the_cost_of_a_front_is_there_on_a_narrow_screen() -> None:
+    for cost, title in (("gmacs", "GMACs"), ("params", "params")):
+        rows = front_of(trials(), cost).rows
+        console = Console(file=io.StringIO(), width=50, force_terminal=False)
+        render_leaderboard(rows, console)
+        assert title in console.file.getvalue().splitlines()[1]
+
+
 def test_what_limits_and_references_say() -> None:
+    assert read_limits(["training_flops=1e15"]) == {"compute": 1e15}
     assert read_limits(["gmacs=100", "params=3e8"]) == {"gmacs": 100.0, "params": 3e8}
     assert read_reference("-0.5,180") == (-0.5, 180.0)
