@@ -7,10 +7,11 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nas_t2i.errors import (
     ConfigError,
@@ -41,6 +42,7 @@ _NODE_SECONDS = 120.0  # that a node may take to start a worker and look at its 
 _HELD_SECONDS = 20.0  # until Ray has noticed that an earlier driver is dead
 # Ray ends this process when the head is gone for that long: later than the search leaves by itself.
 os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "180")
+_T = TypeVar("_T")
 _EPSILON = 1e-6  # thirds of a GPU make one
 
 
@@ -98,6 +100,7 @@ class Cluster:
                 f"{ray.get_runtime_context().gcs_address} already; expected it, not {address}"
             )
         self._told_gone = False
+        self._asked_at: float | None = None  # since when it does not answer; None: it did
         self._holder: Any = None
         self._closed = threading.Event()
         self._look()
@@ -116,8 +119,10 @@ class Cluster:
 
     @property
     def is_gone(self) -> bool:
-        """Whether the head has not answered for long."""
-        return time.monotonic() - self._answered > _GONE_SECONDS
+        """Whether the head, asked for its nodes, has not answered for long."""
+        # Counted from a question: a driver that was itself paused has asked nothing.
+        asked_at = self._asked_at
+        return asked_at is not None and time.monotonic() - asked_at > _GONE_SECONDS
 
     def is_alive(self, node_id: str) -> bool:
         """Whether a node is there, as far as the head knows."""
@@ -127,11 +132,36 @@ class Cluster:
         """Raise PausedError, once, when the head is gone: trials can still be asked to leave."""
         if self.is_gone and not self._told_gone:
             self._told_gone = True
-            raise PausedError(
-                f"the head of the Ray cluster {self.address} has not answered for "
-                f"{_GONE_SECONDS:g} s: the running trials were asked to save; the same command "
-                "carries on when there is a cluster"
-            )
+            raise self._gone()
+
+    def ask_head(self, ask: Callable[[], _T]) -> _T:
+        """Return what `ask`, a call that needs the head, returns.
+
+        Ray itself would wait for a head that is gone until it ends this process.
+
+        Raises:
+            PausedError: the head was gone before it answered.
+        """
+        answer: Future[_T] = Future()
+
+        def run() -> None:
+            try:
+                answer.set_result(ask())
+            except BaseException as error:
+                answer.set_exception(error)
+
+        threading.Thread(target=run, name="ask the head", daemon=True).start()
+        while not wait([answer], timeout=1.0).done:
+            if self.is_gone:
+                raise self._gone()
+        return answer.result()
+
+    def _gone(self) -> PausedError:
+        return PausedError(
+            f"the head of the Ray cluster {self.address} has not answered for "
+            f"{_GONE_SECONDS:g} s: the running trials were asked to save; the same command "
+            "carries on when there is a cluster"
+        )
 
     def described(self) -> str:
         """Return what there is and what of it is free, in words."""
@@ -214,9 +244,11 @@ class Cluster:
                 time.sleep(0.5)
 
     def _look(self) -> None:
+        if self._asked_at is None:
+            self._asked_at = time.monotonic()
         self._nodes = ray.nodes()
         self._free = ray.available_resources()
-        self._answered = time.monotonic()
+        self._asked_at = None
 
     def _watch(self) -> None:
         while not self._closed.wait(_LOOK_SECONDS):

@@ -13,14 +13,15 @@ import signal
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from nas_t2i.errors import RecordError, StorageError
+from nas_t2i.errors import PausedError, RecordError, StorageError
 from nas_t2i.events import EVENTS_FILE, EventLog, parse_event, read_events
 from nas_t2i.mirror.study import Mirror
 from nas_t2i.protocol.budget import Budget
@@ -47,6 +48,14 @@ _FINE = (0, 75)  # exit status of a rank that recorded its end, and of one that 
 _ROOM_SECONDS = 15.0  # without a place, until it is said
 SLACK_SECONDS = 5.0  # between sending a question and its arrival
 _OTHERS_SECONDS = 2.0  # between the first rank's death and the killing of the others
+
+
+class Placed(NamedTuple):
+    """What was asked of the cluster for a trial."""
+
+    group: Any
+    ready: Any  # a future: done when there is a place
+    ranks: list[FarRank]
 
 
 class RayRunner:
@@ -99,11 +108,13 @@ class RayRunner:
         )
         need = Need.of(budget)
         packed = self.mirror is not None or need.is_packed(self.cluster.nodes)
-        group = placement_group(
-            [dict(need.bundle)] * need.ranks, strategy="STRICT_PACK" if packed else "PACK"
-        )
-        ranks = self._make_ranks(group, need, job)
-        return RayTrial(self, config, path.parent, group, ranks, past, self._stall_seconds)
+        place = partial(self._place, need, job, "STRICT_PACK" if packed else "PACK")
+        try:
+            placed = self.cluster.ask_head(place)
+        except PausedError:
+            self.cluster.check()  # told once
+            raise
+        return RayTrial(self, config, path.parent, placed, past, self._stall_seconds)
 
     def close(self) -> None:
         """Listen no more."""
@@ -117,6 +128,10 @@ class RayRunner:
                 f"{trial} waits for a place on the Ray cluster: it needs {need}; there is "
                 f"{self.cluster.described()}"
             )
+
+    def _place(self, need: Need, job: Job, strategy: str) -> Placed:
+        group = placement_group([dict(need.bundle)] * need.ranks, strategy=strategy)
+        return Placed(group, group.ready().future(), self._make_ranks(group, need, job))
 
     def _make_ranks(self, group: Any, need: Need, job: Job) -> list[FarRank]:
         actors = [
@@ -158,13 +173,13 @@ class RayTrial:
         runner: RayRunner,
         config: TrialConfig,
         folder: Path,
-        group: Any,
-        ranks: list[FarRank],
+        placed: Placed,
         past: Sequence[TrialEvent],
         stall_seconds: float,
     ) -> None:
         self.config, self.ended = config, False
-        self._runner, self._group, self._ranks = runner, group, ranks
+        self._runner = runner
+        self._group, self._placed, self._ranks = placed
         self._need = Need.of(budget := Budget.model_validate(config.budget, strict=False))
         self._file = folder / EVENTS_FILE
         self._log = EventLog(self._file)
@@ -173,7 +188,6 @@ class RayTrial:
         self._own_end: EndEvent | None = None
         self._failure = ""  # what ended it, where that is none of its ranks
         self._patience = Patience(stall_seconds, budget)
-        self._placed = group.ready().future()
         self._asked_at = time.monotonic()
         self._killed_at = 0.0
 
@@ -262,8 +276,9 @@ class RayTrial:
         self.ended = True
         if self._runner.mirror is not None and (unsent := self._ranks[0].unsent):
             self._runner.mirror.note_unsent(f"node {self._ranks[0].node}: {unsent}")
-        if not self._runner.cluster.is_gone:  # else nobody takes it back
-            remove_placement_group(self._group)
+        with contextlib.suppress(PausedError):  # nobody takes it back
+            if not self._runner.cluster.is_gone:
+                self._runner.cluster.ask_head(partial(remove_placement_group, self._group))
         return end
 
     def _reason(self) -> str:

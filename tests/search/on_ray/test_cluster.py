@@ -1,6 +1,13 @@
 """What a trial needs, and where it finds it: plain arithmetic, and folders of this machine."""
 
-from nas_t2i.search.on_ray.cluster import Need, _look_around, one_line
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from nas_t2i.errors import PausedError
+from nas_t2i.search.on_ray import cluster as module
+from nas_t2i.search.on_ray.cluster import Cluster, Need, _look_around, one_line
 from nas_t2i.version import __version__
 from tests.search.tiny_trials import quick_budget
 
@@ -40,3 +47,25 @@ def test_a_node_tells_what_it_has_and_which_folders_it_lacks(tmp_path):
 def test_of_an_error_the_last_line_is_told():
     assert one_line(RuntimeError("ray::task()\n  File x\nValueError: no\n")) == "ValueError: no"
     assert one_line(RuntimeError()) == "RuntimeError"
+
+
+def test_a_head_is_gone_that_does_not_answer_not_one_that_was_not_asked(monkeypatch):
+    clock, head = [0.0], SimpleNamespace(nodes=list, available_resources=dict)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(module, "ray", head)
+    cluster = Cluster.__new__(Cluster)  # connected to nothing
+    cluster.address, cluster._asked_at, cluster._told_gone = "head:1", None, False
+    cluster._look()
+    clock[0] += 1000  # the driver was paused
+    cluster.check()
+    assert cluster.ask_head(lambda: "answer") == "answer"
+    head.nodes = lambda: 1 / 0
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            cluster._look()
+        clock[0] += 15
+    with pytest.raises(PausedError, match="head:1 has not answered for 20 s"):
+        cluster.ask_head(threading.Event().wait)
+    with pytest.raises(PausedError):
+        cluster.check()
+    cluster.check()  # once
