@@ -111,6 +111,10 @@ class RacingRule(StoppingRule):
         """Return True: a race stops nobody for good."""
         return True
 
+    def described_for_front(self, rungs: Sequence[int]) -> str:
+        """Say the rule in one line where it seeks a front."""
+        return self.described(rungs)
+
     def check_plan(self, rungs: Sequence[int], trials: int) -> None:
         """Raise ValueError where the compute does not take everyone to the first rung."""
         least = trials * rungs[0] / rungs[-1]

@@ -180,7 +180,12 @@ def with_plan(budget: Budget, changes: Mapping[str, Any]) -> Budget:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         option = "--" + str(first["loc"][0]).replace("_", "-")
-        raise UserError(f"{option}: got {first['input']!r}; {first['msg']}") from None
+        told = first["msg"]
+        if first["type"] == "literal_error":
+            names = first["ctx"]["expected"]
+            hint = did_you_mean(str(first["input"]), re.findall(r"'(\w+)'", names))
+            told = f"expected {names}" + (f"; {hint}" if hint else "")
+        raise UserError(f"{option}: got {first['input']!r}; {told}") from None
     if isinstance(plan.early_stopping, RacingRule):
         try:
             plan.early_stopping.check_plan(budget.rungs, plan.trials)

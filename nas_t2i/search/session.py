@@ -369,6 +369,8 @@ def _study_record(request: SearchRequest) -> StudyRecord:
     if stopping is not None:
         rule = stopping.described(budget.decided_rungs)
     if budget.objectives:
+        if isinstance(stopping, RacingRule):
+            rule = stopping.described_for_front(budget.decided_rungs)
         rule += f"; sought at once: {', '.join(map(str, budget.objectives))}"
     trained = "the full architecture"
     if budget.proxy:

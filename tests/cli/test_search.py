@@ -55,7 +55,8 @@ def test_a_budget_for_a_device_that_is_not_here(capsys, tmp_path, monkeypatch):
         (["no/such.yaml"], "no/such.yaml: no such file"),
         ([SDXL, "--budget", "embeded"], "did you mean 'embedded'?"),
         ([SDXL, "--study", "../up"], "--study: got '../up'; expected letters"),
-        ([SDXL, "--sampler", "tpee"], "--sampler: got 'tpee'"),
+        ([SDXL, "--sampler", "tpee"], "--sampler: got 'tpee'; expected 'tpe', 'random', "),
+        ([SDXL, "--sampler", "tpee"], "'front' or 'grid'; did you mean 'tpe'?"),
         (
             [SDXL, "--sampler-option", "n_startup_trials"],
             "--sampler-option: got 'n_startup_trials'; expected NAME=VALUE",

@@ -17,7 +17,7 @@ from nas_t2i.results.leaderboard import rank_trials
 from nas_t2i.search.beforehand.latencies import LATENCIES_FILE, read_rows
 from nas_t2i.search.leaving import TerminatedError
 from nas_t2i.search.racing.ledger import RACE_FILE, read_pieces
-from nas_t2i.search.session import SearchRequest, run_search
+from nas_t2i.search.session import SearchRequest, _study_record, run_search
 from nas_t2i.search.stopping.race import Race
 from nas_t2i.store import read_contents
 from tests.search.beforehand.test_latencies import rewrite
@@ -269,8 +269,20 @@ def test_sigterm_while_latencies_are_measured_leaves_as_ctrl_c_does(request_):
     assert read_contents(request_.folder).trials[0].state is TrialState.COMPLETE
 
 
+def test_the_record_of_a_race_for_a_front_says_what_it_seeks(request_):
+    race = Race(rule="race", compute=10.0, dominated=0.9)
+    told = []
+    for objectives in ((), ("tifa", "-gmacs")):
+        changes = {"early_stopping": race, "objectives": objectives}
+        plan = request_.budget.search.model_copy(update=changes)
+        budget = request_.budget.model_copy(update={"search": plan})
+        told.append(_study_record(dataclasses.replace(request_, budget=budget)).stop_rule)
+    assert "among the best 2" in told[0] and "front" not in told[0]
+    assert "on the front" in told[1] and "dominated with 90%" in told[1] and "best" not in told[1]
+    assert told[1].endswith("sought at once: tifa, -gmacs")
+
+
 def test_another_budget_seed_or_space_may_not_enter_a_study(request_):
-    from nas_t2i.search.session import _study_record
     from nas_t2i.store import write_study
 
     write_study(request_.folder, _study_record(request_))

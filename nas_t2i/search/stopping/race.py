@@ -79,3 +79,11 @@ class Race(RacingRule):
             f"{self.among}, {self.compute:g} x {rungs[-1]} steps in all, until one is the best "
             f"with {self.sure:.0%}"
         )
+
+    def described_for_front(self, rungs: Sequence[int]) -> str:
+        """Say in one line how it seeks a front."""
+        return (
+            "a race: steps go to whoever got least for the probability of being on the front, "
+            f"{self.compute:g} x {rungs[-1]} steps in all, until everyone is on it or off it with "
+            f"{self.sure:.0%}; nothing to who is dominated with {self.dominated:.0%}"
+        )
