@@ -20,7 +20,7 @@ from nas_t2i.training.loop import Trainer
 from nas_t2i.training.ranks import join_ranks
 
 TOKENS, TEXT_WIDTH, CHANNELS, DOWNSAMPLING = 77, 1024, 4, 8  # the paper's text and latents
-REPLAYED = "reduce-overhead"  # torch's mode of compiling that records CUDA graphs
+COMPILE_AS = {"graphs": "reduce-overhead", "regional": "regional"}
 COMPILED = ("ours", "bare")
 Steps = Callable[[int], object]
 
@@ -29,7 +29,7 @@ def make_budget(
     options: argparse.Namespace, micro_batch: int | None = None, contender: str = "ours"
 ) -> Budget:
     """Return the paper's budget for one device, with the batch and the options of this run."""
-    compiled = options.compile if contender in COMPILED else contender == "graphs" and REPLAYED
+    compiled = options.compile if contender in COMPILED else COMPILE_AS.get(contender, False)
     paper = load_budget(find_file("paper_256", "budgets"))
     data = {"resolution": options.latent_size * DOWNSAMPLING}
     training = {
@@ -163,6 +163,7 @@ def _endless(batches: torch.utils.data.DataLoader[tuple[Tensor, ...]]) -> Iterat
 
 CONTENDERS = {
     "ours": ours,
+    "regional": ours,
     "graphs": ours,
     "recorded": ours,
     "eager": ours,

@@ -10,6 +10,7 @@ latents and text features, with the same batch and micro-batch:
 
 - ours: nas_t2i.training.loop.Trainer under budgets/paper_256.yaml. It reads latents and text from
   host memory and draws its noise there, a step ahead, as from a cache of encoded pairs.
+- regional: ours with `execution.compile: regional`, which compiles the repeated blocks alone.
 - graphs: ours with `execution.compile: reduce-overhead`, which replays CUDA graphs.
 - recorded: ours with `execution.cuda_graphs`: not compiled, each pass recorded once.
 - eager: ours, not compiled.
@@ -24,6 +25,9 @@ round. FLOPs are 3 x 2 x the multiply-adds of a forward pass (full count) an ima
 of the speed of a large bfloat16 matrix product, the best seen in this run. "batches" is what one
 CPU thread takes to make what ours reads in a step; it does so while the step before computes, so
 the GPU waits only where that is longer than a step.
+
+What torch compiled is found again on the disk, by later architectures too: name an empty folder in
+$TORCHINDUCTOR_CACHE_DIR to see what the first one takes ("warm after").
 
 Small proxies, as SDXL-C320's of the embedded budget, do not fill a GPU:
 
@@ -100,6 +104,8 @@ def measure(
 ) -> dict[str, float]:
     """Return how long a contender's steps took, in seconds, and its most memory, in bytes.
 
+    "warm" is what the steps before took, compiling among them.
+
     Once it is warm it calls `wait`.
     """
     torch.set_num_threads(max(1, options.threads // processes_of(name, options)))
@@ -107,13 +113,16 @@ def measure(
     micro_batch = int(options.micro_batch)
     budget = make_budget(options, micro_batch, name)
     take = CONTENDERS[name](arch, budget, make_feed(options), micro_batch)
+    begin = time.perf_counter()
     take(options.warm_up)
     _finish(options.device)
+    warm = time.perf_counter() - begin
     wait()
     begin = time.perf_counter()
     take(options.steps)
     _finish(options.device)
-    return {"seconds": time.perf_counter() - begin, "peak": _peak_bytes(options.device)}
+    seconds = time.perf_counter() - begin
+    return {"warm": warm, "seconds": seconds, "peak": _peak_bytes(options.device)}
 
 
 def measure_batches(options: argparse.Namespace) -> dict[str, float]:
@@ -220,6 +229,7 @@ def measure_once(
     images = len(found) * options.batch * options.steps
     return {
         "rate": images / max(row["seconds"] for row in found),
+        "warm": max(row["warm"] for row in found),
         "peak": sum(row["peak"] for row in found),
     }
 
@@ -249,8 +259,10 @@ def compare(name: str, options: argparse.Namespace) -> None:
                 rows.append(found)
                 # At once: compiling takes minutes, and a run may be cut.
                 unit = 1e12 if kind == "matmul" else 1
+                warm = f", warm after {found['warm']:.1f} s" if "warm" in found else ""
                 print(
-                    f"{kind}: {found['rate'] / unit:.1f} {'TFLOP' if unit > 1 else 'images'}/s",
+                    f"{kind}: {found['rate'] / unit:.1f} {'TFLOP' if unit > 1 else 'images'}/s"
+                    + warm,
                     flush=True,
                 )
     peak = max((row["rate"] for row in measured.pop("matmul")), default=float("nan"))

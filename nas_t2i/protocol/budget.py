@@ -166,6 +166,11 @@ class Budget(Part):
                 "expected training.zero_stage 0, or compile true: ZeRO moves gradients and weights "
                 "that CUDA graphs expect in their place"
             )
+        if execution.compile == "regional" and training.zero_stage == 3:
+            raise ValueError(
+                "execution: got compile 'regional' with ZeRO stage 3; expected training.zero_stage "
+                "0 to 2, or compile true"
+            )
         if execution.cuda_graphs and (training.zero_stage or training.device == "cpu"):
             got = f"ZeRO stage {training.zero_stage} on the device {training.device}"
             raise ValueError(

@@ -9,8 +9,16 @@ from torch import Tensor, nn
 from torch.autograd import graph
 
 from nas_t2i.arch.spec import Arch
+from nas_t2i.errors import UserError
 from nas_t2i.protocol.training import Execution
 from nas_t2i.streams import derive_seed
+
+# Beside those that diffusers names itself, `_repeated_blocks`, where it does: PixArt's names none,
+# and of a UNet it leaves out the residual blocks.
+_BLOCKS = frozenset({"BasicTransformerBlock", "ResnetBlock2D"})
+# Shapes of one class of blocks. Torch's own limit of 8 is less than a UNet's widths have, and
+# beyond it blocks would run uncompiled after no more than a warning.
+_SHAPES = 256
 
 
 class Denoiser(nn.Module):
@@ -35,6 +43,7 @@ class Denoiser(nn.Module):
         self._bf16 = precision == "bf16"
         self._memory_format = torch.contiguous_format
         self._replayed = False  # from a CUDA graph of torch.compile's
+        self._regional = False  # blocks are compiled, for training
         self._recorded: list[nn.Module] = []  # in a list: its weights are the model's
 
     def forward(self, x: Tensor, t: Tensor, text: Tensor) -> Tensor:
@@ -42,6 +51,10 @@ class Denoiser(nn.Module):
         if self._recorded and self.training and torch.is_grad_enabled():
             recorded: Tensor = self._recorded[0](x, t, text)
             return recorded
+        if self._regional and not self.training:
+            # Batches of other sizes come here, and each would be compiled for anew.
+            with torch.compiler.set_stance("force_eager"):
+                return self._predict(self.model, x, t, text)
         prediction = self._predict(self.model, x, t, text)
         # A graph's next replay writes over what it gave.
         return prediction.clone() if self._replayed else prediction
@@ -54,7 +67,11 @@ class Denoiser(nn.Module):
         return out[:, : self._channels].float()
 
     def prepare(self, execution: Execution) -> None:
-        """Apply the execution's speed and memory options; the results differ by rounding only."""
+        """Apply the execution's speed and memory options; the results differ by rounding only.
+
+        Raises:
+            UserError: the model has no blocks to be compiled one by one.
+        """
         if execution.gradient_checkpointing:
             self.model.enable_gradient_checkpointing()  # type: ignore[operator]
         if execution.channels_last:
@@ -62,6 +79,9 @@ class Denoiser(nn.Module):
         if execution.compile == "reduce-overhead":
             self.model.compile(mode=execution.compile)
             self._replayed = True
+        elif execution.compile == "regional":
+            compile_blocks(self.model)
+            self._regional = True
         elif execution.compile:
             self.model.compile()
 
@@ -91,6 +111,30 @@ class _Recorded(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, text: Tensor) -> Tensor:
         return self._predict(self.model, x, t, text)
+
+
+def compile_blocks(model: nn.Module) -> None:
+    """Compile each block by itself; blocks of one class and shape share what is compiled.
+
+    Each shape is compiled as it is: where torch makes a size a variable, steps get slower. For
+    this process it raises torch's limit on shapes, and makes it an error to reach it.
+
+    Raises:
+        UserError: the model has none of the blocks that are known to repeat.
+    """
+    import torch._dynamo.config as dynamo
+
+    names = _BLOCKS.union(getattr(model, "_repeated_blocks", None) or ())
+    blocks = [module for module in model.modules() if type(module).__name__ in names]
+    if not blocks:
+        raise UserError(
+            f"execution.compile: got 'regional' for a {type(model).__name__}, which has no block "
+            f"named {', '.join(sorted(names))}; expected true or false"
+        )
+    dynamo.recompile_limit = max(dynamo.recompile_limit, _SHAPES)
+    dynamo.fail_on_recompile_limit_hit = True
+    for block in blocks:
+        block.compile(dynamic=False)
 
 
 def build_denoiser(

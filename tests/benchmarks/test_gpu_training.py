@@ -100,6 +100,7 @@ def test_contenders_differ_in_how_they_are_compiled():
 
     assert (compiled("ours", compile=True), compiled("ours")) == (True, False)
     assert (compiled("graphs"), compiled("eager", compile=True)) == ("reduce-overhead", False)
+    assert compiled("regional") == "regional"
 
     def recorded(name, device):
         return gpu_training.make_budget(options(device=device), 2, name).execution.cuda_graphs
@@ -112,12 +113,13 @@ def test_contenders_differ_in_how_they_are_compiled():
 def test_the_rate_of_several_is_of_their_images_together(monkeypatch):
     import gpu_training
 
-    rows = [{"seconds": 2.0, "peak": 3.0}, {"seconds": 4.0, "peak": 5.0}]
+    rows = [{"warm": 9.0, "seconds": 2.0, "peak": 3.0}]
+    rows += [{"warm": 8.0, "seconds": 4.0, "peak": 5.0}]
     monkeypatch.setattr(gpu_training, "in_own_processes", lambda *given: rows[: given[3]])
     at_once = gpu_training.measure_once("shared", TINY, 2, options(steps=6))
-    assert at_once == {"rate": 2 * 4 * 6 / 4.0, "peak": 8.0}
+    assert at_once == {"rate": 2 * 4 * 6 / 4.0, "warm": 9.0, "peak": 8.0}
     alone = gpu_training.measure_once("ours", TINY, 2, options(steps=6))
-    assert alone == {"rate": 4 * 6 / 2.0, "peak": 3.0}
+    assert alone == {"rate": 4 * 6 / 2.0, "warm": 9.0, "peak": 3.0}
 
 
 def test_the_micro_batch_is_the_one_that_a_trial_finds():

@@ -141,6 +141,14 @@ def paper(tmp_path, old="", new=""):
     return path
 
 
+def test_regional_compilation_is_for_zero_stages_that_keep_weights_whole(tmp_path):
+    path = paper(tmp_path, "compile: true", "compile: regional")
+    load_budget(path)
+    path.write_text(path.read_text().replace("zero_stage: 1", "zero_stage: 3"))
+    with pytest.raises(ConfigError, match=r"got compile 'regional' with ZeRO stage 3; expected tr"):
+        load_budget(path)
+
+
 def test_the_paper_s_ablations_are_other_budgets_and_a_cache_elsewhere_is_not(tmp_path):
     ids = {load_budget(SHIPPED.parent / f"paper_{name}.yaml").budget_id for name in (
         "256", "512", "256_bs4096",
@@ -179,6 +187,11 @@ def test_the_paper_s_ablations_are_other_budgets_and_a_cache_elsewhere_is_not(tm
             "compile: true",
             "compile: reduce-overhead",
             r"execution: got compile 'reduce-overhead' with ZeRO stage 1; expected training\.zero",
+        ),
+        (
+            "compile: true",
+            "compile: reginal",
+            r"compile: got \"reginal\"; expected .*; did you mean 'regional'",
         ),
         (
             "compile: true",
