@@ -265,6 +265,8 @@ def test_another_runner_is_checked_as_in_a_file():
     assert with_runner(quick_budget(), "ray:head:6379").execution.runner == "ray:head:6379"
     with pytest.raises(UserError) as unknown:
         with_runner(quick_budget(), "rey")
-    assert str(unknown.value) == "--runner: got 'rey'; expected local, ray or ray:HOST:PORT"
+    assert str(unknown.value) == (
+        "--runner: got 'rey'; expected local, ray or ray:HOST:PORT; did you mean 'ray'?"
+    )
     with pytest.raises(UserError, match="--runner: execution: got the runner 'ray' with a hostf"):
         with_runner(quick_budget(hostfile="hosts"), "ray")

@@ -274,7 +274,7 @@ def one_line(error: BaseException) -> str:
 
 
 def _connect(address: str) -> None:
-    if "://" in address:
+    if "://" in address or not (address == "auto" or address.rpartition(":")[2].isdecimal()):
         raise UserError(
             f"--runner ray: got the address {address!r}; expected HOST:PORT of the cluster's head, "
             "from a machine that is a node of the cluster"
@@ -294,8 +294,13 @@ def _connect(address: str) -> None:
                 "--runner ray: no Ray cluster runs on this machine; `ray start --head` starts one, "
                 "ray:HOST:PORT names the head of another"
             ) from None
-        text = " ".join(str(error).split())
-        raise UserError(f"Ray cluster {address}: {text[:400]}") from None
+        text = " ".join(str(error).split())[:400]
+        if isinstance(error, ConnectionError):  # though somebody listens there
+            text += (
+                "; expected a Ray head there, and RAY_AUTH_MODE=token here if it was started with "
+                "Ray's token authentication"
+            )
+        raise UserError(f"Ray cluster {address}: {text}") from None
 
 
 def _check_reachable(address: str, shown: str) -> None:

@@ -96,6 +96,19 @@ def test_where_nobody_is_at_the_address_a_line_says_so(tmp_path):
         "Ray cluster 127.0.0.1:1: .*refused", refused(Plan(tmp_path, runner="ray:127.0.0.1:1"))
     )
     assert "expected HOST:PORT" in refused(Plan(tmp_path, runner="ray:ray://there:10001"))
+    assert "'there'; expected HOST:PORT" in refused(Plan(tmp_path, runner="ray:there"))
+
+
+def test_what_connects_with_a_head_that_wants_a_token_is_told(tmp_path, monkeypatch):
+    from nas_t2i.search.on_ray import cluster as module
+
+    def fail(**_):
+        raise ConnectionError("Failed to connect to Ray cluster at head:1")
+
+    monkeypatch.setattr(module, "_check_reachable", lambda *_: None)
+    monkeypatch.setattr(module.ray, "init", fail)
+    said = refused(Plan(tmp_path, runner="ray:127.0.0.1:1"))
+    assert "Failed to connect" in said and "RAY_AUTH_MODE=token" in said
 
 
 def test_without_a_cluster_on_this_machine_what_starts_one_is_told(tmp_path, monkeypatch):
