@@ -54,9 +54,10 @@ def test_bfloat16_rounds_the_products_and_keeps_weights_and_moments_in_float32()
     assert {value.dtype for state in moments for value in state.values()} == {torch.float32}
 
 
-def test_a_compiled_model_takes_the_same_steps():
+@pytest.mark.parametrize("how", [True, "regional"])
+def test_a_compiled_model_takes_the_same_steps(how):
     _, eager = train(precision="bf16")
-    _, compiled = train(precision="bf16", execution={"compile": True})
+    _, compiled = train(precision="bf16", execution={"compile": how})
     assert all(map(math.isfinite, compiled))
     assert compiled == pytest.approx(eager, rel=0.05)
 
