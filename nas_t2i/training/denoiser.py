@@ -116,7 +116,7 @@ class _Recorded(nn.Module):
 def compile_blocks(model: nn.Module) -> None:
     """Compile each block by itself; blocks of one class and shape share what is compiled.
 
-    Each shape is compiled as it is: where torch makes a size a variable, steps get slower. For
+    Each shape is compiled as it is, no size is made a variable: training has few of them. For
     this process it raises torch's limit on shapes, and makes it an error to reach it.
 
     Raises:
