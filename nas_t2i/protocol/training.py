@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from nas_t2i.errors import did_you_mean
 from nas_t2i.protocol.part import Part
 
 Betas = Annotated[tuple[float, float], Field(strict=False)]
@@ -49,12 +51,15 @@ class Training(Part):
     )
 
 
+_RUNNER = re.compile(r"(local|ray(:[^\s]+)?)")
+
+
 class Execution(Part):
     """How a trial runs: speed, memory and rounding, not what is computed. Not part of the id."""
 
     runner: str = Field(
         default="local",
-        pattern=r"^(local|ray(:[^\s]+)?)$",
+        pattern=f"^{_RUNNER.pattern}$",
         description="what starts trials: local (this machine, or the hostfile's), ray or "
         "ray:HOST:PORT (a Ray cluster)",
     )
@@ -98,6 +103,15 @@ class Execution(Part):
         default=10.0, gt=0, description="between two checkpoints; rungs are always saved"
     )
     keep_checkpoints: int = Field(default=2, ge=1, description="older ones are removed")
+
+    @field_validator("runner", mode="before")
+    @classmethod
+    def _known_runner(cls, value: Any) -> Any:
+        if isinstance(value, str) and not _RUNNER.fullmatch(value):
+            near = did_you_mean(value.partition(":")[0], ("local", "ray"))
+            expected = "local, ray or ray:HOST:PORT" + (f"; {near}" if near else "")
+            raise ValueError(f"got {value!r}; expected {expected}")
+        return value
 
     @model_validator(mode="after")
     def _graphs_are_recorded_of_plain_passes(self) -> Self:

@@ -185,6 +185,11 @@ def test_the_paper_s_ablations_are_other_budgets_and_a_cache_elsewhere_is_not(tm
         ),
         (
             "compile: true",
+            "compile: true\n  runner: rayy",
+            r"runner: got 'rayy'; expected local, ray or ray:HOST:PORT; did you mean 'ray'",
+        ),
+        (
+            "compile: true",
             "compile: reduce-overhead",
             r"execution: got compile 'reduce-overhead' with ZeRO stage 1; expected training\.zero",
         ),

@@ -197,7 +197,7 @@ class Progress:
     def summary(self) -> str:
         """Return the last line: what was done, how long it took, where it lies."""
         ran = self._ended - self._had
-        done = f"{ran} trials in {duration(time.monotonic() - self._begin)}"
+        done = f"{ran} trial{'s' * (ran != 1)} in {duration(time.monotonic() - self._begin)}"
         if self._saved:
             saved = duration(sum(self._saved.values()))
             done += f", {len(self._saved)} of them reused from other studies ({saved} saved)"
