@@ -84,8 +84,8 @@ class Execution(Part):
     channels_last: bool = False
     compile: Literal[False, True, "regional", "reduce-overhead"] = Field(
         default=False,
-        description="torch.compile the denoiser; regional: its repeated blocks alone, which is "
-        "done in a fraction of the time; reduce-overhead: in torch's mode of that name, "
+        description="torch.compile the denoiser; regional: its repeated blocks alone, once for "
+        "architectures of the same widths; reduce-overhead: in torch's mode of that name, "
         "which replays its kernels as CUDA graphs: small proxies on a GPU",
     )
     cuda_graphs: bool = Field(
