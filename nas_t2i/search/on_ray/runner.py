@@ -23,6 +23,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from nas_t2i.errors import PausedError, RecordError, StorageError
 from nas_t2i.events import EVENTS_FILE, EventLog, parse_event, read_events
+from nas_t2i.files import write_atomically
 from nas_t2i.mirror.study import Mirror
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.records import EndEvent, RungEvent, StartEvent, TrialEvent
@@ -47,6 +48,9 @@ from nas_t2i.version import __version__
 _FINE = (0, 75)  # exit status of a rank that recorded its end, and of one that saved and left
 _ROOM_SECONDS = 15.0  # without a place, until it is said
 SLACK_SECONDS = 5.0  # between sending a question and its arrival
+# In a trial's folder from when a place is asked for until its end is on record: a driver that finds
+# it was preceded by one that may have left the trial running. Hidden: no mirror sends it.
+_ASKED_FILE = ".asked"
 _OTHERS_SECONDS = 2.0  # between the first rank's death and the killing of the others
 
 
@@ -91,7 +95,10 @@ class RayRunner:
         is_new = not (self._trials / config.key / "config.json").exists()
         path = write_config(self._trials, config)
         past, _ = read_events(path.with_name(EVENTS_FILE)) if not is_new else ([], None)
+        asked = path.with_name(_ASKED_FILE)
         has_ended = is_new or (bool(past) and isinstance(past[-1], EndEvent))
+        was_left = asked.exists() or not has_ended
+        write_atomically(asked, "")
         budget = Budget.model_validate(config.budget, strict=False)
         environment = passed_environment(budget.training)
         if budget.training.device == "cpu":
@@ -103,7 +110,7 @@ class RayRunner:
             environment=environment,
             ranks=budget.execution.ranks,
             version=__version__,
-            wait_seconds=0.0 if has_ended else max(0.0, self._clear_at - time.monotonic()),
+            wait_seconds=max(0.0, self._clear_at - time.monotonic()) if was_left else 0.0,
             away=None if self.mirror is None else _away(self.mirror, path.parent),
         )
         need = Need.of(budget)
@@ -272,6 +279,7 @@ class RayTrial:
             if not self._on_record:
                 self._log.append(StartEvent(record=self.config.new_record(), pid=0))
             self._log.append(end)
+            self._file.with_name(_ASKED_FILE).unlink(missing_ok=True)
         self._log.close()
         self.ended = True
         if self._runner.mirror is not None and (unsent := self._ranks[0].unsent):

@@ -205,6 +205,7 @@ from tests.search.tiny_trials import ROOT, quick_config
 runner = RayRunner(Path(sys.argv[2]), Cluster(sys.argv[1]), stall_seconds=300,
                    module="tests.search.tiny_trials", lease_seconds=float(sys.argv[3]), say=print)
 trial = runner.start(quick_config(ranks=2))
+print("asked", flush=True)
 while True:
     trial.poll()
     time.sleep(0.1)
@@ -226,3 +227,21 @@ def test_a_killed_drivers_trials_end_and_are_not_begun_again_before(start, clust
     assert time.monotonic() - killed_at > RAY_LEASE_SECONDS
     assert (events[-1].state, events[-1].reason) == (TrialState.COMPLETE, "")
     assert [e.point.step for e in events if isinstance(e, RungEvent)] == [1, 2, 3]
+
+
+def test_what_a_killed_driver_had_just_asked_for_again_is_waited_for_too(start, cluster, tmp_path):
+    config = quick_config(ranks=2)
+    trial = start(config)
+    trial.decide(1, False)
+    assert end_of(trial).state is TrialState.STOPPED
+    assert not (tmp_path / config.key / ".asked").exists()
+    given = (cluster.address, tmp_path, str(RAY_LEASE_SECONDS))
+    command = [sys.executable, "-c", _DRIVER, *given]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as driver:
+        assert driver.stdout.readline() == b"asked\n"
+        driver.kill()
+    begun_at = time.monotonic()
+    events = follow(start(config))
+    assert time.monotonic() - begun_at > RAY_LEASE_SECONDS
+    assert events[-1].state is TrialState.COMPLETE
+    assert not (tmp_path / config.key / ".asked").exists()
