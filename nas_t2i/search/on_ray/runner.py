@@ -47,6 +47,8 @@ from nas_t2i.version import __version__
 
 _FINE = (0, 75)  # exit status of a rank that recorded its end, and of one that saved and left
 _ROOM_SECONDS = 15.0  # without a place, until it is said
+# Ray's words for an actor whose node was lost before the actor told where it is.
+_NEVER_RAN = ("its node has died", "never ran")
 SLACK_SECONDS = 5.0  # between sending a question and its arrival
 # In a trial's folder from when a place is asked for until its end is on record: a driver that finds
 # it was preceded by one that may have left the trial running. Hidden: no mirror sends it.
@@ -92,12 +94,10 @@ class RayRunner:
 
     def start(self, config: TrialConfig) -> RayTrial:
         """Write the trial's config and ask for a place; it starts when there is one."""
-        is_new = not (self._trials / config.key / "config.json").exists()
         path = write_config(self._trials, config)
-        past, _ = read_events(path.with_name(EVENTS_FILE)) if not is_new else ([], None)
-        asked = path.with_name(_ASKED_FILE)
-        has_ended = is_new or (bool(past) and isinstance(past[-1], EndEvent))
-        was_left = asked.exists() or not has_ended
+        asked, events = path.with_name(_ASKED_FILE), path.with_name(EVENTS_FILE)
+        past, _ = read_events(events) if events.exists() else ([], None)
+        was_left = asked.exists() or (bool(past) and not isinstance(past[-1], EndEvent))
         write_atomically(asked, "")
         budget = Budget.model_validate(config.budget, strict=False)
         environment = passed_environment(budget.training)
@@ -307,6 +307,8 @@ class RayTrial:
             return describe_death(rank.status, rank.said)
         if rank.node_id and not self._runner.cluster.is_alive(rank.node_id):
             return f"node {rank.node} was lost"
+        if not rank.node_id and any(text in rank.problem for text in _NEVER_RAN):
+            return f"node of rank {rank.number} was lost before it began"
         if "low on memory" in rank.problem:
             return f"out of memory: Ray ended it, node {rank.node} had too little"
         return f"rank {rank.number} was lost: {rank.problem}" if rank.is_lost else rank.problem

@@ -13,7 +13,7 @@ import pytest
 from nas_t2i.errors import PausedError
 from nas_t2i.events import read_events
 from nas_t2i.records import EndEvent, RungEvent, TrialState
-from nas_t2i.search.runner import TRIAL_MODULE, ProcessRunner
+from nas_t2i.search.runner import TRIAL_MODULE, ProcessRunner, write_config
 from tests.faults.searches import PROCESSES, RAY_LEASE_SECONDS, RAY_SLACK_SECONDS
 from tests.search.on_ray.conftest import add_node, end_cluster, start_cluster, wait_for
 from tests.search.processes import follow, rank, runs
@@ -229,6 +229,7 @@ def test_a_killed_drivers_trials_end_and_are_not_begun_again_before(start, clust
     assert [e.point.step for e in events if isinstance(e, RungEvent)] == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_what_a_killed_driver_had_just_asked_for_again_is_waited_for_too(start, cluster, tmp_path):
     config = quick_config(ranks=2)
     trial = start(config)
@@ -245,3 +246,19 @@ def test_what_a_killed_driver_had_just_asked_for_again_is_waited_for_too(start, 
     assert time.monotonic() - begun_at > RAY_LEASE_SECONDS
     assert events[-1].state is TrialState.COMPLETE
     assert not (tmp_path / config.key / ".asked").exists()
+
+
+def test_a_node_that_is_lost_before_its_processes_begin_is_named(start, cluster, tmp_path):
+    config = quick_config(ranks=4)
+    write_config(tmp_path, config).with_name(".asked").touch()  # as a killed driver leaves it
+    node = add_node(cluster, 5)
+    wait_for(
+        lambda: start.cluster.room(quick_budget(ranks=4)) == 1 and len(start.cluster.nodes) > 2
+    )
+    trial = start(config)
+    wait_for(lambda: trial.poll() or trial._placed.done())
+    time.sleep(1)
+    cluster.remove_node(node, allow_graceful=False)
+    end = end_of(trial)
+    assert (end.state, end.fault) == (TrialState.FAILED, "node")
+    assert end.reason.endswith("was lost before it began")
