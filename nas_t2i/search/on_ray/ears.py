@@ -67,6 +67,7 @@ class FarRank:
         self.status: int | None = None
         self.said = self.problem = self.unsent = ""
         self.is_lost = False  # it ended, or not: nobody saw it
+        self.moves = False  # it brings or sends files: its silence is not the trial's
         self.asked_at = time.monotonic()
         self._actor, self._ears = actor, ears
         self._lines: list[bytes] = []
@@ -127,6 +128,7 @@ class FarRank:
         with self._lock:
             self._lines += heard.lines
             self._count += len(heard.lines)
+            self.moves = heard.moves
             if heard.status is not None:
                 self.status, self.said, self.unsent = heard.status, heard.said, heard.unsent
                 self.ended = self.ended or time.monotonic()

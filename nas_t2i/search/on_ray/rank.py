@@ -58,6 +58,7 @@ class Heard:
     status: int | None = None  # exit status of its process; None: it runs, or has not begun
     said: str = ""  # the end of its output, when it has ended
     unsent: str = ""  # what of it could not be sent to a URL
+    moves: bool = False  # it brings or sends files: nothing is said meanwhile
 
 
 class WrongNodeError(Exception):
@@ -72,7 +73,7 @@ class Rank:
         self._news = threading.Condition()
         self._lines: list[bytes] = []  # that nobody confirmed to have heard
         self._first = 0  # the number of the first of them
-        self._urgent = self._killed = False
+        self._urgent = self._killed = self._moves = False
         self._status: int | None = None
         self._said = self._unsent = ""
         self._away: AwayFolder | None = None
@@ -102,7 +103,9 @@ class Rank:
         config = Path(job.config)
         if job.away is not None:
             cache = Path(job.environment.get("NAS_T2I_CACHE") or cache_dir())
+            self._moves = True
             self._away = AwayFolder(job.away, cache, is_first=rank == 0)
+            self._moves = False
             config = self._away.folder / config.name
         words, self._words = os.pipe()
         events, theirs = os.pipe()
@@ -144,7 +147,7 @@ class Rank:
             self._urgent &= bool(self._lines)
             self._news.wait_for(lambda: self._urgent or self._status is not None, seconds)
             self._urgent = False
-            return Heard(list(self._lines), self._status, self._said, self._unsent)
+            return Heard(list(self._lines), self._status, self._said, self._unsent, self._moves)
 
     def say(self, word: str) -> None:
         """Pass a word on to the trial."""
@@ -204,6 +207,7 @@ class Rank:
             stream.seek(said_before)
             said = stream.read()[-_LOG_BYTES:].decode(errors="replace")
         if self._away is not None:
+            self._moves = True
             self._unsent = self._away.finish()
         with self._news:
             self._lines += self._held

@@ -214,6 +214,8 @@ class RayTrial:
             self._patience.restart()
             if time.monotonic() - self._asked_at > _ROOM_SECONDS:
                 self._runner.tell_room(f"{self.config.name} seed {self.config.seed}", self._need)
+        elif self._ranks[0].moves:
+            self._patience.restart()
         match self._patience.due():
             case "terminate":
                 self._patience.terminate()

@@ -4,12 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from types import SimpleNamespace
 
 import pytest
 
 from nas_t2i.search.on_ray.pipes import pipes_argument
 from nas_t2i.search.runner import TRIAL_MODULE, write_config
-from tests.search.on_ray.conftest import free_port
+from tests.search.on_ray.conftest import free_port, wait_for
 from tests.search.test_trial import tiny_config
 
 
@@ -61,3 +63,19 @@ def test_a_trial_that_waits_for_its_other_ranks_ends_with_its_actor(tmp_path):
         process.kill()
         for descriptor in (words, events, theirs):
             os.close(descriptor)
+
+
+def test_a_rank_says_while_it_sends_what_its_trial_left(a_rank, tmp_path):
+    sent = threading.Event()
+    a_rank._away = SimpleNamespace(finish=lambda: "" if sent.wait(60) else "not sent")
+    a_rank._process = subprocess.Popen([sys.executable, "-c", ""], start_new_session=True)
+    reader = threading.Thread()
+    reader.start()
+    waits = threading.Thread(target=a_rank._wait, args=(reader, tmp_path / "none", 0))
+    assert not a_rank.listen(0, 0).moves
+    waits.start()
+    wait_for(lambda: a_rank.listen(0, 0).moves)
+    assert a_rank.listen(0, 0).status is None
+    sent.set()
+    waits.join()
+    assert (a_rank.listen(0, 0).status, a_rank.listen(0, 0).unsent) == (0, "")

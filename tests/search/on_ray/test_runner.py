@@ -262,3 +262,11 @@ def test_a_node_that_is_lost_before_its_processes_begin_is_named(start, cluster,
     end = end_of(trial)
     assert (end.state, end.fault) == (TrialState.FAILED, "node")
     assert end.reason.endswith("was lost before it began")
+
+
+def test_a_trial_is_not_silent_while_its_files_are_on_their_way(start, monkeypatch):
+    trial = start(quick_config())
+    trial._patience._stall_seconds = 0.2  # much less than it takes to begin
+    always = property(lambda _: True, lambda *_: None)
+    monkeypatch.setattr(type(trial._ranks[0]), "moves", always, raising=False)
+    assert follow(trial)[-1].state is TrialState.COMPLETE
