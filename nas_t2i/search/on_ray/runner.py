@@ -47,8 +47,6 @@ from nas_t2i.version import __version__
 
 _FINE = (0, 75)  # exit status of a rank that recorded its end, and of one that saved and left
 _ROOM_SECONDS = 15.0  # without a place, until it is said
-# Ray's words for an actor whose node was lost before the actor told where it is.
-_NEVER_RAN = ("its node has died", "never ran")
 SLACK_SECONDS = 5.0  # between sending a question and its arrival
 # In a trial's folder from when a place is asked for until its end is on record: a driver that finds
 # it was preceded by one that may have left the trial running. Hidden: no mirror sends it.
@@ -309,11 +307,13 @@ class RayTrial:
             return describe_death(rank.status, rank.said)
         if rank.node_id and not self._runner.cluster.is_alive(rank.node_id):
             return f"node {rank.node} was lost"
-        if not rank.node_id and any(text in rank.problem for text in _NEVER_RAN):
-            return f"node of rank {rank.number} was lost before it began"
         if "low on memory" in rank.problem:
             return f"out of memory: Ray ended it, node {rank.node} had too little"
-        return f"rank {rank.number} was lost: {rank.problem}" if rank.is_lost else rank.problem
+        if not rank.is_lost:
+            return rank.problem
+        # Ray has many words for a node that is lost before an actor has told where it is.
+        before = "" if rank.node_id else " before it began"
+        return f"rank {rank.number} was lost{before}: {rank.problem}"
 
     def _kill(self) -> None:
         if not self._killed_at:

@@ -14,7 +14,7 @@ _FAULTS = (
     ("disk", r"no space left|disk quota|read-only file system|input/output error|can't be written"),
     ("memory", r"out of memory: |out of memory(?!\?)|(can't|cannot) allocate memory|MemoryError"),
     ("device", r"CUDA error|no CUDA-capable device|uncorrectable ECC|NCCL error"),
-    ("node", r"node (of rank )?\S+ was lost"),
+    ("node", r"node \S+ was lost|rank \d+ was lost before it began"),
     ("lost", r"silent for|rank (\d+ )?was lost"),
     ("killed", r"killed by SIG"),
 )
