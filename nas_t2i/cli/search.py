@@ -25,7 +25,6 @@ from nas_t2i.mirror.study import Mirror
 from nas_t2i.shipped import find_file
 
 if TYPE_CHECKING:
-    from nas_t2i.results.fronts.front import FrontCost
     from nas_t2i.search.session import SearchRequest
 
 
@@ -227,7 +226,8 @@ def _search_here(request: SearchRequest, trackers: Sequence[tuple[str, str]]) ->
     from nas_t2i.results.beyond import mark_beyond
     from nas_t2i.results.exports import render_leaderboard, write_leaderboard
     from nas_t2i.results.fronts.front import with_front
-    from nas_t2i.results.fronts.wording import front_notes, sought_note
+    from nas_t2i.results.fronts.objectives import objectives_of
+    from nas_t2i.results.fronts.wording import front_notes
     from nas_t2i.results.leaderboard import rank_trials
     from nas_t2i.search.beforehand.factory import CandidateFactory
     from nas_t2i.search.candidates import Candidate
@@ -273,12 +273,10 @@ def _search_here(request: SearchRequest, trackers: Sequence[tuple[str, str]]) ->
     trials = study.trials
     notes: list[str] = []
     rows = mark_beyond(rank_trials(trials), [study])
-    if (cost := _cost_sought(request)) is not None:
-        front = with_front(rows, trials, cost)
-        rows, notes = front.rows, front_notes(front)
     sought = request.budget.search.objectives
-    if note := sought_note(sought, request.budget.evaluation.metric, cost):
-        notes.append(note)
+    if sought and any(row.metric for row in rows):
+        front = with_front(rows, trials, objectives_of(sought, trials, "search.objectives"))
+        rows, notes = front.rows, front_notes(front)
     render_leaderboard(rows, console, study=study.record, notes=notes)
     _write_report(request, console)
     assert progress is not None
@@ -287,14 +285,6 @@ def _search_here(request: SearchRequest, trackers: Sequence[tuple[str, str]]) ->
         tracking.finish(_TRACKING_SECONDS)
     states = [end.state for candidate in candidates for end in candidate.ends.values()]
     return 0 if TrialState.COMPLETE in states or TrialState.STOPPED in states else 1
-
-
-def _cost_sought(request: SearchRequest) -> FrontCost | None:
-    """Return the first exact cost among the objectives, None where there is none."""
-    from nas_t2i.results.fronts.front import FRONT_COSTS
-
-    exact = [objective.name for objective in request.budget.objectives if objective.exact]
-    return next((cost for cost in FRONT_COSTS if cost in exact[:1]), None)
 
 
 def _write_report(request: SearchRequest, console: Console) -> None:

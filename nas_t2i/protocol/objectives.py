@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nas_t2i.errors import did_you_mean
@@ -45,9 +45,23 @@ def read_objectives(
     `signals`: whether they are measured.
 
     Raises:
+        ValueError: as `objectives_among`.
+    """
+    measured = dict(_measured(evaluation, signals))
+    return objectives_among(texts, measured, "search.objectives")
+
+
+def objectives_among(
+    texts: Sequence[str], measured: Mapping[str, Better], place: str
+) -> tuple[ObjectiveOf, ...]:
+    """Return what ``tifa``, ``-gmacs`` and the like mean where so much is measured, in their order.
+
+    `place` is what errors begin with.
+
+    Raises:
         ValueError: an unknown one, one twice or turned round, fewer than two, or costs alone.
     """
-    known = dict(_measured(evaluation, signals)) | dict.fromkeys(COSTS, "smaller")
+    known = dict(measured) | dict.fromkeys(COSTS, "smaller")
     found: list[ObjectiveOf] = []
     for text in texts:
         name = text.strip().removeprefix("-")
@@ -55,21 +69,19 @@ def read_objectives(
             names = [str(ObjectiveOf(n, b)) for n, b in known.items()]
             hint = did_you_mean(text.strip(), names)
             raise ValueError(
-                f"search.objectives: got {text!r}; expected some of {', '.join(names)}"
+                f"{place}: got {text!r}; expected some of {', '.join(names)}"
                 + (f"; {hint}" if hint else "")
             )
         objective = ObjectiveOf(name, "smaller" if known[name] == "smaller" else "larger")
         if str(objective) != text.strip():
-            raise ValueError(
-                f"search.objectives: got {text!r}, which seeks the worst; expected {objective}"
-            )
+            raise ValueError(f"{place}: got {text!r}, which seeks the worst; expected {objective}")
         if objective in found:
-            raise ValueError(f"search.objectives: got {text!r} twice; expected each once")
+            raise ValueError(f"{place}: got {text!r} twice; expected each once")
         found.append(objective)
     if len(found) == 1 or all(objective.exact for objective in found):
         raise ValueError(
-            f"search.objectives: got {', '.join(map(str, found))}; expected two or more, one of "
-            f"them measured, as {evaluation.metric}, -gmacs"
+            f"{place}: got {', '.join(map(str, found))}; expected two or more, one of "
+            f"them measured, as {next(iter(known))}, -gmacs"
         )
     return tuple(found)
 

@@ -1,10 +1,15 @@
-"""Fronts of score against a cost that is known exactly, in every draw of the scores. NumPy only.
+"""Fronts of scores against costs that are known exactly, in every draw of the scores.
 
-Scores are (draws, architectures), larger is better; costs (architectures,), smaller is better.
+Scores are (draws, architectures), or (draws, architectures, metrics) of several; larger is better.
+Costs are (architectures,), or (architectures, costs), with no columns for none; smaller is better.
+Dominance and hypervolumes are moocore's (M. López-Ibáñez and others; exact, in C).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
+import moocore
 import numpy as np
 import numpy.typing as npt
 
@@ -15,62 +20,43 @@ from nas_t2i.ranking.observations import FloatArray
 def on_front(scores: npt.ArrayLike, costs: npt.ArrayLike) -> BoolArray:
     """Return in which draws an architecture is on the front: (draws, architectures).
 
-    It is where no other one is as good and as cheap, and better in one of them. `costs` may be
-    several, (architectures, costs).
+    It is where no other one is as good and as cheap in everything, and better in one thing.
     """
-    if np.ndim(costs) == 2:
-        return _on_front_of_many(np.asarray(scores), np.asarray(costs))
-    drawn, price = _checked(scores, costs)
-    group, best = _best_by_cost(drawn, price)
-    cheaper = np.full_like(best, -np.inf)
-    cheaper[:, 1:] = np.maximum.accumulate(best, axis=1)[:, :-1]
-    on: BoolArray = (drawn > cheaper[:, group]) & (drawn == best[:, group])
-    return on
-
-
-def _on_front_of_many(drawn: FloatArray, costs: FloatArray) -> BoolArray:
-    on = np.ones(drawn.shape, dtype=np.bool_)
-    for index, own in enumerate(costs):
-        affordable = (costs <= own).all(axis=1)
-        alike = (costs == own).all(axis=1)
-        cheaper = affordable & ~alike
-        value = drawn[:, index]
-        if cheaper.any():
-            on[:, index] &= value > drawn[:, cheaper].max(axis=1)
-        on[:, index] &= value >= drawn[:, alike].max(axis=1)
+    drawn, prices = _checked(scores, costs)
+    on = np.empty(drawn.shape[:2], dtype=np.bool_)
+    for index, points in enumerate(_points(drawn, prices)):
+        on[index] = moocore.is_nondominated(
+            points, maximise=_directions(drawn, prices), keep_weakly=True
+        )
     return on
 
 
 def hypervolume(
-    scores: npt.ArrayLike, costs: npt.ArrayLike, reference: tuple[float, float]
+    scores: npt.ArrayLike, costs: npt.ArrayLike, reference: Sequence[float]
 ) -> FloatArray:
-    """Return the hypervolume in each draw, (draws,), in units of score times cost.
+    """Return the hypervolume in each draw, (draws,), in units of all scores and costs multiplied.
 
-    It is the area that the front dominates, bounded by `reference`: a score, from which it is
-    counted upwards, and a cost, from which it is counted downwards (Zitzler & Thiele,
+    It is the volume that the front dominates, bounded by `reference`: of each score where it is
+    counted upwards from, then of each cost where it is counted downwards from (Zitzler & Thiele,
     "Multiobjective evolutionary algorithms", IEEE TEC 3, 1999).
     """
-    drawn, price = _checked(scores, costs)
-    least, most = reference
-    _, best = _best_by_cost(drawn, price)
-    prices = np.minimum(np.unique(price), most)
-    widths = np.diff(np.append(prices, most))
-    heights = np.maximum(np.maximum.accumulate(best, axis=1) - least, 0.0)
-    volume: FloatArray = heights @ widths
-    return volume
+    drawn, prices = _checked(scores, costs)
+    volume = moocore.Hypervolume(ref=list(reference), maximise=_directions(drawn, prices))
+    return np.array([volume(points) for points in _points(drawn, prices)], dtype=np.float64)
 
 
 def knee(scores: npt.ArrayLike, costs: npt.ArrayLike) -> IntArray:
-    """Return the index of the front's knee in each draw, (draws,); -1 where it has none.
+    """Return the index of the knee of a front of one score and one cost in each draw, (draws,).
 
-    It is the member of the front that is furthest above the straight line between the front's
-    two ends, after score and cost were scaled so that the ends are 0 and 1 (Das, "On characterizing
-    the 'knee' of the Pareto curve based on normal-boundary intersection", Structural Optimization
-    18, 1999). A front of two, or one that bulges nowhere, has none.
+    -1 where it has none. It is the member of the front that is furthest above the straight line
+    between the front's two ends, after score and cost were scaled so that the ends are 0 and 1
+    (Das, "On characterizing the 'knee' of the Pareto curve based on normal-boundary intersection",
+    Structural Optimization 18, 1999). A front of two, or one that bulges nowhere, has none.
     """
-    drawn, price = _checked(scores, costs)
+    members = on_front(scores, costs)
+    drawn, price = (np.asarray(values, dtype=np.float64) for values in (scores, costs))
+    drawn, price = drawn.reshape(members.shape), price.reshape(members.shape[1])
     rows = np.arange(len(drawn))
-    members = on_front(drawn, price)
     first = np.argmin(np.where(members, price, np.inf), axis=1)
     last = np.argmax(np.where(members, price, -np.inf), axis=1)
     low, high = drawn[rows, first][:, None], drawn[rows, last][:, None]
@@ -84,15 +70,25 @@ def knee(scores: npt.ArrayLike, costs: npt.ArrayLike) -> IntArray:
 
 
 def _checked(scores: npt.ArrayLike, costs: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
-    drawn, price = np.asarray(scores, dtype=np.float64), np.asarray(costs, dtype=np.float64)
-    if drawn.ndim != 2 or price.shape != drawn.shape[1:] or not price.size:
-        raise ValueError(f"scores {drawn.shape} and costs {price.shape} don't fit")
-    return drawn, price
+    """Return scores as (draws, architectures, metrics) and costs as (architectures, costs)."""
+    drawn, prices = (np.asarray(values, dtype=np.float64) for values in (scores, costs))
+    drawn = drawn[..., None] if drawn.ndim == 2 else drawn
+    prices = prices[:, None] if prices.ndim == 1 else prices
+    if drawn.ndim != 3 or prices.ndim != 2 or len(prices) != drawn.shape[1] or not len(prices):
+        raise ValueError(f"scores {np.shape(scores)} and costs {np.shape(costs)} don't fit")
+    return drawn, prices
 
 
-def _best_by_cost(scores: FloatArray, costs: FloatArray) -> tuple[IntArray, FloatArray]:
-    """Return whose cost is which of the distinct ones, and the best score there (draws, costs)."""
-    _, group = np.unique(costs, return_inverse=True)
-    order = np.argsort(group, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(group[order]) > 0])
-    return group, np.maximum.reduceat(scores[:, order], starts, axis=1)
+def _directions(drawn: FloatArray, prices: FloatArray) -> list[bool]:
+    """Return of each column of `_points` whether more is better."""
+    return [True] * drawn.shape[2] + [False] * prices.shape[1]
+
+
+def _points(drawn: FloatArray, prices: FloatArray) -> Iterator[FloatArray]:
+    """Yield each draw as (architectures, metrics + costs), in an array that the next one reuses."""
+    metrics = drawn.shape[2]
+    table = np.empty((len(prices), metrics + prices.shape[1]))
+    table[:, metrics:] = prices
+    for scores in drawn:
+        table[:, :metrics] = scores
+        yield table

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,3 +30,10 @@ class Observation:
     per_prompt: FloatArray | None = None
     signals: Mapping[str, float] = field(default_factory=dict)
     kind: str = ""
+
+
+def last_scores(observations: Iterable[Observation]) -> list[float]:
+    """Return the scores at the last step that has any."""
+    scored = [(o.step, o.score) for o in observations if o.score is not None]
+    last = max((step for step, _ in scored), default=0)
+    return [score for step, score in scored if step == last]

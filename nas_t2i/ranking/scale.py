@@ -92,7 +92,8 @@ class Scale:
 def scale_for(scores: Iterable[float], chance: float | None, *, proportion: bool) -> Scale:
     """Return the scale of a metric: of shares (with or without a chance level), or unbounded.
 
-    `scores` are those on record, larger is better; an unbounded metric takes its unit from them.
+    `scores` are finals, larger is better; an unbounded metric takes its unit from them. Those of
+    earlier rungs differ by their steps, too, which is no measure of how architectures or seeds do.
     """
     if chance is not None and 0 <= chance < 1:
         return Scale(chance)

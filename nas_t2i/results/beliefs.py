@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas_t2i.errors import IncomparableError, RecordError
-from nas_t2i.ranking.observations import FloatArray, Observation
+from nas_t2i.ranking.observations import FloatArray, Observation, last_scores
 from nas_t2i.ranking.pairs import tied
 from nas_t2i.ranking.posterior import Posterior, believe
 from nas_t2i.ranking.scale import Scale, scale_for
@@ -51,7 +51,9 @@ def beliefs(entries: Sequence[Entry]) -> dict[int, Belief]:
     return {} if found is None else _beliefs(*found)
 
 
-def posterior_of(entries: Sequence[Entry]) -> tuple[Posterior, list[int], int] | None:
+def posterior_of(
+    entries: Sequence[Entry], *, seed: int = 0
+) -> tuple[Posterior, list[int], int] | None:
     """Return the joint belief of entries, the index of each of its columns, and its sign.
 
     On its scale larger is better: the sign is -1 where scores are turned round for it. None where
@@ -64,7 +66,8 @@ def posterior_of(entries: Sequence[Entry]) -> tuple[Posterior, list[int], int] |
     sign = -1 if any(_smaller_is_better(entries[i]) for i in sound) else 1
     controls = {_key(i) for i in sound if entries[i].first.control}
     try:
-        posterior = believe(observations, _scale(entries, observations, sign), apart=controls)
+        scale = _scale(entries, observations, sign)
+        posterior = believe(observations, scale, apart=controls, seed=seed)
     except ValueError as error:
         raise IncomparableError(str(error)) from None
     return posterior, [int(name) for name in posterior.architectures], sign
@@ -138,7 +141,7 @@ def _scale(entries: Sequence[Entry], observations: Sequence[Observation], sign: 
     # Of a prompt without a score, NaN, neither says anything.
     lowest = min([*scores, *(float(np.fmin.reduce(p)) for p in single)])
     highest = max([*scores, *(float(np.fmax.reduce(p)) for p in single)])
-    return scale_for(scores, chance, proportion=lowest >= 0 and highest <= 1)
+    return scale_for(last_scores(observations), chance, proportion=lowest >= 0 and highest <= 1)
 
 
 def _smaller_is_better(entry: Entry) -> bool:

@@ -178,7 +178,9 @@ def _table_width(columns: Sequence[_Column], widths: Mapping[str, int], gap: int
 
 def _columns(rows: Sequence[LeaderboardRow]) -> list[_Column]:
     unit, scale = _flops_unit(rows)
-    cost = next((row.front.cost for row in rows if row.front), "")  # its column stays
+    front = next((row.front for row in rows if row.front), None)
+    costs = front.costs if front else {}  # their columns stay
+    metrics = [name for name in front.scores if name != _ranked_by(rows)] if front else []
     alike = [metric for metric in additional_metrics(rows) if _alike(rows, metric)]
     return [
         _Column("#", lambda row: str(row.rank)),
@@ -187,11 +189,16 @@ def _columns(rows: Sequence[LeaderboardRow]) -> list[_Column]:
         *map(_additional_column, alike),
         _Column("expected (95 %)", _expected, drop=1),
         _Column("P(best)", lambda row: _share(row.probability_best), drop=3),
-        *([_Column("P(front)", _on_front)] if any(row.front for row in rows) else []),
+        *map(_front_column, metrics),
+        *([_Column("P(front)", _on_front)] if front else []),
         _Column("ranks", _ranks, drop=3),
-        _Column("params", lambda row: _count(row.params), drop=3 * (cost != "params")),
-        _Column("GMACs", _gmacs, drop=2 * (cost != "gmacs")),
-        *([_Column("ms/pass", _latency, drop=1)] if any(row.latency_s for row in rows) else []),
+        _Column("params", lambda row: _count(row.params), drop=3 * ("params" not in costs)),
+        _Column("GMACs", _gmacs, drop=2 * ("gmacs" not in costs)),
+        *(
+            [_Column("ms/pass", _latency, drop="latency" not in costs)]
+            if any(row.latency_s for row in rows)
+            else []
+        ),
         _Column("attn", lambda row: f"{row.attention_share:.0%}", drop=7),
         _Column(
             unit,
@@ -212,10 +219,25 @@ def _expected(row: LeaderboardRow) -> str:
     """Write what is ranked by, with "~" where no seed was measured at the last rung."""
     if row.expected_score is None or row.expected_low is None or row.expected_high is None:
         return "-"
-    digits = 3 if abs(row.expected_score) < 10 else 2
-    low, high = row.expected_low, row.expected_high
     about = "~" if row.predicted else ""
-    return f"{about}{row.expected_score:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
+    return about + _with_interval(row.expected_score, row.expected_low, row.expected_high)
+
+
+def _with_interval(value: float, low: float, high: float) -> str:
+    digits = 3 if abs(value) < 10 else 2
+    return f"{value:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
+
+
+def _front_column(metric: str) -> _Column:
+    """Return what is expected by a metric of the front that is not ranked by."""
+
+    def cell(row: LeaderboardRow) -> str:
+        if row.front is None:
+            return ""
+        score = row.front.scores[metric]
+        return _with_interval(score.expected, score.low, score.high)
+
+    return _Column(f"expected {display_name(metric)}", cell)
 
 
 def _on_front(row: LeaderboardRow) -> str:
@@ -240,7 +262,11 @@ def _ranks(row: LeaderboardRow) -> str:
 
 
 def _metric(rows: Sequence[LeaderboardRow]) -> str:
-    return display_name(rows[0].metric if rows else "")
+    return display_name(_ranked_by(rows))
+
+
+def _ranked_by(rows: Sequence[LeaderboardRow]) -> str:
+    return rows[0].metric if rows else ""
 
 
 def _score(row: LeaderboardRow) -> str:

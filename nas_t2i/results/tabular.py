@@ -8,7 +8,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from nas_t2i.results.fronts.place import FrontPlace
 from nas_t2i.results.leaderboard import LeaderboardRow
 from nas_t2i.untrusted.show import json_text, spreadsheet
 
@@ -46,9 +45,8 @@ def to_records(rows: Sequence[LeaderboardRow]) -> list[dict[str, Any]]:
     for row in rows:
         values = row.model_dump(mode="json")
         additional, arch = values.pop("additional"), values.pop("arch")
-        values |= {
-            f"front_{key}": value for key, value in (values.pop("front", None) or {}).items()
-        }
+        values.pop("front", None)
+        values |= _front_cells(row)
         for metric, found in additional.items():
             values[metric] = found["value"]
             values |= {f"{metric}_{key}": found[key] for key in ("stderr", "n", "signature")}
@@ -61,11 +59,23 @@ def _titles(rows: Sequence[LeaderboardRow]) -> list[str]:
     titles = [name for name in LeaderboardRow.model_fields if name not in apart]
     if any(row.latency_s is not None for row in rows):
         titles.append("latency_s")
-    if any(row.front is not None for row in rows):
-        titles += [f"front_{name}" for name in FrontPlace.model_fields]
+    titles += next((list(_front_cells(row)) for row in rows if row.front is not None), [])
     for metric in additional_metrics(rows):
         titles += [metric, f"{metric}_stderr", f"{metric}_n", f"{metric}_signature"]
     return titles + parameters(rows)
+
+
+def _front_cells(row: LeaderboardRow) -> dict[str, Any]:
+    """Return a row's place on the front, flat: front_gmacs, front_tifa, front_tifa_low, ..."""
+    if row.front is None:
+        return {}
+    cells = row.front.model_dump(mode="json")
+    scores, costs, reference = (cells.pop(name) for name in ("scores", "costs", "reference"))
+    for metric, score in scores.items():
+        cells[metric] = score["expected"]
+        cells |= {f"{metric}_{end}": score[end] for end in ("low", "high")}
+    cells |= costs | {f"reference_{name}": value for name, value in reference.items()}
+    return {f"front_{name}": value for name, value in cells.items()}
 
 
 def parameters(rows: Sequence[LeaderboardRow]) -> list[str]:

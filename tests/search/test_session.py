@@ -13,6 +13,7 @@ from nas_t2i.evaluation.embedded.prompts import make_prompts
 from nas_t2i.protocol.latency import LatencySettings
 from nas_t2i.records import TrialState
 from nas_t2i.results.fronts.front import with_front
+from nas_t2i.results.fronts.objectives import objectives_of
 from nas_t2i.results.leaderboard import rank_trials
 from nas_t2i.search.beforehand.latencies import LATENCIES_FILE, read_rows
 from nas_t2i.search.leaving import TerminatedError
@@ -226,8 +227,9 @@ def test_a_search_for_score_and_latency_measures_once_and_goes_on_where_it_began
     journal = (request_.folder / "optuna.journal").read_text().splitlines()
     told = [line["values"][1] for line in map(json.loads, journal) if line.get("values")]
     assert sorted(told) == sorted(c.latency.median_s for c in candidates)
-    front = with_front(rank_trials(contents.trials), contents.trials, "latency")
-    assert {row.front.value for row in front.among} == set(told)
+    sought = objectives_of(("tifa", "-latency"), contents.trials)
+    front = with_front(rank_trials(contents.trials), contents.trials, sought)
+    assert {row.front.costs["latency"] for row in front.among} == set(told)
 
     # The rows are gone, with one that no trial knows: what trials have on record counts.
     file.unlink()

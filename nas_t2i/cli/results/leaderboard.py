@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated
 
 import typer
 
@@ -16,8 +16,9 @@ from nas_t2i.files import write_atomically
 from nas_t2i.results.beyond import mark_beyond
 from nas_t2i.results.exports import FORMATS, Format, export, render_leaderboard, to_markdown
 from nas_t2i.results.fronts.course import course
-from nas_t2i.results.fronts.front import FrontCost, read_limits, read_reference, with_front
+from nas_t2i.results.fronts.front import read_costs, read_limits, read_reference, with_front
 from nas_t2i.results.fronts.latencies import Latencies, read_latencies
+from nas_t2i.results.fronts.objectives import objectives_of, ranked_against, sought_alike
 from nas_t2i.results.fronts.wording import course_note, front_notes, sought_note
 from nas_t2i.results.leaderboard import LeaderboardRow, rank_trials, sort_rows
 from nas_t2i.store import Study, find_studies, find_study, read_contents, without_collection
@@ -63,9 +64,12 @@ class _Asked:
     """What was asked about the front."""
 
     only_front: bool
-    cost: FrontCost
-    limits: Mapping[FrontCost, float]
-    reference: tuple[float, float] | None
+    costs: Sequence[str]
+    """Of the ranked metric's front; () for what the studies sought, or GMACs."""
+    objectives: Sequence[str]
+    """Instead of them."""
+    limits: Mapping[str, float]
+    reference: Sequence[float] | None
     latencies: Latencies | None
 
 
@@ -84,13 +88,28 @@ def leaderboard(
         bool,
         typer.Option(
             "--pareto",
-            help="Only who is on the front of expected score against --cost with 5 % or more.",
+            help="Only who is on the front with 5 % or more: of the objectives that the study "
+            "sought; else of the expected score against GMACs.",
         ),
     ] = False,
     cost: Annotated[
-        Literal["gmacs", "params", "compute", "training_flops", "latency"],
-        typer.Option(help="The cost of --pareto; compute is also called training_flops."),
-    ] = "gmacs",
+        list[str] | None,
+        typer.Option(
+            metavar="COST",
+            help="The front of the expected score against gmacs, params, compute (also called "
+            "training_flops) or latency; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    objectives: Annotated[
+        str,
+        typer.Option(
+            metavar="[-]NAME,...",
+            help="The front of these: metrics and signals on record, and costs, as `nas-t2i search "
+            "--objectives` takes them.",
+            show_default=False,
+        ),
+    ] = "",
     under: Annotated[
         list[str] | None,
         typer.Option(
@@ -103,7 +122,8 @@ def leaderboard(
         str,
         typer.Option(
             metavar="SCORE,COST",
-            help="The reference point of the hypervolume. [default: chance, the largest cost]",
+            help="The reference point of the hypervolume, a number for each objective. [default: "
+            "chance or the worst, the largest cost]",
             show_default=False,
         ),
     ] = "",
@@ -131,12 +151,14 @@ def leaderboard(
     Examples:
       nas-t2i results leaderboard sdxl-embedded
       nas-t2i results leaderboard sdxl-embedded --pareto --cost params
+      nas-t2i results leaderboard sdxl-embedded --pareto --cost gmacs --cost params
+      nas-t2i results leaderboard sdxl-embedded --pareto --objectives tifa,-heldout_loss,-gmacs
       nas-t2i results leaderboard sdxl-embedded --pareto --under gmacs=100
       nas-t2i results leaderboard sdxl-embedded --under params=1e9 --under gmacs=100
       nas-t2i results leaderboard fast --pareto --cost latency --under latency=0.05
       nas-t2i results leaderboard sdxl-embedded --pareto --cost latency --latencies a100.json
     """
-    asked = _asked(pareto, cost, under or [], reference, latencies)
+    asked = _asked(pareto, (cost or [], objectives), under or [], reference, latencies)
     kind = _export_kind(export_as, output)
     sort_rows([], sort)  # a wrong column is refused before anything is printed
     folders = study_folders(studies, results_dir)
@@ -197,21 +219,34 @@ def study_folders(
 
 
 def _asked(
-    pareto: bool, cost: str, under: Sequence[str], reference: str, latencies: Path | None
+    pareto: bool,
+    of: tuple[Sequence[str], str],
+    under: Sequence[str],
+    reference: str,
+    latencies: Path | None,
 ) -> _Asked | None:
-    """Return what was asked about a front, None for nothing. Raises UserError."""
+    """Return what was asked about a front of costs, or objectives; None for nothing.
+
+    Raises UserError.
+    """
+    costs, objectives = of
     if not (pareto or under):
-        if reference or latencies is not None or cost != "gmacs":
+        if reference or latencies is not None or costs or objectives:
             raise UserError(
-                "--cost, --reference, --latencies: expected them with --pareto or --under"
+                "--cost, --objectives, --reference, --latencies: expected them with --pareto or "
+                "--under"
             )
         return None
-    limits = read_limits(under)
-    known: FrontCost = "compute" if cost == "training_flops" else cast(FrontCost, cost)
+    if costs and objectives:
+        raise UserError(
+            f"--cost {costs[0]} --objectives {objectives}: got both; expected one of them: --cost "
+            "is for the ranked metric's front"
+        )
     return _Asked(
         pareto,
-        known,
-        limits,
+        read_costs(costs),
+        objectives.split(",") if objectives else (),
+        read_limits(under),
         read_reference(reference) if reference else None,
         None if latencies is None else read_latencies(latencies),
     )
@@ -222,19 +257,25 @@ def _table(studies: Sequence[Study], sort: str, asked: _Asked | None) -> _Table:
     trials = [trial for study in studies for trial in study.trials]
     rows = mark_beyond(rank_trials(trials), studies)
     if asked is None:
-        return _Table(studies, sort_rows(rows, sort))
+        note = sought_note(sought_alike(studies), rows[0].metric if rows else "", None)
+        return _Table(studies, sort_rows(rows, sort), [note] if note else [])
+    sought = sought_alike(studies)
+    if asked.objectives:
+        objectives = objectives_of(asked.objectives, trials)
+    elif sought and not asked.costs and any(row.metric for row in rows):
+        objectives = objectives_of(sought, trials)
+    else:
+        objectives = ranked_against(asked.costs or ["gmacs"], trials)
     front = with_front(
         rows,
         trials,
-        asked.cost,
+        objectives,
         limits=asked.limits,
         reference=asked.reference,
         latencies=asked.latencies,
     )
     notes = front_notes(front)
-    plans = [study.record.budget.data.get("search", {}) for study in studies]
-    sought = [text for plan in plans for text in plan.get("objectives", [])]
-    if notes and (note := sought_note(sought, front.rows[0].metric, front.cost)):
+    if notes and (note := sought_note(sought, rows[0].metric, front)):
         notes.append(note)
     if asked.only_front:
         known = course(front, studies, _ON_THE_WAY, latencies=asked.latencies)

@@ -18,7 +18,8 @@ from nas_t2i.results.entries import (
     with_one_metric,
 )
 from nas_t2i.results.figures.chart import Role
-from nas_t2i.results.fronts.front import Front, FrontCost, with_front
+from nas_t2i.results.fronts.front import Front, with_front
+from nas_t2i.results.fronts.objectives import objectives_of, ranked_against, sought_alike
 from nas_t2i.results.leaderboard import LeaderboardRow, rank_trials
 from nas_t2i.store import Study, read_contents, without_collection
 
@@ -67,9 +68,22 @@ class RankedStudies:
         found = dict.fromkeys([*scores, *measured_signals(self.trials)])
         return tuple(sorted(found, key=lambda name: name != self.metric))
 
-    def front(self, cost: FrontCost) -> Front:
+    @cached_property
+    def sought(self) -> Front | None:
+        """The front of the objectives that all studies sought alike, with what is not sure of it.
+
+        None where they sought the ranked metric alone.
+        """
+        texts = sought_alike(self.studies)
+        if not texts:
+            return None
+        scored = any(row.metric for row in self.rows)
+        objectives = objectives_of(texts, self.trials) if scored else ()
+        return with_front(self.rows, self.trials, objectives)
+
+    def front(self, cost: str) -> Front:
         """Return the front of expected score against a cost, with what is not sure about it."""
-        return with_front(self.rows, self.trials, cost)
+        return with_front(self.rows, self.trials, ranked_against([cost], self.trials))
 
     def entries(self, quantity: str) -> Mapping[tuple[str, str], Entry]:
         """Return by architecture and control what was measured of a metric or signal.

@@ -10,8 +10,9 @@ import numpy as np
 from nas_t2i.ranking.front import hypervolume
 from nas_t2i.records import TrialRecord, TrialState
 from nas_t2i.results.entries import BROKEN
-from nas_t2i.results.fronts.front import Front, costs_of, joint_scores, within
+from nas_t2i.results.fronts.front import Front, reference_point
 from nas_t2i.results.fronts.history import Stretch, history
+from nas_t2i.results.fronts.joint import joint_of
 from nas_t2i.results.fronts.latencies import Latencies
 from nas_t2i.store import Study
 
@@ -25,7 +26,7 @@ class CoursePoint:
     training_flops: float
     """The same in FLOPs."""
     hypervolume: float
-    """Median over the draws, in units of the score times the cost."""
+    """Median over the draws, in units of all objectives multiplied."""
     low: float
     high: float
     """The 95 % interval."""
@@ -65,21 +66,21 @@ def course(
     steps = np.cumsum([_difference(s, "step") for s in stretches])
     flops = np.cumsum([_difference(s, "training_flops") for s in stretches])
     rungs = ordered[-1].record.rungs
-    last = rungs[-1] if rungs else front.step
-    least = -place.reference_score if front.smaller else place.reference_score
+    last = rungs[-1] if rungs else max(stretch.trial.curve[-1].step for stretch in stretches)
+    point = reference_point(front.objectives, place.reference)
     counts = np.searchsorted(steps, np.asarray(shares) * steps[-1] * (1 + 1e-9), side="right")
     points = []
     for count in np.unique(counts[counts > 0]):
-        joint = joint_scores(_known(stretches[:count]))
+        known = joint_of(
+            _known(stretches[:count]),
+            front.objectives,
+            limited=front.limits,
+            latencies=latencies,
+        )
+        joint = known.within(front.limits) if known else None
         if joint is None or not joint.members:
             continue
-        costs = costs_of(joint.members, {front.cost, *front.limits}, front.step, latencies)
-        inside = within(costs, front.limits)
-        if not inside.any():
-            continue
-        volumes = hypervolume(
-            joint.scores[:, inside], costs[front.cost][inside], (least, place.reference_cost)
-        )
+        volumes = hypervolume(joint.scores, joint.prices, point)
         low, middle, high = np.quantile(volumes, [0.025, 0.5, 0.975])
         points.append(
             CoursePoint(

@@ -33,7 +33,16 @@ from nas_t2i.results.figures.tradeoff import tradeoff
 from nas_t2i.results.figures.wording import percent, score
 from nas_t2i.results.leaderboard import COSTS
 from nas_t2i.results.metrics import display_name
-from nas_t2i.results.report import answer, board, expense, held_fixed, origin, pictures, reported
+from nas_t2i.results.report import (
+    answer,
+    board,
+    expense,
+    held_fixed,
+    origin,
+    pictures,
+    reported,
+    sought,
+)
 from nas_t2i.results.report.payload import chart_json
 from nas_t2i.untrusted.show import one_line
 
@@ -82,6 +91,7 @@ def report(found: RankedStudies) -> str:
         studies=[study.record for study in found.studies],
         searched=held_fixed.searched,
         held=held_fixed.held_fixed(last.record, last.seeds_per_arch),
+        front=sought.sought_front(found),
         board=board.board(found),
         sections=sections,
         chart_json=lambda chart: Markup(chart_json(chart)),  # noqa: S704 - escaped there

@@ -131,7 +131,7 @@ def test_the_figure_shows_it_and_needs_two_points(tmp_path):
     assert all(
         low <= y <= high for low, y, high in zip(series.low, series.y, series.high, strict=True)
     )
-    assert "TIFA 0.350 and 95.0 GMACs" in chart.caption
+    assert "TIFA 0.350 (chance) up and 95.0 GMACs down" in chart.caption
     assert "in which trials began" in chart.caption
     one = write_records(tmp_path / "one", study("one"), made()[:1])
     assert hypervolume_course(read_ranked([one])) is None

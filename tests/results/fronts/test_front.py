@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 from pathlib import Path
@@ -14,6 +15,7 @@ from nas_t2i.records import Latency, TrialRecord, TrialState
 from nas_t2i.results.exports import render_leaderboard, to_markdown
 from nas_t2i.results.fronts.front import Front, read_limits, read_reference, with_front
 from nas_t2i.results.fronts.latencies import Latencies, read_latencies
+from nas_t2i.results.fronts.objectives import objectives_of, ranked_against, sought_alike
 from nas_t2i.results.fronts.wording import front_notes, sought_note
 from nas_t2i.results.leaderboard import rank_trials
 from nas_t2i.results.tabular import to_csv, to_json
@@ -35,8 +37,8 @@ def trials(scored: dict | None = None) -> list[TrialRecord]:
     return [*made, mad, control]
 
 
-def front_of(made: list[TrialRecord], *arguments, **options) -> Front:
-    return with_front(rank_trials(made), made, *arguments, **options)
+def front_of(made: list[TrialRecord], *costs: str, **options) -> Front:
+    return with_front(rank_trials(made), made, ranked_against(costs, made), **options)
 
 
 def test_the_front_its_knee_and_its_hypervolume() -> None:
@@ -48,7 +50,7 @@ def test_the_front_its_knee_and_its_hypervolume() -> None:
     assert front.knee == "bent"
     place = front.place
     assert place is not None
-    assert (place.reference_score, place.reference_cost) == (0.35, 95.0)
+    assert place.reference == {"tifa": 0.35, "gmacs": 95.0}
     by_hand = (0.45 - 0.35) * 20 + (0.7 - 0.35) * 60 + (0.8 - 0.35) * 5
     assert place.hypervolume_low < by_hand < place.hypervolume_high
     assert place.hypervolume == pytest.approx(by_hand, rel=0.1)
@@ -58,10 +60,10 @@ def test_the_draws_are_those_of_the_probability_of_being_the_best() -> None:
     made = trials()
     rows = rank_trials(made)
     told = {row.name: row.probability_best for row in rows}
-    for row in with_front(rows, made, "params").among:
+    for row in front_of(made, "params").among:
         assert row.front and row.front.probability_best == told[row.name]
     # Nothing is cheaper than the cheapest, nothing better than the best.
-    best = with_front(rows, made, "params").among[2]
+    best = front_of(made, "params").among[2]
     assert best.front and best.front.probability >= told[best.name]
 
 
@@ -88,7 +90,7 @@ def test_compute_is_that_to_the_last_rung_also_of_who_stopped() -> None:
     made = [*trials(), trial("stopped", {100: 0.35}, gmacs=40.0, state=TrialState.STOPPED)]
     front = front_of(made, "compute")
     stopped = next(row for row in front.among if row.name == "stopped")
-    assert stopped.predicted and stopped.front and stopped.front.value == 200 * 6e9
+    assert stopped.predicted and stopped.front and stopped.front.costs == {"compute": 200 * 6e9}
 
 
 def test_without_a_chance_level_the_lowest_is_the_reference_and_without_scores_there_is_none() -> (
@@ -96,7 +98,7 @@ def test_without_a_chance_level_the_lowest_is_the_reference_and_without_scores_t
 ):
     front = front_of(trials(HELD_OUT), "gmacs")
     lowest = min(row.expected_score or 1 for row in front.among)
-    assert front.place and front.place.reference_score == pytest.approx(lowest)
+    assert front.place and front.place.reference["tifa"] == pytest.approx(lowest)
     empty = front_of([trial("A", {})], "gmacs")
     assert (empty.place, empty.shown, front_notes(empty)) == (None, [], [])
 
@@ -108,15 +110,19 @@ def test_a_smaller_score_may_be_the_better_one() -> None:
     ]
     front = front_of(made, "gmacs")
     assert [row.name for row in front.shown][:2] == ["a", "b"]
-    assert front.place and front.place.reference_score > 0.5
+    assert front.place and front.place.reference["tifa"] > 0.5
 
 
 def test_exports_have_the_place_of_each_row() -> None:
     front = front_of(trials(), "gmacs")
     data = json.loads(to_json(front.shown))
-    assert data[1]["front"]["cost"] == "gmacs" and data[1]["front"]["probability"] > 0.9
-    header = to_csv(front.shown).partition("\n")[0]
-    assert "front_probability,front_probability_knee," in header
+    assert data[1]["front"]["costs"] == {"gmacs": 30.0} and data[1]["front"]["probability"] > 0.9
+    records = list(csv.DictReader(io.StringIO(to_csv(front.rows))))
+    bent = next(record for record in records if record["name"] == "bent")
+    assert (bent["front_objectives"], bent["front_gmacs"]) == ("tifa; -gmacs", "30.0")
+    assert float(bent["front_tifa_low"]) < float(bent["front_tifa"]) < float(bent["front_tifa_high"])
+    assert bent["front_tifa"] == bent["expected_score"] and bent["front_reference_gmacs"] == "95.0"
+    assert {r["front_tifa"] for r in records if r["name"].startswith(("mad", "cheat"))} == {""}
     plain = rank_trials(trials())
     assert "front" not in to_csv(plain) and "front" not in json.loads(to_json(plain))[0]
 
@@ -140,7 +146,7 @@ def latency_file(tmp_path: Path, *changes: dict) -> Path:
 def test_latencies_of_a_file_are_a_cost(tmp_path: Path) -> None:
     known = read_latencies(latency_file(tmp_path))
     front = front_of(trials(), "latency", latencies=known)
-    assert [row.front.value for row in front.among if row.front] == [0.01, 0.02, 0.03, 0.04]
+    assert [row.front.costs["latency"] for row in front.among if row.front] == [0.01, 0.02, 0.03, 0.04]
     assert "latency on GPU A (bf16, batch 1)" in front_notes(front)[0]
     with pytest.raises(
         RecordError, match="no latency on record of bent, large, small, waste; expected"
@@ -214,7 +220,7 @@ def test_what_is_no_file_of_latencies(tmp_path: Path, text: str, told: str) -> N
         ("gmacs", "expected COST=NUMBER"),
         ("compute=1,training_flops=2", r"got compute twice; expected each cost once"),
         ("gmacs=-1", "--under gmacs: got '-1'; expected a number above 0"),
-        ("gmacs=1e999", "expected a number above 0"),
+        ("gmacs=1e999", "expected a number, as"),
     ],
 )
 def test_limits_that_say_nothing(text: str, told: str) -> None:
@@ -222,19 +228,31 @@ def test_limits_that_say_nothing(text: str, told: str) -> None:
         read_limits(text.split(","))
 
 
-@pytest.mark.parametrize("text", ["1", "a,2", "1,b", "nan,2", "1,2,3", "0.1,-3"])
-def test_references_that_are_none(text: str) -> None:
-    with pytest.raises(UserError, match="--reference: got"):
-        read_reference(text)
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a,2", "got 'a'; expected a number"),
+        ("1,b", "got 'b'; expected a number"),
+        ("nan,2", "got 'nan'; expected a number"),
+        ("1", "got 1 numbers; expected one for each of tifa, -gmacs"),
+        ("1,2,3", "got 3 numbers; expected one for each of tifa, -gmacs"),
+        ("0.1,-3", "got -3 for gmacs; expected more than 0"),
+    ],
+)
+def test_references_that_are_none(text: str, told: str) -> None:
+    with pytest.raises(UserError, match=f"--reference: {told}"):
+        front_of(trials(), "gmacs", reference=read_reference(text))
 
 
 def test_what_a_table_is_not_about_is_said() -> None:
-    assert sought_note(["tifa", "-gmacs"], "tifa", "gmacs") == ""
-    assert sought_note(["tifa", "-gmacs", "-params"], "tifa", "gmacs") == (
-        "this front is of TIFA against GMACs of one forward pass alone; sought too: -params"
+    front = front_of(trials(), "gmacs")
+    assert sought_note(["-gmacs", "tifa"], "tifa", front) == sought_note([], "tifa", None) == ""
+    assert sought_note(["tifa", "-gmacs", "-params"], "tifa", front) == (
+        "this front is of tifa, -gmacs; sought: tifa, -gmacs, -params, which --pareto shows the "
+        "front of"
     )
     assert sought_note(["-heldout_loss", "tifa"], "tifa", None) == (
-        "ranked by TIFA alone; sought too: -heldout_loss"
+        "ranked by TIFA alone; sought: -heldout_loss, tifa, which --pareto shows the front of"
     )
 
 
