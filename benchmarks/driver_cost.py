@@ -45,7 +45,7 @@ from nas_t2i.records import (
     TrialEvent,
     TrialState,
 )
-from nas_t2i.results.exports import write_leaderboard
+from nas_t2i.results.tables.exports import write_leaderboard
 from nas_t2i.search import session
 from nas_t2i.search.beforehand import factory
 from nas_t2i.search.decisions import DecisionLog

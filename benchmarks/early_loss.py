@@ -36,7 +36,7 @@ def scale_of(table: Table) -> Scale:
     first = table.point(table.architectures[0], table.steps[-1], table.seeds[0])
     chance = first.scores[table.metric].chance
     finals = table.values(table.metric).ravel()
-    return scale_for(list(finals), chance, proportion=chance is not None)
+    return scale_for([list(finals)], chance, proportion=chance is not None)
 
 
 def what_seeds_share(table: Table, names: Sequence[str], label: str) -> None:

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from nas_t2i.logs.sealed import RunningSum
-from nas_t2i.results.exports import write_leaderboard
+from nas_t2i.results.tables.exports import write_leaderboard
 from nas_t2i.store import find_study
 
 TEMPLATE = Path("results/measured/v1/comparison-embedded")

@@ -81,7 +81,7 @@ def made_of(table: Table) -> None:
     """Print the variances and their shares."""
     scores = table.values(table.metric)
     chance = table.manifest.chance
-    scale = scale_for(scores.ravel(), chance, proportion=bool(scores.max() <= 1))
+    scale = scale_for([scores], chance, proportion=bool(scores.max() <= 1))
     on_scale = scale.forward(scores)
     slopes = scale.slope(scores)
     last = table.steps[-1]

@@ -22,9 +22,9 @@ from nas_t2i.protocol.budget import Budget
 from nas_t2i.protocol.budget import load_budget as _load_budget
 from nas_t2i.protocol.signals import SIGNALS
 from nas_t2i.records import Profile, StudyRecord, TrialRecord
-from nas_t2i.results.exports import write_leaderboard
 from nas_t2i.results.leaderboard import LeaderboardRow, rank_trials
-from nas_t2i.results.tabular import to_records
+from nas_t2i.results.tables.exports import write_leaderboard
+from nas_t2i.results.tables.tabular import to_records
 from nas_t2i.shipped import find_file
 from nas_t2i.store import STUDY_FILE, Study, find_studies, find_study, read_contents
 

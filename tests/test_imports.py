@@ -129,7 +129,7 @@ def test_no_module_and_no_folder_grows_out_of_hand():
         "nas_t2i.protocol.budget",
         "nas_t2i.ranking.posterior",
         "nas_t2i.results.leaderboard",
-        "nas_t2i.results.exports",
+        "nas_t2i.results.tables.exports",
         "nas_t2i.results.power",
         "nas_t2i.benchmark.build",
         "nas_t2i.benchmark.table",

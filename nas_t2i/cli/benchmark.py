@@ -18,8 +18,8 @@ from nas_t2i.cli.output.numbers import duration
 from nas_t2i.cli.results.leaderboard import ResultsDirOption
 from nas_t2i.errors import UserError, did_you_mean, named
 from nas_t2i.files import write_atomically
-from nas_t2i.results.exports import showable
 from nas_t2i.results.metrics import display_name
+from nas_t2i.results.tables.exports import showable
 
 if TYPE_CHECKING:
     from nas_t2i.arch.limits import Limits

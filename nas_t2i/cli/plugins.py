@@ -14,7 +14,7 @@ from rich.text import Text
 from nas_t2i import plugins
 from nas_t2i.cli.output.console import Console
 from nas_t2i.errors import ConfigError, did_you_mean
-from nas_t2i.results.exports import showable
+from nas_t2i.results.tables.exports import showable
 from nas_t2i.yaml_files import parse_document
 
 

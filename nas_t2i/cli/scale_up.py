@@ -13,7 +13,7 @@ from nas_t2i.cli.output.console import Console
 from nas_t2i.cli.results.leaderboard import ResultsDirOption
 from nas_t2i.errors import UserError
 from nas_t2i.mirror.place import is_url
-from nas_t2i.results.exports import showable
+from nas_t2i.results.tables.exports import showable
 from nas_t2i.untrusted.show import one_line
 
 

@@ -224,11 +224,11 @@ def _search_here(request: SearchRequest, trackers: Sequence[tuple[str, str]]) ->
     from nas_t2i.cli.output.progress import Progress
     from nas_t2i.records import TrialState
     from nas_t2i.results.beyond import mark_beyond
-    from nas_t2i.results.exports import render_leaderboard, write_leaderboard
     from nas_t2i.results.fronts.front import with_front
     from nas_t2i.results.fronts.objectives import objectives_of
     from nas_t2i.results.fronts.wording import front_notes
     from nas_t2i.results.leaderboard import rank_trials
+    from nas_t2i.results.tables.exports import render_leaderboard, write_leaderboard
     from nas_t2i.search.beforehand.factory import CandidateFactory
     from nas_t2i.search.candidates import Candidate
     from nas_t2i.search.driver import Listener

@@ -24,8 +24,6 @@ from nas_t2i.protocol.signals import SignalSettings
 from nas_t2i.protocol.training import Execution, Objective, Training
 from nas_t2i.yaml_files import Document, config_error, load_document, parse_model
 
-_ONE_EACH = ([True, False], [False, True])  # of two objectives: whether they are exact
-
 
 class Budget(Part):
     """A budget file (budgets/*.yaml)."""
@@ -109,10 +107,11 @@ class Budget(Part):
                     "expected search.objectives beside it, or another sampler"
                 )
             return
-        if plan.sampler == "front" and [one.exact for one in sought] not in _ONE_EACH:
+        measured = [objective.name for objective in sought if not objective.exact]
+        if plan.sampler == "front" and len(measured) != 1:
             raise ValueError(
                 f"search.sampler: got 'front' for {', '.join(plan.objectives)}; expected one "
-                f"measured and one exact objective, as {self.evaluation.metric}, -gmacs, or "
+                f"measured objective and exact ones, as {self.evaluation.metric}, -gmacs, or "
                 "another sampler"
             )
         if rule is not None and not (isinstance(rule, RacingRule) and rule.FRONTS):
@@ -120,7 +119,6 @@ class Budget(Part):
                 f"search.objectives: got {', '.join(plan.objectives)} with early_stopping "
                 f"{rule.rule!r}, which judges by the score alone; expected rule race, or null"
             )
-        measured = [objective.name for objective in sought if not objective.exact]
         if rule is not None and measured != [self.evaluation.metric]:
             raise ValueError(
                 f"search.objectives: got {', '.join(plan.objectives)} in a race, which seeks "

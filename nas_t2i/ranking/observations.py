@@ -32,8 +32,10 @@ class Observation:
     kind: str = ""
 
 
-def last_scores(observations: Iterable[Observation]) -> list[float]:
-    """Return the scores at the last step that has any."""
-    scored = [(o.step, o.score) for o in observations if o.score is not None]
-    last = max((step for step, _ in scored), default=0)
-    return [score for step, score in scored if step == last]
+def scores_by_step(observations: Iterable[Observation]) -> list[list[float]]:
+    """Return the scores at each step that has any, the last step last."""
+    found: dict[int, list[float]] = {}
+    for o in observations:
+        if o.score is not None:
+            found.setdefault(o.step, []).append(o.score)
+    return [found[step] for step in sorted(found)]

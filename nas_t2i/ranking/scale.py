@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,8 @@ FloatArray = npt.NDArray[np.float64]
 # Shares of the way from the floor to 1 outside of which a score says no more: below, it is not
 # told from chance; above, less than half a prompt of a thousand is wrong.
 _LEAST, _MOST = 0.02, 0.9995
+# Of fewer scores at the last rung, those at the rungs before it count, too, for how they scatter.
+_ENOUGH = 8
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(15)
 
 
@@ -89,16 +91,27 @@ class Scale:
         return np.clip(share, _LEAST, _MOST)
 
 
-def scale_for(scores: Iterable[float], chance: float | None, *, proportion: bool) -> Scale:
+def scale_for(rungs: Sequence[npt.ArrayLike], chance: float | None, *, proportion: bool) -> Scale:
     """Return the scale of a metric: of shares (with or without a chance level), or unbounded.
 
-    `scores` are finals, larger is better; an unbounded metric takes its unit from them. Those of
-    earlier rungs differ by their steps, too, which is no measure of how architectures or seeds do.
+    `rungs` are the scores on record by rung, the last one last, larger is better: an unbounded
+    metric takes its unit from how they scatter at one rung, which is about as much as finals do.
+    Between rungs they differ by their steps, which says nothing of architectures or seeds.
     """
     if chance is not None and 0 <= chance < 1:
         return Scale(chance)
     if proportion:
         return Scale(0.0)
-    values = np.array([score for score in scores if math.isfinite(score)])
-    spread = float(values.std()) if values.size > 1 else 0.0
-    return Scale(None, float(values.mean()) if values.size else 0.0, spread or 1.0)
+    centre, squares, freedom, count = 0.0, 0.0, 0, 0
+    for rung in reversed(rungs):
+        scores = np.asarray(rung, dtype=np.float64).ravel()
+        scores = scores[np.isfinite(scores)]
+        if not scores.size:
+            continue
+        centre = centre if count else float(scores.mean())
+        squares += float(((scores - scores.mean()) ** 2).sum())
+        freedom += scores.size - (count > 0)  # every further rung has a mean of its own
+        count += scores.size
+        if count >= _ENOUGH:
+            break
+    return Scale(None, centre, math.sqrt(squares / freedom) if squares > 0 else 1.0)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas_t2i.errors import IncomparableError, RecordError
-from nas_t2i.ranking.observations import FloatArray, Observation, last_scores
+from nas_t2i.ranking.observations import FloatArray, Observation, scores_by_step
 from nas_t2i.ranking.pairs import tied
 from nas_t2i.ranking.posterior import Posterior, believe
 from nas_t2i.ranking.scale import Scale, scale_for
@@ -141,7 +141,7 @@ def _scale(entries: Sequence[Entry], observations: Sequence[Observation], sign: 
     # Of a prompt without a score, NaN, neither says anything.
     lowest = min([*scores, *(float(np.fmin.reduce(p)) for p in single)])
     highest = max([*scores, *(float(np.fmax.reduce(p)) for p in single)])
-    return scale_for(last_scores(observations), chance, proportion=lowest >= 0 and highest <= 1)
+    return scale_for(scores_by_step(observations), chance, proportion=lowest >= 0 and highest <= 1)
 
 
 def _smaller_is_better(entry: Entry) -> bool:

@@ -126,7 +126,7 @@ def _between_seeds(
     rows = np.concatenate([a, b, *(r.per_prompt[:, kept] for r in repeats.values())])
     shares = first.score.better == "larger" and first.score.metric not in SIGNALS
     scale = scale_for(
-        np.nanmean(rows, axis=1),
+        [np.nanmean(rows, axis=1)],
         first.score.chance,
         proportion=shares and 0 <= np.nanmin(rows) <= np.nanmax(rows) <= 1,
     )

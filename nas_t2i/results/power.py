@@ -98,7 +98,7 @@ def pair_noise(trials: Sequence[TrialRecord]) -> PairNoise:
             f"one of them with two seeds; got {len(by_arch)} and {repeats} repeats"
         )
     proportion = chance is not None or (min(scores) >= 0 and max(scores) <= 1)
-    scale = scale_for(scores, chance, proportion=proportion)
+    scale = scale_for([scores], chance, proportion=proportion)
     noise = seed_noise(gather(observations, scale))
     means = {a: float(np.mean([s.mean() for s in seeds.values()])) for a, seeds in by_arch.items()}
     order = sorted(means, key=lambda arch: -means[arch])

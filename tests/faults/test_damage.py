@@ -18,7 +18,7 @@ import pytest
 import torch
 
 import nas_t2i.results.comparands
-import nas_t2i.results.exports
+import nas_t2i.results.tables.exports
 import nas_t2i.training.export  # noqa: F401  loaded once, for all runs
 from nas_t2i.arch.families import arch_from_dict
 from nas_t2i.arch.profile import profile

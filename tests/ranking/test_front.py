@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -25,32 +27,49 @@ def test_on_the_front_is_what_nothing_dominates(points: list[tuple[int, int]]) -
     assert on_front(scores[None], costs)[0].tolist() == free
 
 
-@settings(deadline=None)
-@given(st.lists(st.tuples(*[st.integers(0, 3)] * 3), min_size=1, max_size=9))
-def test_a_front_against_several_costs(points: list[tuple[int, int, int]]) -> None:
-    table = np.array(points, dtype=float)
-    free = [
-        not any(
-            c <= cost and d <= other and s >= score and (c, d, s) != (cost, other, score)
-            for c, d, s in points
-        )
-        for cost, other, score in points
-    ]
-    assert on_front(table[None, :, 2], table[:, :2])[0].tolist() == free
-    one = on_front(table[None, :, 2], table[:, 0])
-    assert (on_front(table[None, :, 2], table[:, :1]) == one).all()
-
-
-@settings(deadline=None)
-@given(POINTS, st.integers(0, 6), st.integers(0, 6))
-def test_the_hypervolume_is_the_area_counted_in_squares(
-    points: list[tuple[int, int]], least: int, most: int
-) -> None:
-    costs, scores = (np.array(values, dtype=float) for values in zip(*points, strict=True))
-    squares = sum(
-        any(c <= x and s > y for c, s in points) for x in range(most) for y in range(least, 6)
+# Points of several scores and costs, in small whole numbers: (scores, costs) of each.
+MANY = st.tuples(st.integers(1, 2), st.integers(0, 2)).flatmap(
+    lambda sizes: st.lists(
+        st.tuples(*(st.tuples(*[st.integers(0, 3)] * size) for size in sizes)),
+        min_size=1,
+        max_size=9,
     )
-    assert hypervolume(scores[None], costs, (least, most))[0] == squares
+)
+
+
+@settings(deadline=None)
+@given(MANY)
+def test_a_front_of_several_scores_and_costs(points: list[tuple]) -> None:
+    def dominates(one: tuple, other: tuple) -> bool:
+        good = all(x >= y for x, y in zip(one[0], other[0], strict=True))
+        return one != other and good and all(x <= y for x, y in zip(one[1], other[1], strict=True))
+
+    scores = np.array([score for score, _ in points], dtype=float)
+    costs = np.array([cost for _, cost in points], dtype=float).reshape(len(points), -1)
+    free = [not any(dominates(one, point) for one in points) for point in points]
+    assert on_front(scores[None], costs)[0].tolist() == free
+    if scores.shape[1] == costs.shape[1] == 1:
+        assert on_front(scores[None, :, 0], costs[:, 0])[0].tolist() == free
+
+
+@settings(deadline=None)
+@given(MANY, st.integers(0, 4), st.integers(0, 4))
+def test_the_hypervolume_is_the_volume_counted_in_cubes(
+    points: list[tuple], least: int, most: int
+) -> None:
+    (scores, costs) = (len(part) for part in points[0])
+    cubes = 0
+    for cube in itertools.product(*([range(least, 4)] * scores + [range(most)] * costs)):
+        above, below = cube[:scores], cube[scores:]
+        cubes += any(
+            all(s > y for s, y in zip(score, above, strict=True))
+            and all(c <= x for c, x in zip(cost, below, strict=True))
+            for score, cost in points
+        )
+    reference = [least] * scores + [most] * costs
+    drawn = np.array([[score for score, _ in points]] * 2, dtype=float)
+    prices = np.array([cost for _, cost in points], dtype=float).reshape(len(points), -1)
+    assert hypervolume(drawn, prices, reference).tolist() == pytest.approx([cubes] * 2)
 
 
 def test_the_knee_is_where_more_cost_begins_to_buy_little() -> None:

@@ -35,12 +35,12 @@ def test_the_expected_score_is_the_mean_over_draws() -> None:
 
 
 def test_a_metric_without_bounds_is_measured_in_its_own_spread() -> None:
-    scale = scale_for([10.0, 20.0, 30.0], None, proportion=False)
+    scale = scale_for([[10.0, 20.0, 30.0]], None, proportion=False)
     assert scale.forward([10.0, 20.0, 30.0]).std() == pytest.approx(1.0)
     assert not scale.is_clipped(1e9)
-    assert scale_for([0.5], 0.3, proportion=True) == Scale(0.3)
-    assert scale_for([0.5], None, proportion=True) == Scale(0.0)
-    assert scale_for([5.0], None, proportion=False).unit == 1.0
+    assert scale_for([[0.5]], 0.3, proportion=True) == Scale(0.3)
+    assert scale_for([[0.5]], None, proportion=True) == Scale(0.0)
+    assert scale_for([[5.0]], None, proportion=False).unit == 1.0
 
 
 @given(st.floats(-6, 9), st.floats(0, 4))
@@ -55,3 +55,13 @@ def test_an_interval_that_reaches_what_is_clipped_goes_on_to_the_end(low: float,
 def test_the_interval_of_a_metric_without_bounds_has_no_end() -> None:
     low, high = Scale(None, 2.0, 0.5).interval(-100, 100, 1.0)
     assert (low, high) == (pytest.approx(-48), pytest.approx(52))
+
+
+def test_what_a_rung_adds_to_all_is_no_measure_of_how_they_scatter() -> None:
+    last = [1.0, 2.0, 3.0] * 3
+    early = [value + 100 for value in last]
+    scale = scale_for([early, last], None, proportion=False)
+    assert scale == scale_for([last], None, proportion=False)
+    # Of few at the last rung the ones before count, each around its own mean.
+    few = scale_for([early, [2.0, 2.0]], None, proportion=False)
+    assert few.centre == 2.0 and few.unit == pytest.approx((6.0 / 10) ** 0.5)

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 from nas_t2i.records import SpaceUsed
-from nas_t2i.results.exports import write_leaderboard
 from nas_t2i.results.figures.ranked import read_ranked
 from nas_t2i.results.report.board import board
+from nas_t2i.results.tables.exports import write_leaderboard
 from tests.results.fronts.test_front import timed
 from tests.results.record_factory import study, trial, write_records
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from nas_t2i.records import Reused, TrialState
-from nas_t2i.results.exports import to_markdown
 from nas_t2i.results.figures.ranked import read_ranked
 from nas_t2i.results.leaderboard import rank_trials
 from nas_t2i.results.report.board import board
 from nas_t2i.results.report.expense import by_state
 from nas_t2i.results.report.origin import provenance
-from nas_t2i.results.tabular import to_csv
+from nas_t2i.results.tables.exports import to_markdown
+from nas_t2i.results.tables.tabular import to_csv
 from nas_t2i.store import read_contents, read_trials
 from tests.results.record_factory import study, trial, write_records
 

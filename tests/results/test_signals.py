@@ -6,7 +6,7 @@ import io
 from nas_t2i.results.comparands import load_results
 from nas_t2i.results.compare import compare
 from nas_t2i.results.leaderboard import rank_trials
-from nas_t2i.results.tabular import to_csv
+from nas_t2i.results.tables.tabular import to_csv
 from tests.results.record_factory import point, signals_of, study, trial, write_records
 
 

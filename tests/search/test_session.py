@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 
 import pytest
@@ -243,7 +244,9 @@ def test_a_search_for_score_and_latency_measures_once_and_goes_on_where_it_began
     whole = {path: path.read_bytes() for path in request_.folder.rglob("*") if path.is_file()}
     here = rewrite(file, hardware="Abacus")
     whole[file] = file.read_bytes()
-    with pytest.raises(IncomparableError, match=rf"\(hardware Abacus then, {here} now\)"):
+    with pytest.raises(
+        IncomparableError, match=rf"\(hardware Abacus then, {re.escape(here)} now\)"
+    ):
         run_search(request_, lambda *_: Watcher(), print)
     assert whole == {p: p.read_bytes() for p in request_.folder.rglob("*") if p.is_file()}
 

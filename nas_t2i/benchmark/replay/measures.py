@@ -44,11 +44,11 @@ class Truth:
     scores: FloatArray
     """(architectures,), larger is better."""
     costs: FloatArray
-    """(architectures,): what each one costs, GMACs unless another objective was asked for."""
+    """(architectures, costs): what each one costs, GMACs unless other objectives were asked for."""
 
     @classmethod
-    def of(cls, table: Table, space: Space, cost: str = "gmacs") -> Truth:
-        """Return the truth of a table for a space, against one of `protocol.objectives.COUNTED`.
+    def of(cls, table: Table, space: Space, costs: Sequence[str] = ("gmacs",)) -> Truth:
+        """Return the truth of a table for a space, against some of `protocol.objectives.COUNTED`.
 
         Raises:
             UserError: nothing of the table is in the space within its limits.
@@ -69,7 +69,7 @@ class Truth:
             table,
             tuple(entry.arch_id for entry in entries),
             sign * table.values(table.metric).mean(axis=1)[chosen],
-            np.array([_cost(entry, cost) for entry in entries]),
+            np.array([[_cost(entry, cost) for cost in costs] for entry in entries]),
         )
 
     @cached_property
@@ -87,10 +87,9 @@ class Truth:
         return float(self.scores.max() - self.scores[self.places[arch_id]])
 
     def hypervolume(self, arch_ids: Sequence[str]) -> float:
-        """Return the hypervolume of (score, cost) that architectures dominate, as a share of all.
+        """Return the hypervolume of score and costs that architectures dominate, as a share of all.
 
-        Zitzler & Thiele, "Multiobjective evolutionary algorithms", IEEE TEC 3, 1999, in two
-        dimensions. The reference point is the worst score and the largest cost of all.
+        The reference point is the worst score and the largest of each cost of all.
         """
         whole = self._volume(range(len(self.arch_ids)))
         part = self._volume([self.places[arch_id] for arch_id in arch_ids])
@@ -108,7 +107,7 @@ class Truth:
         chosen = list(indices)
         if not chosen:
             return 0.0
-        reference = float(self.scores.min()), float(self.costs.max())
+        reference = [float(self.scores.min()), *self.costs.max(axis=0)]
         return float(hypervolume(self.scores[None, chosen], self.costs[chosen], reference)[0])
 
 
@@ -133,7 +132,7 @@ class Picker:
         self._known: dict[tuple[str, int, int, int], Observation] = {}
         scores = self._sign * table.values(table.metric)
         chance = table.manifest.chance
-        self._scale: Scale = scale_for(scores.ravel(), chance, proportion=self._is_proportion)
+        self._scale: Scale = scale_for([scores], chance, proportion=self._is_proportion)
 
     @cached_property
     def _is_proportion(self) -> bool:

@@ -17,8 +17,8 @@ from rich.text import Text
 
 from nas_t2i.cli.output.console import Console
 from nas_t2i.cli.output.numbers import duration
-from nas_t2i.results.exports import showable
 from nas_t2i.results.metrics import display_name
+from nas_t2i.results.tables.exports import showable
 
 if TYPE_CHECKING:
     from nas_t2i.evaluation.result import MetricResult

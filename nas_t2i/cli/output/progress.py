@@ -18,8 +18,8 @@ from nas_t2i.cli.output.race_status import RaceStatus, line
 from nas_t2i.protocol.rungs import described
 from nas_t2i.protocol.search import RacingRule
 from nas_t2i.records import CurvePoint, EndEvent, ProgressEvent, Score, Signal, TrialState
-from nas_t2i.results.exports import showable, write_leaderboard
 from nas_t2i.results.metrics import display_name
+from nas_t2i.results.tables.exports import showable, write_leaderboard
 from nas_t2i.search.candidates import Candidate
 from nas_t2i.search.racing.ledger import Piece
 from nas_t2i.search.session import SearchRequest

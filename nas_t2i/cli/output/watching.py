@@ -15,10 +15,10 @@ from rich.text import Text
 from nas_t2i.cli.output.console import Console
 from nas_t2i.cli.output.numbers import compact
 from nas_t2i.records import TrialRecord, TrialState
-from nas_t2i.results.exports import showable
 from nas_t2i.results.figures.ranked import RankedStudies, read_ranked
 from nas_t2i.results.figures.wording import interval, percent, score
 from nas_t2i.results.metrics import display_name
+from nas_t2i.results.tables.exports import showable
 
 _SHOWN = 10  # leading rows
 _SHARE = 20  # reading and ranking take a 20th of the time at most

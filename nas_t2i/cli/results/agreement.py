@@ -25,7 +25,7 @@ from nas_t2i.results.agreement import (
     with_paper,
 )
 from nas_t2i.results.correlations import Correlation
-from nas_t2i.results.exports import showable
+from nas_t2i.results.tables.exports import showable
 from nas_t2i.store import find_study, read_contents
 
 _PAPER_GMACS = 0.936  # Spearman of TIFA at a fixed step with compute; Li et al., arXiv 2404.02883

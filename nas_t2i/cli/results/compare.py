@@ -19,8 +19,8 @@ from nas_t2i.cli.results.leaderboard import ResultsDirOption
 from nas_t2i.errors import number_of
 from nas_t2i.results.comparands import Result, load_results
 from nas_t2i.results.compare import Comparison, compare
-from nas_t2i.results.exports import showable
 from nas_t2i.results.metrics import display_name
+from nas_t2i.results.tables.exports import showable
 from nas_t2i.statistics import Difference
 from nas_t2i.untrusted.show import spreadsheet
 

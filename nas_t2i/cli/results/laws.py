@@ -16,8 +16,8 @@ from nas_t2i.cli.output.console import Console
 from nas_t2i.cli.results.leaderboard import ResultsDirOption, StudiesArgument
 from nas_t2i.cli.results.report import chosen_folders
 from nas_t2i.errors import RecordError, UserError, did_you_mean, named, number_of
-from nas_t2i.results.exports import showable
 from nas_t2i.results.metrics import display_name
+from nas_t2i.results.tables.exports import showable
 
 if TYPE_CHECKING:
     from nas_t2i.results.figures.ranked import RankedStudies

@@ -14,13 +14,13 @@ from nas_t2i.cli.output.console import Console
 from nas_t2i.errors import RecordError, UserError
 from nas_t2i.files import write_atomically
 from nas_t2i.results.beyond import mark_beyond
-from nas_t2i.results.exports import FORMATS, Format, export, render_leaderboard, to_markdown
 from nas_t2i.results.fronts.course import course
 from nas_t2i.results.fronts.front import read_costs, read_limits, read_reference, with_front
 from nas_t2i.results.fronts.latencies import Latencies, read_latencies
 from nas_t2i.results.fronts.objectives import objectives_of, ranked_against, sought_alike
 from nas_t2i.results.fronts.wording import course_note, front_notes, sought_note
 from nas_t2i.results.leaderboard import LeaderboardRow, rank_trials, sort_rows
+from nas_t2i.results.tables.exports import FORMATS, Format, export, render_leaderboard, to_markdown
 from nas_t2i.store import Study, find_studies, find_study, read_contents, without_collection
 
 results_app = typer.Typer(

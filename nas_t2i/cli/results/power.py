@@ -20,9 +20,9 @@ from nas_t2i.cli.results.leaderboard import ResultsDirOption
 from nas_t2i.errors import UserError
 from nas_t2i.records import TrialRecord
 from nas_t2i.results.entries import shared_metric
-from nas_t2i.results.exports import showable
 from nas_t2i.results.metrics import display_name
 from nas_t2i.results.power import PairNoise, pair_noise, power, seeds_needed
+from nas_t2i.results.tables.exports import showable
 from nas_t2i.statistics import FloatArray
 from nas_t2i.store import find_study, read_trials
 

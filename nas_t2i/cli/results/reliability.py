@@ -19,9 +19,9 @@ from nas_t2i.cli.results.leaderboard import ResultsDirOption
 from nas_t2i.files import write_atomically
 from nas_t2i.results.correlations import Correlation
 from nas_t2i.results.early import LEAST_OF_A_FAMILY
-from nas_t2i.results.exports import showable
 from nas_t2i.results.metrics import display_name
 from nas_t2i.results.reliability import ControlScore, Reliability, assess
+from nas_t2i.results.tables.exports import showable
 from nas_t2i.store import find_study, read_trials
 
 

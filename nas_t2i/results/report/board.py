@@ -9,7 +9,7 @@ from nas_t2i.results.figures.ranked import RankedStudies
 from nas_t2i.results.figures.wording import duration, number, percent, scaled, score
 from nas_t2i.results.leaderboard import LeaderboardRow
 from nas_t2i.results.metrics import display_name
-from nas_t2i.results.tabular import additional_metrics, parameter, parameters
+from nas_t2i.results.tables.tabular import additional_metrics, parameter, parameters
 
 
 @dataclass(frozen=True)

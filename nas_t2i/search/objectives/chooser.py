@@ -2,9 +2,9 @@
 
 Scores of architectures that nobody trained are predicted by a Gaussian process (Rasmussen &
 Williams, "Gaussian Processes for Machine Learning", 2006, chapters 2 and 5) over what is known of
-them before training. As the cost is exact, the expected hypervolume improvement (Emmerich,
+them before training. As costs are exact, the expected hypervolume improvement (Emmerich,
 Giannakoglou & Naujoks, IEEE TEC 10, 2006) is a sum of one-dimensional expected improvements, one
-for each step of the front beyond the cost. NumPy only.
+for each height that the front has beyond the costs.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nas_t2i.protocol.budget import Budget
+from nas_t2i.ranking.front import on_front
 from nas_t2i.records import Profile
 from nas_t2i.search.candidates import Candidate
-from nas_t2i.search.objectives.values import exact_cost
+from nas_t2i.search.objectives.values import exact_costs
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -33,12 +35,11 @@ _LENGTHS, _NOISES = (0.35, 0.7, 1.4, 2.8), (0.02, 0.1, 0.4)
 
 
 class ForTheFront:
-    """The chooser of a search for one measured objective against one exact cost."""
+    """The chooser of a search for one measured objective against exact costs."""
 
     def __init__(self, budget: Budget) -> None:
         """Raises StopIteration where the budget seeks something else."""
         self._budget = budget
-        self._cost = next(one.name for one in budget.objectives if one.exact)
         self._place = next(i for i, one in enumerate(budget.objectives) if not one.exact)
         self._sign = budget.objectives[self._place].sign
 
@@ -53,8 +54,8 @@ class ForTheFront:
         return choose([self._option(c) for c in tried], scores, [self._option(c) for c in pool])
 
     def _option(self, candidate: Candidate) -> Option:
-        cost = exact_cost(self._budget, candidate, self._cost)
-        return Option(candidate.arch.canonical(), candidate.profile, cost)
+        costs = exact_costs(self._budget, candidate)
+        return Option(candidate.arch.canonical(), candidate.profile, costs)
 
 
 def chooser_of(budget: Budget) -> ForTheFront | None:
@@ -69,26 +70,27 @@ class Option:
     arch: Mapping[str, Any]
     """Its canonical form."""
     profile: Profile
-    cost: float
-    """The exact objective, smaller is better."""
+    costs: tuple[float, ...]
+    """The exact objectives, smaller is better."""
 
 
 def choose(tried: Sequence[Option], scores: Sequence[float | None], pool: Sequence[Option]) -> int:
     """Return the index of the one of `pool` to try next.
 
     `scores`, larger is better, are of `tried`; None: not known yet, its predicted score stands for
-    it. The first few are spread over the cost, from the cheapest on.
+    it. The first few are spread over the costs, from the cheapest on.
     """
-    prices = np.array([option.cost for option in pool])
+    prices = np.array([option.costs for option in pool])
+    paid = np.array([option.costs for option in tried]).reshape(len(tried), prices.shape[1])
     known = np.array([score is not None for score in scores], dtype=bool)
     if len(tried) < _FIRST or known.sum() < 2:
-        return _farthest(prices, np.array([option.cost for option in tried]))
+        return _farthest(prices, paid)
     features = _features([*tried, *pool])
     values = np.array([score for score in scores if score is not None])
     middle, spread = float(values.mean()), float(values.std()) or 1.0
     mean, deviation = _predict(features[: len(tried)][known], (values - middle) / spread, features)
-    front = mean[: len(tried)], np.array([option.cost for option in tried])
     count = len(tried)
+    front = mean[:count], paid
     return int(np.argmax(added_hypervolume(mean[count:], deviation[count:], prices, front)))
 
 
@@ -97,30 +99,59 @@ def added_hypervolume(
 ) -> FloatArray:
     """Return by how much each one's score, normal, is expected to raise the hypervolume.
 
-    `front` are scores and costs of what is there. The reference point is its worst score, and the
-    largest of all costs and a tenth: who costs most may add something, too.
+    Costs are (options, costs), `front` scores and costs of what is there. The reference point is
+    its worst score, and the largest of all of each cost and a tenth: who costs most may add
+    something, too.
     """
     scores, prices = front
-    order = np.argsort(prices, kind="stable")
-    edges = np.append(prices[order], 1.1 * max(prices.max(), costs.max()))
+    most = 1.1 * np.maximum(prices.max(axis=0), costs.max(axis=0))
     least = float(scores.min())
-    # Up to the cheapest there is nothing; from each one on the best so far.
-    heights = np.append(least, np.maximum.accumulate(scores[order]))
-    begins = np.append(0.0, edges[:-1])
-    widths = np.maximum(edges - np.maximum(begins, costs[:, None]), 0.0)
+    member = on_front(scores[None], prices)[0]
+    edges, heights = _steps(scores[member], prices[member], least)
+    levels, level = np.unique(heights, return_inverse=True)
     sigma = np.maximum(deviation, 1e-9)[:, None]
-    z = (mean[:, None] - heights) / sigma
+    z = (mean[:, None] - levels) / sigma
     density = np.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
     improvement = sigma * (z * _normal(z) + density)
-    added: FloatArray = (widths * improvement).sum(axis=1)
+    added = np.zeros(len(costs))
+    for index, own in enumerate(costs):
+        # Of each cell of the grid, how much of it is dearer than this one in all costs.
+        widths = [
+            np.maximum(np.append(edge[1:], end) - np.maximum(edge, cost), 0.0)
+            for edge, end, cost in zip(edges, most, own, strict=True)
+        ]
+        volumes = reduce(np.multiply.outer, widths).ravel()
+        beyond = np.bincount(level.ravel(), volumes, len(levels))
+        added[index] = beyond @ improvement[index]
     return added
 
 
+def _steps(
+    scores: FloatArray, prices: FloatArray, least: float
+) -> tuple[list[FloatArray], FloatArray]:
+    """Return where the cells of a grid over the costs begin, and the best score up to each cell.
+
+    A cell begins at 0 and at each price; up to the cheapest the best is `least`.
+    """
+    places = [np.unique(column, return_inverse=True) for column in prices.T]
+    edges = [np.append(0.0, values) for values, _ in places]
+    heights = np.full([len(edge) for edge in edges], least)
+    np.maximum.at(heights, tuple(place.ravel() + 1 for _, place in places), scores)
+    for axis in range(len(edges)):
+        heights = np.maximum.accumulate(heights, axis=axis)
+    return edges, heights
+
+
 def _farthest(pool: FloatArray, tried: FloatArray) -> int:
-    """Return the place of the cheapest, then of the one furthest from all that were tried."""
-    if not tried.size:
-        return int(np.argmin(pool))
-    return int(np.argmax(np.abs(pool[:, None] - tried).min(axis=1)))
+    """Return the place of the cheapest by its first cost, then of the one furthest from all tried.
+
+    Costs are taken in units of their ranges.
+    """
+    if not len(tried):
+        return int(np.argmin(pool[:, 0]))
+    span = np.ptp(np.concatenate([pool, tried]), axis=0)
+    apart = (pool[:, None] - tried) / np.where(span > 0, span, 1.0)
+    return int(np.argmax((apart**2).sum(axis=2).min(axis=1)))
 
 
 def _features(options: Sequence[Option]) -> FloatArray:

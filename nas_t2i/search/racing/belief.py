@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas_t2i.protocol.budget import Budget
-from nas_t2i.ranking.observations import Observation, last_scores
+from nas_t2i.ranking.observations import Observation, scores_by_step
 from nas_t2i.ranking.posterior import believe
 from nas_t2i.ranking.scale import scale_for
 from nas_t2i.records import CurvePoint
@@ -82,7 +82,7 @@ def draws(budget: Budget, entries: Sequence[Entry], seed: int, number: int) -> F
         for point in curve
         if metric in point.scores
     )
-    scale = scale_for(last_scores(observed), chance, proportion=chance is not None)
+    scale = scale_for(scores_by_step(observed), chance, proportion=chance is not None)
     posterior = believe(observed, scale, draws=DRAWS, seed=derived)
     columns = [posterior.architectures.index(str(index)) for index in range(len(entries))]
     return posterior.draws[:, columns].astype(np.float64)

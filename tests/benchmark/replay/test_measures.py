@@ -19,7 +19,7 @@ from nas_t2i.results.leaderboard import rank_trials
 
 def truth(scores, gmacs) -> Truth:
     ids = tuple("abcdefgh"[: len(scores)])
-    return Truth(None, ids, np.array(scores, float), np.array(gmacs, float))
+    return Truth(None, ids, np.array(scores, float), np.array(gmacs, float).reshape(len(ids), -1))
 
 
 def test_regret_and_hypervolume_of_three():
@@ -100,10 +100,11 @@ def test_the_front_that_a_search_reports_is_that_of_the_expected_scores(table):
     picker, events = Picker(table), everything(table)
     end = course(whole, picker, events, np.array([1e9])).front[0]
     assert end == pytest.approx(1.0, abs=0.03)  # all is on record, and drawn to the middle
-    compute = Truth.of(table, space_in(table, Limits(), included=False), "compute")
-    assert (np.argsort(compute.costs)[:3] != np.argsort(-compute.costs)[:3]).all()
+    compute = Truth.of(table, space_in(table, Limits(), included=False), ["compute", "gmacs"])
+    assert (np.argsort(compute.costs[:, 0])[:3] != np.argsort(-compute.costs[:, 0])[:3]).all()
     entry = table.architecture(compute.arch_ids[0])
-    assert compute.costs[0] == entry.trained_profile.gmacs != whole.costs[0]
+    assert compute.costs[0].tolist() == [entry.trained_profile.gmacs, *whole.costs[0]]
+    assert compute.hypervolume(compute.arch_ids) == pytest.approx(1.0)
 
 
 def test_the_truth_is_of_the_space_and_its_limits(table):

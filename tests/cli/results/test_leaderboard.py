@@ -158,6 +158,10 @@ def test_sorting_and_the_front(run: Run) -> None:
         run("leaderboard", "--sort", "gmac")
 
 
+JSON = ("--export", "json")
+TWO_COSTS = ("--cost", "gmacs", "--cost", "params")
+
+
 def test_the_front(run: Run) -> None:
     front = json.loads(run("leaderboard", "--pareto", "--export", "json"))
     names = [row["name"] for row in front]
@@ -171,7 +175,13 @@ def test_the_front(run: Run) -> None:
     cheap = run("leaderboard", "--pareto", "--cost", "training_flops", "--export", "csv")
     assert cheap == run("leaderboard", "--pareto", "--cost", "compute", "--export", "csv")
     rows = list(csv.DictReader(io.StringIO(cheap)))
-    assert {row["front_cost"] for row in rows} == {"compute"}
+    assert {row["front_objectives"] for row in rows} == {"tifa; -compute"}
+    assert min(float(row["front_compute"]) for row in rows) > 0
+    both = json.loads(run("leaderboard", "--pareto", *TWO_COSTS, *JSON))
+    same = run("leaderboard", "--pareto", "--objectives", "tifa,-gmacs,-params", *JSON)
+    assert both == json.loads(same)
+    assert set(names) <= {row["name"] for row in both}  # one cost more spares who was dominated
+    assert set(both[0]["front"]["costs"]) == {"gmacs", "params"}
     # All that is within, on the front or not.
     within = json.loads(run("leaderboard", "--under", "gmacs=90", "--export", "json"))
     assert [row["rank"] for row in within] == sorted(row["rank"] for row in within)
@@ -183,6 +193,15 @@ def test_the_front(run: Run) -> None:
     [
         (("--reference", "0,1"), "expected them with --pareto or --under"),
         (("--cost", "params"), "expected them with --pareto or --under"),
+        (("--objectives", "tifa,-gmacs"), "expected them with --pareto or --under"),
+        (("--pareto", "--cost", "gmac"), "--cost: got 'gmac'; .*did you mean 'gmacs'"),
+        (("--pareto", "--cost", "gmacs", "--cost", "gmacs"), "--cost: got gmacs twice"),
+        (
+            ("--pareto", "--cost", "gmacs", "--objectives", "tifa,-gmacs"),
+            "--cost gmacs --objectives tifa,-gmacs: got both; expected one of them",
+        ),
+        (("--pareto", "--objectives", "tifa,-gmac"), "--objectives: got '-gmac'; expected some"),
+        (("--pareto", "--reference", "1,2,3"), "--reference: got 3 numbers; expected one for each"),
         (("--pareto", "--cost", "latency"), "no latency on record of .*; expected a study"),
         (("--under", "latency=1"), "no latency on record of .* or --latencies FILE"),
         (("--under", "gmacs=.001"), "no architecture is within"),

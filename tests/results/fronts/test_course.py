@@ -14,6 +14,7 @@ from nas_t2i.results.fronts.wording import course_note
 from nas_t2i.search.racing.ledger import RACE_FILE, Ledger, Piece
 from nas_t2i.search.resume.rung_log import RungLog
 from nas_t2i.store import read_contents
+from tests.results.fronts.test_front import timed
 from tests.results.record_factory import point, signals_of, study, trial, write_records
 
 
@@ -137,6 +138,24 @@ def test_the_figure_shows_it_and_needs_two_points(tmp_path):
     assert hypervolume_course(read_ranked([one])) is None
     none = write_records(tmp_path / "none", study("none"), [])
     assert hypervolume_course(read_ranked([none])) is None
+
+
+def test_it_is_that_of_the_objectives_which_the_study_sought(tmp_path):
+    record = study()
+    search = {"trials": 4, "objectives": ["tifa", "-latency", "-gmacs"]}
+    used = record.budget.model_copy(update={"data": {"search": search}})
+    seconds = {"small": 0.01, "stopped": 0.03, "waste": 0.05, "large": 0.04}
+    trials = [one.model_copy(update={"latency": timed(seconds[one.name])}) for one in made(seed=0)]
+    folder = write_records(tmp_path / "demo", record.model_copy(update={"budget": used}), trials)
+    found = read_ranked([folder])
+    assert found.sought.costs == ["latency", "gmacs"]
+    chart = hypervolume_course(found)
+    assert chart.y_title == "hypervolume, TIFA x ms x GMACs"
+    assert "the front of TIFA, ms, GMACs" in chart.caption
+    assert "TIFA 0.350 (chance) up, 50.0 ms down and 95.0 GMACs down" in chart.caption
+    (series,) = chart.series
+    place = found.sought.place
+    assert series.y[-1] == pytest.approx(1e3 * place.hypervolume)  # in ms, as it says
 
 
 def test_studies_follow_each_other_and_controls_and_what_broke_are_left_out(tmp_path):

@@ -12,14 +12,14 @@ from rich.console import Console
 
 from nas_t2i.errors import IncomparableError, RecordError, UserError
 from nas_t2i.records import Latency, TrialRecord, TrialState
-from nas_t2i.results.exports import render_leaderboard, to_markdown
 from nas_t2i.results.fronts.front import Front, read_limits, read_reference, with_front
 from nas_t2i.results.fronts.latencies import Latencies, read_latencies
-from nas_t2i.results.fronts.objectives import objectives_of, ranked_against, sought_alike
+from nas_t2i.results.fronts.objectives import objectives_of, ranked_against
 from nas_t2i.results.fronts.wording import front_notes, sought_note
 from nas_t2i.results.leaderboard import rank_trials
-from nas_t2i.results.tabular import to_csv, to_json
-from tests.results.record_factory import HELD_OUT, trial
+from nas_t2i.results.tables.exports import render_leaderboard, to_markdown
+from nas_t2i.results.tables.tabular import to_csv, to_json
+from tests.results.record_factory import HELD_OUT, signals_of, trial
 
 
 def trials(scored: dict | None = None) -> list[TrialRecord]:
@@ -98,7 +98,7 @@ def test_without_a_chance_level_the_lowest_is_the_reference_and_without_scores_t
 ):
     front = front_of(trials(HELD_OUT), "gmacs")
     lowest = min(row.expected_score or 1 for row in front.among)
-    assert front.place and front.place.reference["tifa"] == pytest.approx(lowest)
+    assert front.place and front.place.reference["heldout_r2"] == pytest.approx(lowest)
     empty = front_of([trial("A", {})], "gmacs")
     assert (empty.place, empty.shown, front_notes(empty)) == (None, [], [])
 
@@ -120,11 +120,106 @@ def test_exports_have_the_place_of_each_row() -> None:
     records = list(csv.DictReader(io.StringIO(to_csv(front.rows))))
     bent = next(record for record in records if record["name"] == "bent")
     assert (bent["front_objectives"], bent["front_gmacs"]) == ("tifa; -gmacs", "30.0")
-    assert float(bent["front_tifa_low"]) < float(bent["front_tifa"]) < float(bent["front_tifa_high"])
+    assert (
+        float(bent["front_tifa_low"]) < float(bent["front_tifa"]) < float(bent["front_tifa_high"])
+    )
     assert bent["front_tifa"] == bent["expected_score"] and bent["front_reference_gmacs"] == "95.0"
     assert {r["front_tifa"] for r in records if r["name"].startswith(("mad", "cheat"))} == {""}
     plain = rank_trials(trials())
     assert "front" not in to_csv(plain) and "front" not in json.loads(to_json(plain))[0]
+
+
+# --- more than one score and one cost --------------------------------------------------------
+
+
+def with_loss(made: list[TrialRecord], losses: dict[str, float]) -> list[TrialRecord]:
+    """Trials with the held-out loss of their name at every rung, and twice as much at the first."""
+    return [
+        one.model_copy(
+            update={
+                "curve": [
+                    p.model_copy(
+                        update={"signals": signals_of(losses[one.name] * (2 if not i else 1))}
+                    )
+                    for i, p in enumerate(one.curve)
+                ]
+            }
+        )
+        for one in made
+    ]
+
+
+LOSSES = {"small": 0.3, "bent": 0.29, "large": 0.28, "waste": 0.2, "mad": 0.9, "cheat": 0.1}
+
+
+def test_a_front_against_two_costs() -> None:
+    made = trials()
+    made += [trial("odd", {200: 0.6}, gmacs=200.0, params=95, seed=seed) for seed in (0, 1)]
+    of_both = front_of(made, "gmacs", "params")
+    assert [row.name for row in of_both.shown] == ["small", "bent", "large", "odd"]
+    assert [row.name for row in front_of(made, "gmacs").shown] == ["small", "bent", "large"]
+    place = of_both.among[0].front
+    assert place and place.reference == {"tifa": 0.35, "gmacs": 200.0, "params": 400.0}
+    assert place.costs == {"gmacs": 10.0, "params": 90.0} and place.probability_knee is None
+    # small and odd (200 GMACs are the reference: nothing), bent from 30 and 100 on, large.
+    by_hand = 0.1 * 190 * 310 + (0.7 - 0.45) * 170 * 300 + 0.1 * 110 * 100
+    assert place.hypervolume == pytest.approx(by_hand, rel=0.1)
+    notes = front_notes(of_both)
+    assert len(notes) == 2 and "as cheap in GMACs of one forward pass and parameters" in notes[0]
+    assert (
+        "TIFA x GMACs x parameters, from TIFA 0.350 (chance) up, 200 GMACs down and 400 "
+        in (notes[1])
+    )
+    assert notes[1].endswith("; --reference SCORE,COST,COST sets it")
+    moved = front_of(made, "gmacs", "params", reference=(0.35, 400.0, 400.0)).place
+    assert moved and moved.hypervolume > 2 * place.hypervolume
+
+
+def test_a_front_of_a_metric_that_is_not_ranked_by() -> None:
+    made = with_loss(trials(), LOSSES)
+    rows = rank_trials(made)
+    front = with_front(rows, made, objectives_of(("-heldout_loss", "-gmacs"), made))
+    # By the loss, `waste` is no waste; the control is of no front, however good.
+    assert [row.name for row in front.among] == ["small", "bent", "large", "waste"]
+    places = {row.name: row.front for row in front.among if row.front}
+    waste = places["waste"]
+    assert waste.probability > 0.95 and waste.probability_best > 0.95
+    assert waste.scores["heldout_loss"].low < 0.2 < waste.scores["heldout_loss"].high
+    assert waste.reference["heldout_loss"] == max(
+        place.scores["heldout_loss"].expected for place in places.values()
+    )
+    # What all lose from rung to rung says nothing of how sure a loss is.
+    assert waste.scores["heldout_loss"].high - waste.scores["heldout_loss"].low < 0.1
+    told = "\n".join(front_notes(front))
+    assert "as good in held-out loss and as cheap" in told
+    assert f"from held-out loss {waste.reference['heldout_loss']:.3f} down and 95.0 GMACs down" in (
+        told
+    )
+
+
+def test_a_front_of_two_metrics_without_a_cost() -> None:
+    made = with_loss(trials(), LOSSES)
+    rows = rank_trials(made)
+    front = with_front(rows, made, objectives_of(("tifa", "-heldout_loss"), made))
+    assert [row.name for row in front.among] == [
+        row.name for row in rows if row.probability_best is not None
+    ]
+    shown = {row.name: row.front for row in front.shown if row.front}
+    assert {"large", "waste"} <= set(shown) and front.knee is None
+    own = {row.name: row.probability_best for row in rows}
+    for name, place in shown.items():
+        assert place.probability_best == own[name]  # by the first of them, the ranked one
+        assert place.costs == {} and place.probability_knee is None
+    assert (
+        "drawn independently: what a lucky seed does to both is not in it"
+        in (front_notes(front)[0])
+    )
+    console = Console(file=io.StringIO(), width=60, force_terminal=False)
+    render_leaderboard(front.rows, console)
+    header = console.file.getvalue().splitlines()[1]
+    assert "expected held-out loss" in header and "P(front)" in header
+    again = with_front(rows, made, objectives_of(("tifa", "-heldout_loss"), made))
+    assert again.place == front.place
 
 
 # --- latencies -------------------------------------------------------------------------------
@@ -146,7 +241,12 @@ def latency_file(tmp_path: Path, *changes: dict) -> Path:
 def test_latencies_of_a_file_are_a_cost(tmp_path: Path) -> None:
     known = read_latencies(latency_file(tmp_path))
     front = front_of(trials(), "latency", latencies=known)
-    assert [row.front.costs["latency"] for row in front.among if row.front] == [0.01, 0.02, 0.03, 0.04]
+    assert [row.front.costs["latency"] for row in front.among if row.front] == [
+        0.01,
+        0.02,
+        0.03,
+        0.04,
+    ]
     assert "latency on GPU A (bf16, batch 1)" in front_notes(front)[0]
     with pytest.raises(
         RecordError, match="no latency on record of bent, large, small, waste; expected"

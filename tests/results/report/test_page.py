@@ -75,6 +75,17 @@ def test_the_answer_names_the_best_its_uncertainty_and_what_ties() -> None:
     assert re.search(r"\d+ architectures? can't be told apart from it: SDXL-TD2", answer)
 
 
+def test_a_front_that_was_sought_has_its_table() -> None:
+    folder = MEASURED.parent / "sdxl-front-embedded"
+    text = Text(report(read_ranked([folder]))).text
+    front = text[text.index("The front that was sought: tifa, -gmacs") : text.index("held fixed")]
+    assert "architecture TIFA GMACs P(front) P(knee) 21. unet-C128-m1.2.4-TD0.2.2 0.3" in front
+    assert "P(front): probability that none of the 24 is as good in TIFA and as cheap" in front
+    assert "Hypervolume: " in front and "--reference" not in front
+    none = Text(report(read_ranked([MEASURED / "sdxl-embedded"]))).text
+    assert "that was sought" not in none
+
+
 def test_it_says_what_was_searched_fixed_taken_and_how_to_repeat_it() -> None:
     text = Text(report(read_ranked([MEASURED / "sdxl-exhaustive"]))).text
     for told in (

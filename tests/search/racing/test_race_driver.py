@@ -208,7 +208,7 @@ def test_everyone_gets_a_short_way_and_the_best_the_rest():
     assert begun == list(NAMES)
     assert all(disk.curves[name, 0] for name in NAMES)
     steps = {name: sum(p.steps for p in ledger.pieces if p.name == name) for name in NAMES}
-    assert steps[NAMES[0]] == max(steps.values()) == 8 * steps[NAMES[-1]]
+    assert steps[NAMES[0]] == max(steps.values()) >= 8 * steps[NAMES[-1]]
     assert sum(steps.values()) <= (4 + 1) * RUNGS[-1]
     assert len(disk.curves[NAMES[0], 0]) == len(RUNGS)
     # The sampler learns of all at the same rung, in the order in which they were begun.

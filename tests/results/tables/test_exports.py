@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 
 from nas_t2i.records import TrialState
-from nas_t2i.results.exports import (
+from nas_t2i.results.leaderboard import LeaderboardRow, rank_trials
+from nas_t2i.results.tables.exports import (
     export,
     render_leaderboard,
     to_csv,
@@ -19,11 +20,10 @@ from nas_t2i.results.exports import (
     to_markdown,
     write_leaderboard,
 )
-from nas_t2i.results.leaderboard import LeaderboardRow, rank_trials
 from nas_t2i.store import read_contents
 from tests.results.record_factory import HELD_OUT, beside, score, study, trial, write_records
 
-FIXTURE = Path(__file__).parent.parent / "fixtures" / "records_v1" / "embedded-demo"
+FIXTURE = Path(__file__).parents[1] / "fixtures" / "records_v1" / "embedded-demo"
 PROMISED = {
     *(
         "rank",

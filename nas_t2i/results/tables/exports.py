@@ -11,13 +11,26 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-from nas_t2i.errors import named, number_of
 from nas_t2i.files import write_atomically
 from nas_t2i.records import StudyRecord, TrialState
 from nas_t2i.results.beyond import mark_beyond
 from nas_t2i.results.leaderboard import LeaderboardRow, rank_trials
 from nas_t2i.results.metrics import display_name
-from nas_t2i.results.tabular import additional_metrics, parameter, parameters, to_csv, to_json
+from nas_t2i.results.tables.notes import (
+    flops_unit,
+    headings,
+    measured_alike,
+    metric_of,
+    notes_of,
+    ranked_by,
+)
+from nas_t2i.results.tables.tabular import (
+    additional_metrics,
+    parameter,
+    parameters,
+    to_csv,
+    to_json,
+)
 from nas_t2i.store import Study, read_contents, without_collection
 from nas_t2i.untrusted.show import markdown, one_line
 
@@ -53,10 +66,10 @@ def render_leaderboard(
     """
     # Piped, a line stays one line: whoever reads it there wraps it or greps it.
     one_line = not console.is_terminal
-    for line in _headings(rows, title):
+    for line in headings(rows, title):
         console.print(Text(showable(line, console), style="bold"), soft_wrap=one_line)
     console.print(Text("\n").join(_table(rows, console)), no_wrap=True, crop=False)
-    for line in [*notes, *_notes(rows, study)]:
+    for line in [*notes, *notes_of(rows, study)]:
         console.print(Text(showable(line, console), style="dim"), soft_wrap=one_line)
 
 
@@ -99,11 +112,11 @@ def to_markdown(
     """Return the table of the screen in Markdown, with the parameters, and its notes."""
     columns = [*_columns(rows), *map(_parameter_column, parameters(rows))]
     cells = [[markdown(column.cell(row)) for column in columns] for row in rows]
-    lines = [f"**{markdown(line)}**\n" for line in _headings(rows, title)]
+    lines = [f"**{markdown(line)}**\n" for line in headings(rows, title)]
     lines.append("| " + " | ".join(markdown(column.title) for column in columns) + " |")
     lines.append("|" + "|".join("---:" if column.right else ":---" for column in columns) + "|")
     lines += ["| " + " | ".join(row) + " |" for row in cells]
-    lines += [f"\n{markdown(line)}" for line in [*notes, *_notes(rows, study)]]
+    lines += [f"\n{markdown(line)}" for line in [*notes, *notes_of(rows, study)]]
     return "\n".join(lines) + "\n"
 
 
@@ -177,15 +190,15 @@ def _table_width(columns: Sequence[_Column], widths: Mapping[str, int], gap: int
 
 
 def _columns(rows: Sequence[LeaderboardRow]) -> list[_Column]:
-    unit, scale = _flops_unit(rows)
+    unit, scale = flops_unit(rows)
     front = next((row.front for row in rows if row.front), None)
     costs = front.costs if front else {}  # their columns stay
-    metrics = [name for name in front.scores if name != _ranked_by(rows)] if front else []
-    alike = [metric for metric in additional_metrics(rows) if _alike(rows, metric)]
+    metrics = [name for name in front.scores if name != ranked_by(rows)] if front else []
+    alike = [metric for metric in additional_metrics(rows) if measured_alike(rows, metric)]
     return [
         _Column("#", lambda row: str(row.rank)),
         _Column("name", lambda row: row.name, right=False),
-        _Column(f"{_metric(rows)} ± SE", _score),
+        _Column(f"{metric_of(rows)} ± SE", _score),
         *map(_additional_column, alike),
         _Column("expected (95 %)", _expected, drop=1),
         _Column("P(best)", lambda row: _share(row.probability_best), drop=3),
@@ -261,14 +274,6 @@ def _ranks(row: LeaderboardRow) -> str:
     return str(row.rank_low) if row.rank_low == row.rank_high else f"{row.rank_low}-{row.rank_high}"
 
 
-def _metric(rows: Sequence[LeaderboardRow]) -> str:
-    return display_name(_ranked_by(rows))
-
-
-def _ranked_by(rows: Sequence[LeaderboardRow]) -> str:
-    return rows[0].metric if rows else ""
-
-
 def _score(row: LeaderboardRow) -> str:
     return "-" if row.score is None else _with_error(row.score, row.score_stderr)
 
@@ -288,12 +293,6 @@ def _additional_column(metric: str) -> _Column:
     return _Column(f"{display_name(metric)} ± SE", cell, drop=4)
 
 
-def _alike(rows: Sequence[LeaderboardRow], metric: str) -> bool:
-    """Whether an additional metric was measured alike in every row that has it."""
-    signatures = {row.additional[metric].signature for row in rows if metric in row.additional}
-    return len(signatures) == 1 and "" not in signatures
-
-
 def _gmacs(row: LeaderboardRow) -> str:
     return f"{row.gmacs:,.1f}" if row.gmacs < 100 else f"{row.gmacs:,.0f}"
 
@@ -304,123 +303,9 @@ def _count(number: int) -> str:
     return f"{number / 1e6:.0f} M" if number >= 1e7 else f"{number / 1e6:.2f} M"
 
 
-def _flops_unit(rows: Sequence[LeaderboardRow]) -> tuple[str, float]:
-    largest = max((row.training_flops or 0.0 for row in rows), default=0.0)
-    for unit, scale in (("EFLOPs", 1e18), ("PFLOPs", 1e15)):
-        if largest >= scale:
-            return unit, scale
-    return "TFLOPs", 1e12
-
-
 def _style(row: LeaderboardRow) -> str:
     if row.state in (TrialState.DIVERGED, TrialState.FAILED):
         return "red"
     if row.control:
         return "dim"
     return "bold green" if row.rank == 1 else ""
-
-
-# --- the words around it ---------------------------------------------------------------------
-
-
-def _headings(rows: Sequence[LeaderboardRow], title: str) -> list[str]:
-    """Return the title with the chance level beside it: where there is one, scores need it."""
-    names = ", ".join(dict.fromkeys(row.study for row in rows))
-    chances = sorted({row.chance for row in rows if row.chance is not None})
-    text = title or (f"Study {names}" if names else "No trials yet")
-    if chances:
-        levels = ", ".join(f"{chance:.3f}" for chance in chances)
-        text += f" (chance level of {_metric(rows)}: {levels})"
-    return [text]
-
-
-def _notes(rows: Sequence[LeaderboardRow], study: StudyRecord | None) -> list[str]:
-    """Return what a reader must know to read the table right, one note a line."""
-    if not rows:
-        return []
-    unit, _ = _flops_unit(rows)
-    proxied = any(row.trained_params != row.params for row in rows)
-    trained = "smaller proxy that was trained" if proxied else "same architecture"
-    note = study.note if study else ""
-    notes = [
-        note
-        or f"params, GMACs and attn are of the full architecture, {unit} and s of the {trained}.",
-        f"attn: attention's share of the GMACs. {unit}, s: training compute and seconds up to the "
-        "step, one seed.",
-    ]
-    notes.append(
-        f"expected: {_metric(rows)} at the last rung, over seeds, with its 95 % interval; ranked "
-        f"by it; ~ predicted from earlier rungs, none measured there. {_seed_noise_text(rows)}"
-    )
-    notes.append(
-        "P(best), ranks: probability of being the best, and the interval that holds a row's true "
-        "rank with 95 %, each row for itself: not all at once. --export has the pairs that tie."
-    )
-    notes += _additional_notes(rows)
-    budgets = ", ".join(dict.fromkeys(row.budget_id for row in rows))
-    stopping = f"; early stopping: {study.stop_rule}" if study and study.stop_rule else ""
-    notes.append(f"budget {budgets}; {_seeds_text(rows)}{stopping}")
-    if reused := [row for row in rows if row.reused]:
-        origins = named(study for row in reused for study in row.reused.values())
-        trials = number_of(sum(len(row.reused) for row in reused), "trial")
-        notes.append(
-            f"* reused: {trials} trained in {origins}, not here; compute and s are theirs."
-        )
-    notes += [
-        f"#{r.rank} {r.name}: beyond the soft {' and '.join(r.beyond)} limit"
-        for r in rows
-        if r.beyond
-    ]
-    notes += [f"#{row.rank} {row.name}: {_shortened(row.reason)}" for row in rows if _is_shown(row)]
-    return notes
-
-
-def _additional_notes(rows: Sequence[LeaderboardRow]) -> list[str]:
-    metrics = additional_metrics(rows)
-    shown = [display_name(metric) for metric in metrics if _alike(rows, metric)]
-    notes = []
-    if shown:
-        notes.append(
-            f"not ranked by: {', '.join(shown)}; measured at each row's step, in columns where "
-            "there is room and in every export."
-        )
-    if counts := {row.additional["fid"].n for row in rows if "fid" in row.additional}:
-        notes.append(
-            "FID: smaller is better; the fewer the images, the more it is too high (here "
-            f"{min(counts):,})."
-        )
-    for metric in metrics:
-        if not _alike(rows, metric):
-            notes.append(
-                f"{display_name(metric)} is not shown: not measured alike in all rows (another "
-                "model, reference or prompts); --export json has the values with their signatures."
-            )
-    return notes
-
-
-def _is_shown(row: LeaderboardRow) -> bool:
-    """Whether the reason of a row belongs under the table: that a trial was stopped is in it."""
-    return bool(row.reason) and (row.state is not TrialState.STOPPED or "left out" in row.reason)
-
-
-def _seed_noise_text(rows: Sequence[LeaderboardRow]) -> str:
-    """Say what the seed noise in the intervals is known from."""
-    repeats = sum(len(row.score_by_seed) - 1 for row in rows if row.score_by_seed)
-    source = f"{repeats} repeats and a prior" if repeats else "a prior alone: nothing was repeated"
-    early = any("heldout_loss" in row.additional for row in rows)
-    weighed = "; few seeds are weighed against the early held-out loss" if early else ""
-    return f"Seed noise is in it, from {source}{weighed}."
-
-
-def _seeds_text(rows: Sequence[LeaderboardRow]) -> str:
-    """Name the seeds, or how many a row has where the rows differ."""
-    seeds = {tuple(row.seeds) for row in rows}
-    if len(seeds) == 1:
-        (only,) = seeds
-        return f"seed{'s' * (len(only) > 1)} {', '.join(map(str, only))}"
-    counts = sorted({len(some) for some in seeds})
-    return f"{counts[0]} to {counts[-1]} seeds a row" if len(counts) > 1 else "seeds differ by row"
-
-
-def _shortened(text: str, length: int = 160) -> str:
-    return text if len(text) <= length else text[: length - 3] + "..."

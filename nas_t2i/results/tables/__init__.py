@@ -1,0 +1,1 @@
+"""A ranking as a table: on the screen, in files, in a data frame."""
