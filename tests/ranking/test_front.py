@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas_t2i.ranking.front import hypervolume, knee, on_front
+from nas_t2i.ranking.observations import Observation
 from nas_t2i.ranking.posterior import believe
+from nas_t2i.ranking.scale import Scale
 from tests.ranking.made import SCALE, observed
 
 POINTS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=9)
@@ -106,3 +108,34 @@ def test_who_is_said_to_be_on_the_front_is_on_it_as_often() -> None:
         assert inside.sum() > 30
         assert told[inside].mean() == pytest.approx(was[inside].mean(), abs=0.12)
     assert np.mean(covered) > 0.85
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.9])
+def test_fronts_of_two_metrics_are_as_sure_as_they_say_though_drawn_independently(
+    correlation: float,
+) -> None:
+    said, true = [], []
+    for number in range(60):
+        generator = np.random.default_rng(number)
+        finals = generator.normal(0, 1, (10, 2))
+        noise = generator.multivariate_normal([0, 0], [[1, correlation], [correlation, 1]], 10)
+        drawn = [
+            believe(
+                [
+                    Observation(f"A{i}", 0, 100, float(value), 0.0)
+                    for i, value in enumerate(finals[:, metric] + 0.4 * noise[:, metric])
+                ],
+                Scale(None),
+                draws=300,
+                seed=metric,
+            ).draws
+            for metric in (0, 1)
+        ]
+        said.append(on_front(np.stack(drawn, axis=-1), np.empty((10, 0))).mean(axis=0))
+        true.append(on_front(finals[None], np.empty((10, 0)))[0])
+    told, was = np.concatenate(said), np.concatenate(true)
+    assert told.mean() == pytest.approx(was.mean(), abs=0.05)
+    for low, high in ((0, 0.2), (0.2, 0.5), (0.5, 0.8), (0.8, 1.01)):
+        inside = (told >= low) & (told < high)
+        assert inside.sum() > 30
+        assert told[inside].mean() == pytest.approx(was[inside].mean(), abs=0.12)

@@ -23,7 +23,7 @@ from nas_t2i.results.tables.exports import (
 from nas_t2i.store import read_contents
 from tests.results.record_factory import HELD_OUT, beside, score, study, trial, write_records
 
-FIXTURE = Path(__file__).parents[1] / "fixtures" / "records_v1" / "embedded-demo"
+FIXTURE = Path(__file__).parents[2] / "fixtures" / "records_v1" / "embedded-demo"
 PROMISED = {
     *(
         "rank",
