@@ -44,5 +44,13 @@ def _race_checks(rule: RacingRule) -> Iterator[Check]:
     yield Check("nobody is chosen who is not free", "" if only in (4, None) else f"{only!r:.60}")
     alone = rule.choose(field[:1], draws[:, :1])
     yield Check("whoever is alone may be chosen", "" if alone in (0, None) else f"{alone!r:.60}")
+    if rule.FRONTS:
+        dear = [Contender(c.name, c.steps, c.free, (9.0 - i,)) for i, c in enumerate(field)]
+        both = np.stack([draws, draws[:, ::-1]], axis=-1)
+        found = [rule.choose(dear, draws), rule.choose(dear, both), rule.choose(field, both)]
+        odd = [one for one in found if one is not None and not 0 <= one < len(field)]
+        yield Check(
+            "it seeks fronts of costs, of scores and of both", f"{odd!r:.60}" if odd else ""
+        )
     line = rule.described([1, 2])
     yield Check("it is described in a line", "" if line and "\n" not in line else f"{line!r:.60}")

@@ -99,7 +99,7 @@ class RacingRule(StoppingRule):
 
         `draws` of shape (draws, contenders) are joint draws of the final scores, larger for
         better. At least one contender is free. Where contenders have costs, the front of score
-        against them is sought.
+        against them is sought; of several scores draws are (draws, contenders, metrics).
         """
 
     def goes_on(

@@ -53,7 +53,7 @@ def test_they_change_no_id_and_leave_no_trace_where_there_are_none(tmp_path: Pat
         ("[tifa]", "", r"got tifa; expected two or more, one of them measured, as tifa, -gmacs"),
         ("[-params, -gmacs]", "", r"got -params, -gmacs; expected two or more, one of them"),
         ("[tifa, -fid]", "", r"got '-fid'; expected some of tifa, -heldout_loss"),
-        ("[tifa, -heldout_loss]", "", r"in a race, which seeks tifa against -gmacs, -params"),
+        ("[-heldout_loss, -gmacs]", "", r"in a race, which brings the best by tifa to the end"),
         (
             "[tifa, -gmacs]",
             "{rule: best_share, keep: [0.5], margin: 1.0, min_peers: 4}",

@@ -6,8 +6,7 @@ import math
 
 from nas_t2i.protocol.budget import Budget
 from nas_t2i.protocol.evaluation import Better
-from nas_t2i.protocol.objectives import ObjectiveOf
-from nas_t2i.records import CurvePoint
+from nas_t2i.records import CurvePoint, Score, Signal
 from nas_t2i.search.candidates import Candidate
 from nas_t2i.training.flops import training_flops
 
@@ -34,33 +33,27 @@ def exact_costs(budget: Budget, candidate: Candidate) -> tuple[float, ...]:
     return tuple(exact_cost(budget, candidate, o.name) for o in budget.objectives if o.exact)
 
 
-def values_of(
-    budget: Budget, candidate: Candidate, *, score: float | None = None
-) -> tuple[float, ...] | None:
+def values_of(budget: Budget, candidate: Candidate) -> tuple[float, ...] | None:
     """Return a value for each objective: measured ones are means over seeds at the last rung.
 
-    `score` stands for the ranked metric where it is given. None: something was not measured there,
-    or is no finite number.
+    None: something was not measured there, or is no finite number.
     """
     values = []
     for objective in budget.objectives:
         if objective.exact:
             values.append(exact_cost(budget, candidate, objective.name))
-        elif score is not None and objective.name == budget.evaluation.metric:
-            values.append(score)
         else:
             points = candidate.points.get(budget.rungs[-1], {}).values()
-            found = [_value(point, objective) for point in points]
-            values.append(sum(found) / len(found) if found else math.nan)
+            found = [measured_at(point, objective.name) for point in points]
+            known = [math.nan if one is None else one.value for one in found]
+            values.append(sum(known) / len(known) if known else math.nan)
     return tuple(values) if all(map(math.isfinite, values)) else None
 
 
-def _value(point: CurvePoint, objective: ObjectiveOf) -> float:
-    name = objective.name
+def measured_at(point: CurvePoint, name: str) -> Score | Signal | None:
+    """Return what is on record of a measured objective at a rung; None: it was not measured."""
     if name in point.signals:
-        return point.signals[name].value
+        return point.signals[name]
     # A metric may have several scores, which are named after it: clip_score, hps_v2.1.
-    for metric, score in point.scores.items():
-        if metric == name or metric.startswith(f"{name}_"):
-            return score.value
-    return math.nan
+    named = (n for n in point.scores if n == name or n.startswith(f"{name}_"))
+    return next((point.scores[n] for n in named), None)

@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from nas_t2i.protocol.budget import Budget
+from nas_t2i.protocol.objectives import ObjectiveOf
 from nas_t2i.ranking.observations import Observation, scores_by_step
 from nas_t2i.ranking.posterior import believe
 from nas_t2i.ranking.scale import scale_for
-from nas_t2i.records import CurvePoint
+from nas_t2i.records import CurvePoint, Score, Signal
 from nas_t2i.search.candidates import Candidate
-from nas_t2i.search.objectives.values import values_of
+from nas_t2i.search.objectives.values import exact_cost, measured_at
 from nas_t2i.search.racing.known import Entry
 from nas_t2i.search.study import Outcome
 from nas_t2i.streams import derive_seed
@@ -47,40 +48,67 @@ def first_value(budget: Budget, point: CurvePoint) -> float:
 
 
 def first_outcome(budget: Budget, candidate: Candidate, point: CurvePoint | None) -> Outcome:
-    """Return what the sampler learns of who showed `point` at the first rung; None: it broke."""
+    """Return what the sampler learns of who showed `point` at the first rung; None: it broke.
+
+    Of several objectives it is what the first rung has of each; for a metric that is not measured
+    there stands what does for the ranked one.
+    """
     if point is None:
         return Outcome("failed", None, {})
     value = first_value(budget, point)
-    value = value if budget.evaluation.BETTER == "larger" else -value
     if not budget.objectives:
-        return Outcome("complete", value, {})
-    values = values_of(budget, candidate, score=value)
-    return Outcome("failed" if values is None else "complete", None, {}, values or ())
+        return Outcome("complete", value if budget.evaluation.BETTER == "larger" else -value, {})
+    values = []
+    for one in budget.objectives:
+        known = None if one.exact else measured_at(point, one.name)
+        if one.exact:
+            values.append(exact_cost(budget, candidate, one.name))
+        elif known is None or one.name == budget.evaluation.metric:
+            values.append(one.sign * value)
+        else:
+            values.append(known.value)
+    finite = all(map(math.isfinite, values))
+    return Outcome("complete" if finite else "failed", None, {}, tuple(values) if finite else ())
 
 
 def draws(budget: Budget, entries: Sequence[Entry], seed: int, number: int) -> FloatArray:
     """Return joint draws (DRAWS, entries) of the final scores, larger for better.
 
-    They are those of the ranking's model (`nas_t2i.ranking.posterior`) as soon as there is a score;
-    until then those of `_of_signals`. A function of what the entries reached, the study's seed and
-    the decision's number.
+    Of several measured objectives (DRAWS, entries, metrics), in their order, each metric drawn for
+    itself. They are those of the ranking's model (`nas_t2i.ranking.posterior`) as soon as there is
+    a score; until then those of `_of_signals`. A function of what the entries reached, the study's
+    seed and the decision's number.
     """
-    metric, sign = budget.evaluation.metric, 1 if budget.evaluation.BETTER == "larger" else -1
+    measured = [one for one in budget.objectives if not one.exact]
+    if len(measured) < 2:
+        ranked = ObjectiveOf(budget.evaluation.metric, budget.evaluation.BETTER)
+        return _drawn(budget, entries, ranked, derive_seed(seed, "race", number))
+    return np.stack(
+        [
+            _drawn(budget, entries, one, derive_seed(seed, f"race for {one.name}", number))
+            for one in measured
+        ],
+        axis=-1,
+    )
+
+
+def _drawn(
+    budget: Budget, entries: Sequence[Entry], objective: ObjectiveOf, derived: int
+) -> FloatArray:
     observed = [
-        _observation(metric, sign, str(index), entry.candidate.profile.family, seed, point)
+        _observation(objective, str(index), entry.candidate.profile.family, seed, point)
         for index, entry in enumerate(entries)
         for seed, curve in entry.curves().items()
         for point in curve
     ]
-    derived = derive_seed(seed, "race", number)
     if all(o.score is None for o in observed):
         return _of_signals(budget, entries, derived)
     chance = next(
-        point.scores[metric].chance
+        known.chance if isinstance(known, Score) else None
         for entry in entries
         for curve in entry.curves().values()
         for point in curve
-        if metric in point.scores
+        if (known := measured_at(point, objective.name)) is not None
     )
     scale = scale_for(scores_by_step(observed), chance, proportion=chance is not None)
     posterior = believe(observed, scale, draws=DRAWS, seed=derived)
@@ -89,20 +117,17 @@ def draws(budget: Budget, entries: Sequence[Entry], seed: int, number: int) -> F
 
 
 def _observation(
-    metric: str, sign: int, name: str, kind: str, seed: int, point: CurvePoint
+    objective: ObjectiveOf, name: str, kind: str, seed: int, point: CurvePoint
 ) -> Observation:
-    score = point.scores.get(metric)
+    score, sign = measured_at(point, objective.name), objective.sign
+    single = score.per_pair if isinstance(score, Signal) else score.per_prompt if score else ()
     return Observation(
         architecture=name,
         seed=seed,
         step=point.step,
         score=None if score is None else sign * score.value,
         stderr=None if score is None else score.stderr,
-        per_prompt=(
-            None
-            if score is None or not score.per_prompt
-            else sign * np.asarray(score.per_prompt, dtype=np.float64)
-        ),
+        per_prompt=sign * np.asarray(single, dtype=np.float64) if single else None,
         signals={name: signal.value for name, signal in point.signals.items()},
         kind=kind,
     )

@@ -210,8 +210,9 @@ class RaceDriver(Driver):
         costs = [exact_costs(self.budget, entry.candidate) for entry in racing]
         contenders = [e.contender(rungs, own) for e, own in zip(racing, costs, strict=True)]
         drawn = draws(self.budget, racing, self.seed, len(pieces))
-        best = np.bincount(np.argmax(drawn, axis=1), minlength=len(racing)) / len(drawn)
-        front = on_front(drawn, np.array(costs)).mean(axis=0) if any(costs) else None
+        ranked = drawn[..., self._ranked] if drawn.ndim == 3 else drawn
+        best = np.bincount(np.argmax(ranked, axis=1), minlength=len(racing)) / len(drawn)
+        front = on_front(drawn, np.array(costs)).mean(axis=0) if self.budget.objectives else None
         table = [
             Standing(
                 name=entry.candidate.name,
@@ -243,6 +244,12 @@ class RaceDriver(Driver):
         following = leader.next_piece(rungs)
         assert following is not None
         return self._piece(leader.candidate, following, "finish", known, table)
+
+    @property
+    def _ranked(self) -> int:
+        """The place of the ranked metric among the measured objectives."""
+        measured = [one.name for one in self.budget.objectives if not one.exact]
+        return measured.index(self.budget.evaluation.metric)
 
     def _piece(
         self,

@@ -41,7 +41,7 @@ class Race(RacingRule):
         self, contenders: Sequence[Contender], draws: npt.NDArray[np.floating[Any]]
     ) -> int | None:
         """Return who is trained on; see `RacingRule.choose`."""
-        if any(contender.costs for contender in contenders):
+        if draws.ndim == 3 or any(contender.costs for contender in contenders):
             return self._for_the_front(contenders, draws)
         count = len(contenders)
         order = np.argsort(-draws, axis=1, kind="stable")
@@ -58,8 +58,9 @@ class Race(RacingRule):
     ) -> int | None:
         """Train on whoever got least for the probability of being on the front.
 
-        Who is dominated by one that costs no more, with probability `dominated`, is left alone as
-        long as that is believed. It ends when everyone is on the front or off it with `sure`.
+        Who is dominated, by one that costs no more and is as good in everything, with probability
+        `dominated`, is left alone as long as that is believed. It ends when everyone is on the
+        front or off it with `sure`.
         """
         costs = np.array([contender.costs for contender in contenders])
         member = on_front(draws, costs).mean(axis=0)

@@ -45,8 +45,6 @@ def test_every_metric_signal_and_cost_has_its_value(tmp_path: Path) -> None:
         )
     values = values_of(sought, candidate)
     assert values == pytest.approx((0.25, 0.6, size.params, 0.5, size.gmacs))
-    replaced = values_of(sought, candidate, score=0.9)
-    assert replaced is not None and replaced[3] == 0.9
     # A metric that nobody measured is no value.
     candidate.points[last] = {0: point(last, [0.4, 0.4])}
     assert values_of(sought, candidate) is None

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from nas_t2i.protocol.budget import load_budget
 from nas_t2i.protocol.rungs import Rungs
-from nas_t2i.records import EndEvent, RungEvent, TrialState
+from nas_t2i.records import EndEvent, RungEvent, Signal, TrialState
 from nas_t2i.search.racing.driver import RaceDriver
 from nas_t2i.search.racing.ledger import Ledger
 from nas_t2i.search.stopping.race import Race
+from tests.search import test_driver
 from tests.search.test_driver import (
     Clock,
     Supply,
@@ -314,15 +315,54 @@ def test_against_costs_the_front_is_trained_and_who_is_dominated_is_not(monkeypa
     assert len(other.curves["SDXL-TD2", 0]) < len(RUNGS)
 
 
+def with_loss(loss_of):
+    """What trials have on record with a held-out loss that is a function of the score."""
+    plain = test_driver.point
+
+    def made(step, value):
+        loss = loss_of(value)
+        signal = Signal(name="heldout_loss", value=loss, stderr=0.0, n=2, signature="s")
+        return plain(step, value).model_copy(update={"signals": {"heldout_loss": signal}})
+
+    return made
+
+
+BOTH = ("-heldout_loss", "tifa")
+
+
+def test_a_race_for_two_metrics_trains_whoever_may_be_best_in_either(monkeypatch):
+    place = f"{__name__}.point"
+    # Whoever has the better score has the worse loss: everyone is on the front.
+    monkeypatch.setattr(place, with_loss(lambda value: value))
+    ledger, disk, told, _ = race(objectives=BOTH, compute=12.0)
+    assert all(len(disk.curves[name, 0]) == len(RUNGS) for name in NAMES)
+    assert min(standing.front for standing in ledger.pieces[-1].table) > 0.5
+    best = max(ledger.pieces[-1].table, key=lambda standing: standing.best)
+    assert best.name == NAMES[0]  # by the ranked metric, though it stands second
+    assert [outcome.state for outcome in told.held.values()] == ["complete"] * len(NAMES)
+    for (loss, score), name in zip((o.values for o in told.held.values()), NAMES, strict=True):
+        assert loss == score == SCORES[name, 0][0]
+    # Whoever is better in one is so in the other: it is a race for the best.
+    monkeypatch.setattr(place, with_loss(lambda value: 1 - value))
+    ledger, disk, *_ = race(objectives=BOTH, compute=12.0)
+    assert len(disk.curves[NAMES[-1], 0]) < len(RUNGS) == len(disk.curves[NAMES[0], 0])
+    shares = {standing.name: standing.front for standing in ledger.pieces[-1].table}
+    assert shares[NAMES[0]] > 0.9 and shares[NAMES[-1]] < 0.05
+
+
 @settings(max_examples=15, deadline=None)
 @given(
     order=st.integers(1, 10**6),
     parallel=st.integers(1, 3),
     kill_after=st.lists(st.integers(1, 40), max_size=2),
+    objectives=st.sampled_from([FRONT, (*BOTH, "-gmacs")]),
 )
-def test_a_race_for_the_front_is_a_function_of_the_record(order, parallel, kill_after):
-    ledger, disk, told, _ = race(order, parallel=parallel, kill_after=kill_after, objectives=FRONT)
-    reference, ref_disk, ref_told, _ = race(0, parallel=1, objectives=FRONT)
+def test_a_race_for_the_front_is_a_function_of_the_record(order, parallel, kill_after, objectives):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(f"{__name__}.point", with_loss(lambda value: abs(value - 0.6)))
+        told_by = {"parallel": parallel, "kill_after": kill_after, "objectives": objectives}
+        ledger, disk, told, _ = race(order, **told_by)
+        reference, ref_disk, ref_told, _ = race(0, parallel=1, objectives=objectives)
     assert ledger.pieces == reference.pieces
     assert (disk.curves, disk.ends) == (ref_disk.curves, ref_disk.ends)
     assert told.held == ref_told.held and list(told.held) == list(ref_told.held)
