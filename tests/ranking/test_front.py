@@ -87,6 +87,16 @@ def test_unlike_shapes_are_refused() -> None:
         on_front(np.zeros((2, 3)), np.zeros(2))
 
 
+def check_said(said: list[np.ndarray], true: list[np.ndarray]) -> None:
+    """Said probabilities are as often true as they say, in all and within four ranges."""
+    told, was = np.concatenate(said), np.concatenate(true)
+    assert told.mean() == pytest.approx(was.mean(), abs=0.05)
+    for low, high in ((0, 0.2), (0.2, 0.5), (0.5, 0.8), (0.8, 1.01)):
+        inside = (told >= low) & (told < high)
+        assert inside.sum() > 30
+        assert told[inside].mean() == pytest.approx(was[inside].mean(), abs=0.12)
+
+
 def test_who_is_said_to_be_on_the_front_is_on_it_as_often() -> None:
     costs = np.arange(10.0)
     said, true, covered = [], [], []
@@ -101,12 +111,7 @@ def test_who_is_said_to_be_on_the_front_is_on_it_as_often() -> None:
         reference = (-3.0, 10.0)
         low, high = np.quantile(hypervolume(posterior.draws, costs, reference), [0.025, 0.975])
         covered.append(low <= hypervolume(finals[None], costs, reference)[0] <= high)
-    told, was = np.concatenate(said), np.concatenate(true)
-    assert told.mean() == pytest.approx(was.mean(), abs=0.05)
-    for low, high in ((0, 0.2), (0.2, 0.5), (0.5, 0.8), (0.8, 1.01)):
-        inside = (told >= low) & (told < high)
-        assert inside.sum() > 30
-        assert told[inside].mean() == pytest.approx(was[inside].mean(), abs=0.12)
+    check_said(said, true)
     assert np.mean(covered) > 0.85
 
 
@@ -133,9 +138,4 @@ def test_fronts_of_two_metrics_are_as_sure_as_they_say_though_drawn_independentl
         ]
         said.append(on_front(np.stack(drawn, axis=-1), np.empty((10, 0))).mean(axis=0))
         true.append(on_front(finals[None], np.empty((10, 0)))[0])
-    told, was = np.concatenate(said), np.concatenate(true)
-    assert told.mean() == pytest.approx(was.mean(), abs=0.05)
-    for low, high in ((0, 0.2), (0.2, 0.5), (0.5, 0.8), (0.8, 1.01)):
-        inside = (told >= low) & (told < high)
-        assert inside.sum() > 30
-        assert told[inside].mean() == pytest.approx(was[inside].mean(), abs=0.12)
+    check_said(said, true)

@@ -263,3 +263,16 @@ def test_the_command_that_drew_curves_names_the_one_that_does(run: Run, tmp_path
     with pytest.raises(UserError, match="expected `nas-t2i results plot curves`"):
         run("curves", "embedded-demo", "--metric", "text_gain", "-o", str(file))
     assert not file.exists()
+
+
+def test_a_study_with_objectives_has_their_front_and_says_so_where_another_is_shown(
+    run: Run,
+) -> None:
+    folder = str(FIXTURES.parents[2] / "results" / "measured" / "sdxl-front-embedded")
+    sought = "; sought: tifa, -gmacs, which --pareto shows the front of"
+    assert f"\nranked by TIFA alone{sought}\n" in run("leaderboard", folder)
+    shown = run("leaderboard", folder, "--pareto")
+    assert "P(front)" in shown and sought not in shown
+    other = run("leaderboard", folder, "--pareto", "--objectives", "-heldout_loss,tifa")
+    assert f"\nthis front is of -heldout_loss, tifa{sought}\n" in other
+    assert "expected held-out loss" in other.splitlines()[1]
