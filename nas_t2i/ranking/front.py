@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import moocore
 import numpy as np
 import numpy.typing as npt
 
@@ -22,6 +21,8 @@ def on_front(scores: npt.ArrayLike, costs: npt.ArrayLike) -> BoolArray:
 
     It is where no other one is as good and as cheap in everything, and better in one thing.
     """
+    import moocore  # here: every command imports this module, and few draw fronts
+
     drawn, prices = _checked(scores, costs)
     on = np.empty(drawn.shape[:2], dtype=np.bool_)
     for index, points in enumerate(_points(drawn, prices)):
@@ -40,6 +41,8 @@ def hypervolume(
     counted upwards from, then of each cost where it is counted downwards from (Zitzler & Thiele,
     "Multiobjective evolutionary algorithms", IEEE TEC 3, 1999).
     """
+    import moocore
+
     drawn, prices = _checked(scores, costs)
     volume = moocore.Hypervolume(ref=list(reference), maximise=_directions(drawn, prices))
     return np.array([volume(points) for points in _points(drawn, prices)], dtype=np.float64)
