@@ -28,7 +28,12 @@ def assert_same_run(one, other):
             assert found[key] == pytest.approx(signal[key], rel=2e-4, abs=2e-5)
 
 
-@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "zero_stage", [pytest.param(0, marks=SLOW), 1, pytest.param(2, marks=SLOW), 3]
+)
 def test_two_ranks_take_the_steps_of_one_and_a_killed_run_resumes_exactly(
     zero_stage, alone, tmp_path
 ):

@@ -105,9 +105,7 @@ def test_a_plan_that_can_not_be_run_is_refused_first(table, changes, message):
         prepare(plan(table, **changes))
 
 
-@pytest.mark.parametrize(
-    ("workers", "costs"), [(1, ("-gmacs",)), (4, ("-gmacs",)), (4, ("-params", "-gmacs"))]
-)
+@pytest.mark.parametrize(("workers", "costs"), [(1, ("-gmacs",)), (4, ("-params", "-gmacs"))])
 def test_searches_for_a_front_are_compared_by_its_hypervolume(table, tmp_path, workers, costs):
     chosen = plan(
         table,

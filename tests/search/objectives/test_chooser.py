@@ -31,7 +31,7 @@ parameters:
 """
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(st.data(), st.integers(1, 3), st.floats(-0.5, 1.5), st.floats(0.01, 0.5))
 def test_the_expected_improvement_is_what_draws_add_on_average(
     data, costs, mean, deviation

@@ -34,10 +34,10 @@ def test_control_keeps_the_captions_of_held_out_scenes(tmp_path_factory):
 def test_too_few_scenes_are_told(tmp_path_factory):
     inputs = tiny_inputs(tmp_path_factory.mktemp("cache"))
     data = tiny_budget().data.model_copy(
-        update={"scenes": 30000, "two_objects": 0.0, "two_groups": 0.0}
+        update={"scenes": 6000, "two_objects": 0.0, "two_groups": 0.0}
     )
-    with pytest.raises(ConfigError, match=r"data\.scenes: got 30000, .*; expected fewer, so that"):
-        encode_shapes(data, inputs.encoder, inputs.codec, held_out=4000)
+    with pytest.raises(ConfigError, match=r"data\.scenes: got 6000, .*; expected fewer, so that"):
+        encode_shapes(data, inputs.encoder, inputs.codec, held_out=500)
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
