@@ -24,11 +24,10 @@ def on_front(scores: npt.ArrayLike, costs: npt.ArrayLike) -> BoolArray:
     import moocore  # here: every command imports this module, and few draw fronts
 
     drawn, prices = _checked(scores, costs)
+    larger = _directions(drawn, prices)
     on = np.empty(drawn.shape[:2], dtype=np.bool_)
     for index, points in enumerate(_points(drawn, prices)):
-        on[index] = moocore.is_nondominated(
-            points, maximise=_directions(drawn, prices), keep_weakly=True
-        )
+        on[index] = moocore.is_nondominated(points, maximise=larger, keep_weakly=True)
     return on
 
 

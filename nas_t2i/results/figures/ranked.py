@@ -72,14 +72,17 @@ class RankedStudies:
     def sought(self) -> Front | None:
         """The front of the objectives that all studies sought alike, with what is not sure of it.
 
-        None where they sought the ranked metric alone.
+        None where they sought the ranked metric alone, or their latencies don't compare.
         """
         texts = sought_alike(self.studies)
         if not texts:
             return None
         scored = any(row.metric for row in self.rows)
         objectives = objectives_of(texts, self.trials) if scored else ()
-        return with_front(self.rows, self.trials, objectives)
+        try:
+            return with_front(self.rows, self.trials, objectives)
+        except IncomparableError:
+            return None
 
     def front(self, cost: str) -> Front:
         """Return the front of expected score against a cost, with what is not sure about it."""

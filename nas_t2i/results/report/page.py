@@ -31,6 +31,7 @@ from nas_t2i.results.figures.ranked import RankedStudies, read_ranked
 from nas_t2i.results.figures.rung_ranks import RungRanking, rung_rank_chart, rung_rankings
 from nas_t2i.results.figures.tradeoff import tradeoff
 from nas_t2i.results.figures.wording import percent, score
+from nas_t2i.results.fronts.objectives import sought_alike
 from nas_t2i.results.leaderboard import COSTS
 from nas_t2i.results.metrics import display_name
 from nas_t2i.results.report import (
@@ -163,6 +164,11 @@ def _notices(found: RankedStudies) -> list[str]:
         ]
         if not study.trials:
             notices.append(f"Study {name} has no trial on record yet.")
+    if (objectives := sought_alike(found.studies)) and found.sought is None:
+        notices.append(
+            f"There is no front of {', '.join(objectives)}: what was measured doesn't compare, "
+            "such as latencies of two machines."
+        )
     return notices
 
 

@@ -61,8 +61,7 @@ def render_leaderboard(
     """Print a ranking as a table, what it means below it, and why trials broke.
 
     `study` adds what was trained, the budget and the rule of early stopping, `notes` stand first.
-    On a console that is
-    too narrow the least important columns are left out.
+    On a console that is too narrow the least important columns are left out.
     """
     # Piped, a line stays one line: whoever reads it there wraps it or greps it.
     one_line = not console.is_terminal

@@ -28,6 +28,7 @@ from nas_t2i.results.report.page import report
 from nas_t2i.results.report.payload import chart_json
 from nas_t2i.results.report.pictures import pictures
 from nas_t2i.store import Study
+from tests.results.fronts.test_front import timed
 from tests.results.record_factory import study, trial, write_records
 
 MEASURED = Path(__file__).parents[3] / "results" / "measured" / "v2"
@@ -84,6 +85,28 @@ def test_a_front_that_was_sought_has_its_table() -> None:
     assert "Hypervolume: " in front and "--reference" not in front
     none = Text(report(read_ranked([MEASURED / "sdxl-embedded"]))).text
     assert "that was sought" not in none
+
+
+def test_a_front_whose_latencies_are_of_two_machines_is_none_and_said(tmp_path: Path) -> None:
+    made = []
+    for name, hardware in (("one", "CPU A"), ("two", "CPU B")):
+        record = study(name)
+        search = {"trials": 1, "objectives": ["tifa", "-latency"]}
+        used = record.budget.model_copy(update={"data": {"search": search}})
+        timed_there = timed(0.01, hardware=hardware)
+        trials = [
+            trial(f"{name}-{i}", gmacs=10.0 + i, study=name).model_copy(
+                update={"latency": timed_there}
+            )
+            for i in range(2)
+        ]
+        record = record.model_copy(update={"budget": used})
+        made.append(Study(Path("nowhere"), record, trials, [], False))
+    told = "There is no front of tifa, -latency: what was measured doesn't compare"
+    both = Text(report(ranked(made))).text
+    assert told in both and "that was sought" not in both
+    alone = Text(report(ranked(made[:1]))).text
+    assert told not in alone and "The front that was sought: tifa, -latency" in alone
 
 
 def test_it_says_what_was_searched_fixed_taken_and_how_to_repeat_it() -> None:
